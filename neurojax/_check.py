@@ -1,0 +1,124 @@
+"""Checks at the boundary, and the precision that models calculate in."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array
+
+Converter = Callable[[ArrayLike], Array]
+
+
+def positive(name: str, unit: str) -> Converter:
+    """Field converter: the argument as an array, refused unless finite and > 0."""
+    return _converter(f"{name} must be finite and > 0 {unit}", lambda x: x > 0)
+
+
+def nonnegative(name: str, unit: str) -> Converter:
+    """Field converter: the argument as an array, refused unless finite and >= 0."""
+    return _converter(f"{name} must be finite and >= 0 {unit}", lambda x: x >= 0)
+
+
+def finite(name: str, unit: str) -> Converter:
+    """Field converter: the argument as an array, refused unless finite."""
+    return _converter(f"{name} must be finite, in {unit}", lambda x: x == x)
+
+
+def between(name: str, low: float, high: float) -> Converter:
+    """Field converter: the argument as an array, refused unless low <= x <= high."""
+    return _converter(f"{name} must lie in [{low:g}, {high:g}]", lambda x: (x >= low) & (x <= high))
+
+
+def optional(converter: Converter) -> Callable[[ArrayLike | None], Array | None]:
+    """The converter, for a field that may also be None."""
+    return lambda x: None if x is None else converter(x)
+
+
+def count(name: str, low: int = 1) -> Callable[[Any], int]:
+    """Field converter: the argument as a Python integer, refused unless whole and >= low."""
+
+    def convert(x: Any) -> int:
+        try:
+            value = operator.index(x)
+        except TypeError:
+            value = low - 1
+        if value < low or isinstance(x, bool):
+            raise ValueError(f"{name} must be a whole number >= {low}; got {x!r}")
+        return value
+
+    return convert
+
+
+def _converter(allowed: str, valid: Callable[[Any], Any]) -> Converter:
+    def convert(x: ArrayLike) -> Array:
+        try:
+            value = np.asarray(x, float)
+        except jax.errors.TracerArrayConversionError:  # under jit or vmap: checked at run time
+            traced = _strong(x)
+            return eqx.error_if(traced, ~(valid(traced) & jnp.isfinite(traced)), allowed)
+        except (TypeError, ValueError):  # not a number, such as "20"
+            raise ValueError(f"{allowed}; got {x!r}") from None
+        bad = ~(valid(value) & np.isfinite(value))
+        if bad.any():
+            raise ValueError(f"{allowed}; got {value[bad][0]} ({bad.sum()} of {bad.size})")
+        return _strong(x)
+
+    return convert
+
+
+def _strong(x: ArrayLike) -> Array:
+    """`x` as an array of its own float dtype, never a weak one: weak types retrace."""
+    dtype = getattr(x, "dtype", None)
+    if isinstance(x, jax.Array) and jnp.issubdtype(dtype, jnp.floating):
+        return jnp.asarray(x, dtype)
+    if dtype is not None and jnp.issubdtype(dtype, jnp.floating):
+        return jnp.asarray(x)
+    return jnp.asarray(x, float)
+
+
+def ordered(low_name: str, low: Array, high_name: str, high: Array, unit: str) -> None:
+    """Refuse unless low < high, neuron by neuron; traced values are taken on trust."""
+    if low.ndim and high.ndim and low.shape != high.shape:
+        raise ValueError(
+            f"{high_name} has shape {high.shape} and {low_name} {low.shape}: pass one number"
+            " or one per neuron"
+        )
+    try:
+        below, above = np.asarray(low, float), np.asarray(high, float)
+    except jax.errors.TracerArrayConversionError:
+        return
+    bad = ~(below < above)
+    if bad.any():
+        first = np.broadcast_to(above, bad.shape)[bad][0], np.broadcast_to(below, bad.shape)[bad][0]
+        raise ValueError(
+            f"{high_name} must be above {low_name}; got {first[0]:g} and {first[1]:g} {unit}"
+        )
+
+
+def fits(model: eqx.Module, shape: tuple[int, ...]) -> None:
+    """Refuse a parameter that is neither one number nor one per neuron of `shape`."""
+    for name, value in vars(model).items():
+        if eqx.is_array(value) and value.shape not in ((), tuple(shape)):
+            raise ValueError(
+                f"{name} of {type(model).__name__} must be one number or one per neuron, of"
+                f" shape {tuple(shape)}; got shape {value.shape}"
+            )
+
+
+def cast(tree: Any, dtype: DTypeLike) -> Any:
+    """`tree` with its float leaves in `dtype`; integers and typed keys stay as they are."""
+    return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, tree)
+
+
+def working(dtype: DTypeLike) -> DTypeLike:
+    """The dtype to calculate in for a state kept in `dtype`: float32 at the least.
+
+    Parameters follow the state: they neither widen a float32 state under
+    `jax_enable_x64` nor lose their digits to a bfloat16 one before the result is rounded.
+    """
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
