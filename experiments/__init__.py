@@ -1,0 +1,1 @@
+"""Experiments: each module is one frozen configuration and a `main`, composed from the library."""

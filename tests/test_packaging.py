@@ -1,0 +1,122 @@
+"""The package as users get it: what a wheel holds, what an install pulls in, who imports whom."""
+
+import ast
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import neurojax
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("neurojax", "hardware", "experiments")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines()]
+
+IMPORT_EVERYTHING = f"""
+import importlib, pkgutil, sys
+for package in map(importlib.import_module, {PACKAGES}):
+    assert package.__file__.startswith(sys.argv[1]), package.__file__
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+loaded = {{"tensorflow", "tensorflow_datasets", "torch"}} & set(sys.modules)
+assert not loaded, loaded
+"""
+
+
+def sources(package):
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imported(path):
+    """Top-level names of all that a file imports, also within functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    out = tmp_path_factory.mktemp("wheel")
+    pip("wheel", "--no-build-isolation", "--wheel-dir", str(out), str(ROOT))
+    return next(out.glob("neurojax-*.whl"))
+
+
+def pip(command, *arguments):
+    line = [sys.executable, "-m", "pip", command, "--quiet", "--no-deps", *arguments]
+    subprocess.run(line, check=True)
+
+
+@pytest.mark.slow
+def test_wheel_holds_three_typed_packages_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.partition("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
+    assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
+    modules = {str(path.relative_to(ROOT)) for package in PACKAGES for path in sources(package)}
+    assert {name for name in names if name.endswith(".py")} == modules
+
+
+@pytest.mark.slow
+def test_wheel_imports_from_another_folder_without_tensorflow(wheel, tmp_path):
+    site = tmp_path / "site"
+    pip("install", "--target", str(site), str(wheel))
+    run = [sys.executable, "-c", IMPORT_EVERYTHING, str(site)]
+    subprocess.run(run, check=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)})
+
+
+@pytest.mark.parametrize(
+    ("package", "never"),
+    [
+        ("neurojax", {"hardware", "experiments"}),
+        ("hardware", {"experiments"}),
+        *((package, {"tensorflow", "torch"}) for package in PACKAGES),
+    ],
+)
+def test_imports_point_one_way(package, never):
+    assert sources(package)
+    found = {path.name: never & set(imported(path)) for path in sources(package)}
+    assert not {name: names for name, names in found.items() if names}
+
+
+def test_every_public_name_has_its_own_docstring():
+    public = {name: getattr(neurojax, name) for name in neurojax.__all__}
+    generated = re.compile(r"\w+\(")  # dataclasses and named tuples write their signature
+    bare = [n for n, x in public.items() if not x.__doc__ or generated.match(x.__doc__)]
+    assert not bare
+
+
+def test_version_stands_in_pyproject_alone():
+    assert importlib.metadata.version("neurojax") == PROJECT["version"]
+    literal = re.compile(rf"(?<![\d.]){re.escape(PROJECT['version'])}(?![\d.])|__version__ *=")
+    files = [ROOT / "README.md", *(path for package in PACKAGES for path in sources(package))]
+    assert not [path.name for path in files if literal.search(path.read_text())]
+
+
+def test_constraints_pin_every_dependency_inside_its_range():
+    pins = {canonical(pin.name): pin.specifier for pin in PINS}
+    assert all(re.fullmatch(r"==[\w.]+", str(specifier)) for specifier in pins.values())
+    extras = PROJECT["optional-dependencies"].values()
+    for line in (*PROJECT["dependencies"], *(line for extra in extras for line in extra)):
+        wanted = Requirement(line)
+        if wanted.name != "neurojax":  # one extra in terms of another
+            pinned = str(pins[canonical(wanted.name)]).removeprefix("==")
+            assert wanted.specifier.contains(pinned), f"{line}: constraints.txt has {pinned}"
+
+
+def test_constraints_pull_in_neither_cuda_nor_tensorflow():
+    unwanted = re.compile(r"tensorflow(-cpu)?|torch|nvidia-.*|.*cuda.*|.*rocm.*")
+    assert not [pin.name for pin in PINS if unwanted.fullmatch(canonical(pin.name))]
