@@ -53,7 +53,7 @@ class LIF(eqx.Module):
     Raises `ValueError` for a parameter out of range, v_th <= v_reset, an unknown `reset`,
     and at `init` for a parameter that does not fit the population.
     Source: Gerstner et al. (2014), Neuronal Dynamics, eq. 1.5; the reset by subtraction:
-    Bellec et al. (2020), A solution to the learning dilemma, eq. 6.
+    Bellec et al. (2020), A solution to the learning dilemma, Methods, "LIF neurons".
     """
 
     tau_mem: Float[Array, "*#n"] = eqx.field(default=20.0, converter=positive("tau_mem", "ms"))
@@ -104,7 +104,7 @@ class ALIF(eqx.Module):
 
     A spike raises the threshold by `beta_adapt` (mV) from the next step on; the reset by
     subtraction stays v_th - v_reset. All else, and all errors, are those of `LIF`.
-    Source: Bellec et al. (2020), A solution to the learning dilemma, eqs. 6 to 10.
+    Source: Bellec et al. (2020), A solution to the learning dilemma, Methods, "ALIF neurons".
     """
 
     tau_mem: Float[Array, "*#n"] = eqx.field(default=20.0, converter=positive("tau_mem", "ms"))
@@ -160,7 +160,7 @@ class LeakyIntegrator(eqx.Module):
 
     Raises `ValueError` for a parameter that is not finite and positive, and at `init` for
     one that does not fit the population.
-    Source: Bellec et al. (2020), A solution to the learning dilemma, eq. 11.
+    Source: Bellec et al. (2020), A solution to the learning dilemma, Methods, readout y_k.
     """
 
     tau_mem: Float[Array, "*#n"] = eqx.field(default=20.0, converter=positive("tau_mem", "ms"))

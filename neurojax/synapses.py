@@ -1,0 +1,166 @@
+"""Synapses that turn arriving spikes into current, and delays.
+
+The order within a step is NEST's: the membrane integrates the current that flowed before
+this step's arrivals, the current decays, then the arrivals are added, to act from the next
+step on. `step` returns the constant current which, held over `dt`, moves a membrane of time
+constant `tau_mem` exactly as the decaying one does, so that every neuron can take it.
+Source: Rotter and Diesmann (1999), Exact digital simulation of time-invariant linear systems.
+"""
+
+import math
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, Int
+
+from neurojax._check import cast, count, fits, positive, working
+
+
+class ExponentialState(NamedTuple):
+    """One population of `Exponential`."""
+
+    i: Float[Array, "*n"]  # current, nA
+
+
+class AlphaState(NamedTuple):
+    """One population of `Alpha`."""
+
+    i: Float[Array, "*n"]  # current, nA
+    rise: Float[Array, "*n"]  # what still feeds the current, nA
+
+
+class DelayState(NamedTuple):
+    """The last spikes of one population, in a ring."""
+
+    ring: Float[Array, "steps *n"]
+    head: Int[Array, ""]  # the oldest entry, next to be read and overwritten
+
+
+class Exponential(eqx.Module):
+    """Current that jumps by each arrival and decays.
+
+        tau_syn di/dt = -i,    i = i + arrivals at the end of a step
+
+    Exact for arrivals on the grid, at any ratio of `tau_syn` to `tau_mem`, equal ones too.
+    Raises `ValueError` for a `tau_syn` that is not finite and positive, and at `init` for
+    one that does not fit the population.
+    """
+
+    tau_syn: Float[Array, "*#n"] = eqx.field(converter=positive("tau_syn", "ms"))
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> ExponentialState:
+        """No current."""
+        fits(self, shape)
+        return ExponentialState(jnp.zeros(shape, dtype))
+
+    def step(
+        self,
+        state: ExponentialState,
+        arrivals: Float[Array, "*n"],
+        *,
+        dt: float,
+        tau_mem: ArrayLike,
+    ) -> tuple[ExponentialState, Float[Array, "*n"]]:
+        """State after `dt` ms and `arrivals` (nA), and the current that drove the membrane."""
+        dtype = state.i.dtype
+        p, s, arrivals, tau_mem = _working((self, state, arrivals), tau_mem, dtype)
+        held, _ = _held(dt, tau_mem, p.tau_syn)
+        i = jnp.exp(-dt / p.tau_syn) * s.i + arrivals
+        return cast(ExponentialState(i), dtype), (held * s.i).astype(dtype)
+
+
+class Alpha(eqx.Module):
+    """Current that rises and falls after each arrival, as an alpha function.
+
+        i(t) = (t / tau_syn) exp(1 - t / tau_syn)    for one arrival of 1 nA at t = 0
+
+    It peaks at 1 nA after `tau_syn`. Exact and safe as `Exponential` is, with its errors.
+    """
+
+    tau_syn: Float[Array, "*#n"] = eqx.field(converter=positive("tau_syn", "ms"))
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> AlphaState:
+        """No current, none to come."""
+        fits(self, shape)
+        return AlphaState(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+    def step(
+        self, state: AlphaState, arrivals: Float[Array, "*n"], *, dt: float, tau_mem: ArrayLike
+    ) -> tuple[AlphaState, Float[Array, "*n"]]:
+        """State after `dt` ms and `arrivals` (nA), and the current that drove the membrane."""
+        dtype = state.i.dtype
+        p, s, arrivals, tau_mem = _working((self, state, arrivals), tau_mem, dtype)
+        held, held_rise = _held(dt, tau_mem, p.tau_syn)
+        left = jnp.exp(-dt / p.tau_syn)
+        new = AlphaState(left * (s.i + dt / p.tau_syn * s.rise), left * s.rise + math.e * arrivals)
+        return cast(new, dtype), (held * s.i + held_rise * s.rise).astype(dtype)
+
+
+class Delay(eqx.Module):
+    """Spikes come out whole `steps` after they went in, and zeros before.
+
+    Within a step first `read`, then `write`: what is written at step t is read at
+    t + steps. A step touches one row of the ring, however long it is. The head is one
+    number: under `vmap` keep its axis out (`in_axes`), or each row becomes a gather.
+    Raises `ValueError` for `steps` that are not a whole number >= 1.
+    """
+
+    steps: int = eqx.field(static=True, converter=count("steps"))
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> DelayState:
+        """No spike under way."""
+        return DelayState(jnp.zeros((self.steps, *shape), dtype), jnp.zeros((), jnp.int32))
+
+    def read(self, state: DelayState) -> Float[Array, "*n"]:
+        """The spikes of `steps` steps ago."""
+        return jax.lax.dynamic_index_in_dim(state.ring, state.head, keepdims=False)
+
+    def write(self, state: DelayState, z: Float[Array, "*n"]) -> DelayState:
+        """The state with this step's spikes in place of those just read."""
+        z = z.astype(state.ring.dtype)
+        ring = jax.lax.dynamic_update_index_in_dim(state.ring, z, state.head, axis=0)
+        return DelayState(ring, (state.head + 1) % self.steps)
+
+
+def _working(tree, tau_mem, dtype):
+    dtype = working(dtype)
+    return *cast(tree, dtype), jnp.asarray(tau_mem, dtype)
+
+
+def _held(dt, tau_mem, tau_syn):
+    """Constant currents that act on the membrane as i and `rise`, 1 nA each, do over `dt`.
+
+    With a = dt / tau_mem, b = dt / tau_syn and x = a - b they are, up to the charge
+    1 - exp(-a) of a constant current, the means over the step u in [0, 1] of the membrane's
+    memory exp(-a (1 - u)) times what flows, exp(-b u) and b u exp(-b u):
+
+        a exp(-a) M_0(x),    a b exp(-a) M_1(x),    M_k(x) = integral of u^k exp(x u) du
+    """
+    a, b = dt / tau_mem, dt / tau_syn
+    m_0, m_1 = _moments(a, b)
+    charge = -jnp.expm1(-a)
+    return a * m_0 / charge, a * b * m_1 / charge
+
+
+def _moments(a, b):
+    """exp(-a) M_0(a - b) and exp(-a) M_1(a - b): series near x = 0, closed forms elsewhere.
+
+    The closed forms cancel where a and b are close, and so do their derivatives; beyond
+    |x| = 1 neither they nor the products of exponentials lose digits or overflow.
+    """
+    x, memory, flow = a - b, jnp.exp(-a), jnp.exp(-b)
+    near = jnp.abs(x) < 1
+    inside, outside = jnp.where(near, x, 0), jnp.where(near, 1, x)
+    far_0 = (flow - memory) / outside
+    far_1 = (flow - far_0) / outside
+    m_0 = jnp.where(near, memory * _series(0, inside), far_0)
+    return m_0, jnp.where(near, memory * _series(1, inside), far_1)
+
+
+def _series(k, x):
+    """M_k(x) = sum over j of x^j / (j! (j + k + 1)); 18 terms are exact to float64 for |x| < 1."""
+    terms = [1 / (math.factorial(j) * (j + k + 1)) for j in reversed(range(18))]
+    return jnp.polyval(jnp.asarray(terms, x.dtype), x, unroll=len(terms))
