@@ -1,0 +1,1 @@
+"""Whole learning systems, one module each."""

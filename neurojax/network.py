@@ -1,0 +1,278 @@
+"""Networks: layers and projections as structure, one `lax.scan` over time.
+
+Within a step each layer sums what arrives, then integrates, fires and resets. A projection
+with `delay` 0 carries this step's spikes (feed-forward, in order of depth), with delay d
+those of d steps ago. Layers that no projection feeds from inside read external inputs.
+"""
+
+from collections.abc import Callable
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from neurojax.plasticity import ThreeFactor
+from neurojax.synapses import Delay
+from neurojax.teaching import k_winners
+from neurojax.weights import Connectivity, Ideal, Weights, normal
+
+
+class Layer(eqx.Module):
+    """A population: how many neurons of which model, how currents are shaped, how it learns.
+
+    `synapse` filters the summed arrivals (None: they are the current of this step).
+    `rule` serves all plastic projections onto this layer. With `winners` k only the k
+    neurons of highest potential may fire in a step (k-WTA).
+    """
+
+    n: int = eqx.field(static=True)
+    neuron: Any
+    synapse: Any = None
+    rule: ThreeFactor | None = None
+    winners: int | None = eqx.field(static=True, default=None)
+
+    def step(self, neuron: Any, synapse: Any, arrivals: Float[Array, " n"], *, dt: float):
+        """States of neuron and synapse after `dt` ms, and the output."""
+        current = arrivals
+        if self.synapse is not None:
+            tau_mem = self.neuron.tau_mem
+            synapse, current = self.synapse.step(synapse, arrivals, dt=dt, tau_mem=tau_mem)
+        neuron, z = self.neuron.step(neuron, current, dt=dt)
+        if self.winners is not None:
+            z = z * k_winners(neuron.v, self.winners)
+            neuron = neuron._replace(z=z)
+        return neuron, synapse, z
+
+
+class Projection(eqx.Module):
+    """Synapses from `pre` (a layer or an external input) onto layer `post`.
+
+    `delay` in steps. Initial weights are `w` where given, else Gaussian with standard
+    deviation `gain` / sqrt(fan-in).
+    """
+
+    pre: str = eqx.field(static=True)
+    post: str = eqx.field(static=True)
+    connectivity: Connectivity
+    delay: int = eqx.field(static=True, default=0)
+    plastic: bool = eqx.field(static=True, default=True)
+    gain: float = eqx.field(static=True, default=1.0)
+    w: Float[Array, "..."] | None = None
+
+    def initial(self, key: Key[Array, ""], dtype=float) -> Float[Array, "..."]:
+        """Weights to start from."""
+        if self.w is not None:
+            return self.w.astype(dtype)
+        return normal(key, self.connectivity, self.gain, dtype)
+
+
+class Record(NamedTuple):
+    """What one layer did in one step."""
+
+    z: Float[Array, " n"]  # output: spikes, or the potential of a leaky integrator
+    neuron: Any  # the neuron's whole state after the step
+
+
+class State(NamedTuple):
+    """All that changes from step to step."""
+
+    neurons: dict[str, Any]
+    synapses: dict[str, Any]
+    sent: dict[str, Array]  # each layer's last output
+    delays: dict[str, Any]  # what is under way in projections of two steps and more
+
+
+class Network(eqx.Module):
+    """Structure alone; weights and state are passed in.
+
+    Raises `ValueError` for a projection that ends nowhere, does not fit its layers, or for
+    a loop without delay.
+    """
+
+    layers: dict[str, Layer]
+    projections: dict[str, Projection]
+
+    def __check_init__(self):
+        for name, p in self.projections.items():
+            if p.post not in self.layers:
+                raise ValueError(f"projection {name!r} ends at {p.post!r}, which is no layer")
+            if p.delay < 0:
+                raise ValueError(f"delay of projection {name!r} must be >= 0; got {p.delay}")
+            for end, n in (("pre", p.connectivity.n_pre), ("post", p.connectivity.n_post)):
+                layer = self.layers.get(getattr(p, end))
+                if layer is not None and layer.n != n:
+                    raise ValueError(
+                        f"projection {name!r} has {n} {end} neurons; layer"
+                        f" {getattr(p, end)!r} has {layer.n}"
+                    )
+        self.order()
+
+    def order(self) -> tuple[str, ...]:
+        """Layers such that each comes after those that it hears without delay."""
+        graph = {name: set() for name in sorted(self.layers)}
+        for p in self.projections.values():
+            if p.delay == 0 and p.pre in self.layers:
+                graph[p.post].add(p.pre)
+        try:
+            return tuple(TopologicalSorter(graph).static_order())
+        except CycleError as error:
+            raise ValueError(f"projections without delay form a loop: {error.args[1]}") from None
+
+    def external(self) -> tuple[str, ...]:
+        """Names of projections that start outside the network."""
+        return tuple(n for n in sorted(self.projections) if self._pre(n) not in self.layers)
+
+    def internal(self) -> tuple[str, ...]:
+        """Names of projections between layers."""
+        return tuple(n for n in sorted(self.projections) if self._pre(n) in self.layers)
+
+    def plastic(self) -> tuple[str, ...]:
+        """Names of projections that learn."""
+        return tuple(n for n in sorted(self.projections) if self.projections[n].plastic)
+
+    def without(self, *names: str) -> "Network":
+        """The same network less some projections."""
+        kept = {n: p for n, p in self.projections.items() if n not in names}
+        return Network(self.layers, kept)
+
+    def _pre(self, name: str) -> str:
+        return self.projections[name].pre
+
+    def init_weights(
+        self,
+        key: Key[Array, ""],
+        make_weights: Callable[[Array, Connectivity], Weights] = Ideal,
+        dtype=float,
+    ) -> dict[str, Weights]:
+        """Each projection's initial weights, held by whatever `make_weights` makes."""
+        return {
+            name: make_weights(p.initial(fold(key, name), dtype), p.connectivity)
+            for name, p in self.projections.items()
+        }
+
+    def init(self, dtype=float) -> State:
+        """Everything at rest, nothing under way."""
+        far = {n: p for n, p in self.projections.items() if p.delay > 1 and p.pre in self.layers}
+        return State(
+            {n: x.neuron.init((x.n,), dtype) for n, x in self.layers.items()},
+            {
+                n: None if x.synapse is None else x.synapse.init((x.n,), dtype)
+                for n, x in self.layers.items()
+            },
+            {n: jnp.zeros(x.n, dtype) for n, x in self.layers.items()},
+            {
+                n: Delay(p.delay - 1).init((self.layers[p.pre].n,), dtype)
+                for n, p in far.items()
+            },
+        )
+
+    def drive(
+        self, weights: dict[str, Weights], inputs: dict[str, Array], *, key: Array | None = None
+    ) -> dict[str, Array]:
+        """Current from outside into each layer, in one product: [n], or [T, n] over time.
+
+        An input [n_in] is held for the whole presentation, [T, n_in] changes with time.
+        """
+        total: dict[str, Array] = {}
+        for name in self.external():
+            p, x = self.projections[name], _input(self.projections[name], name, inputs)
+            read = lambda x, name=name: weights[name].apply(x, key=fold(key, name))  # noqa: E731
+            current = read(x) if x.ndim == 1 else jax.vmap(read)(x)
+            total[p.post] = _add(total[p.post], current) if p.post in total else current
+        return total
+
+    def step(
+        self,
+        weights: dict[str, Weights],
+        state: State,
+        drive: dict[str, Float[Array, " n"]],
+        *,
+        dt: float,
+        key: Array | None = None,
+    ) -> tuple[State, dict[str, Record]]:
+        """All layers after `dt` ms under the external currents `drive`."""
+        arriving, delays = _arrivals(self, state)
+        neurons, synapses, sent, records = {}, {}, {}, {}
+        for name in self.order():
+            layer = self.layers[name]
+            current = drive.get(name, jnp.zeros_like(state.sent[name]))
+            for p in (n for n in self.internal() if self.projections[n].post == name):
+                s = arriving[p] if p in arriving else sent[self._pre(p)]
+                current = current + weights[p].apply(s, key=fold(key, p))
+            neurons[name], synapses[name], sent[name] = layer.step(
+                state.neurons[name], state.synapses[name], current, dt=dt
+            )
+            records[name] = Record(sent[name], neurons[name])
+        return State(neurons, synapses, sent, delays), records
+
+
+def simulate(
+    net: Network,
+    weights: dict[str, Weights],
+    state: State,
+    inputs: dict[str, Array],
+    *,
+    n_steps: int,
+    dt: float,
+    probe: Callable[[dict[str, Record]], Any],
+    key: Array | None = None,
+) -> tuple[State, Any]:
+    """Run one sample for `n_steps`; what `probe` returns of each step is stacked over time.
+
+    `inputs` maps each external input to [n_in], held, or [T, n_in]. Nothing but the probe's
+    answer is kept, so memory grows with what is asked for alone. Batch is `vmap`.
+    Raises `ValueError` for an input that is missing or of the wrong shape.
+    """
+    for name, x in inputs.items():
+        if x.ndim == 2 and x.shape[0] != n_steps:
+            raise ValueError(f"input {name!r} has {x.shape[0]} steps; n_steps is {n_steps}")
+    drive = net.drive(weights, inputs, key=key)
+    held = {n: x for n, x in drive.items() if x.ndim == 1}
+    moving = {n: x for n, x in drive.items() if x.ndim == 2}
+
+    def step(state, now):
+        t, moving = now
+        key_t = None if key is None else jax.random.fold_in(key, t)
+        state, records = net.step(weights, state, held | moving, dt=dt, key=key_t)
+        return state, probe(records)
+
+    return jax.lax.scan(step, state, (jnp.arange(n_steps), moving))
+
+
+def fold(key: Array | None, name: str) -> Array | None:
+    """A key of its own for each name: adding a component changes no other's draws."""
+    return None if key is None else jax.random.fold_in(key, crc32(name.encode()))
+
+
+def _arrivals(net: Network, state: State) -> tuple[dict[str, Array], dict[str, Any]]:
+    """What delayed projections deliver in this step, and what stays under way."""
+    arriving, delays = {}, {}
+    for name in net.internal():
+        p = net.projections[name]
+        if p.delay == 1:
+            arriving[name] = state.sent[p.pre]
+        if p.delay > 1:
+            line = Delay(p.delay - 1)
+            arriving[name] = line.read(state.delays[name])
+            delays[name] = line.write(state.delays[name], state.sent[p.pre])
+    return arriving, delays
+
+
+def _input(p: Projection, name: str, inputs: dict[str, Array]) -> Array:
+    if p.pre not in inputs:
+        raise ValueError(f"projection {name!r} needs input {p.pre!r}; got {sorted(inputs)}")
+    x = inputs[p.pre]
+    if x.ndim not in (1, 2) or x.shape[-1] != p.connectivity.n_pre:
+        n = p.connectivity.n_pre
+        raise ValueError(f"input {p.pre!r} must have shape [{n}] or [T, {n}]; got {x.shape}")
+    return x
+
+
+def _add(a: Array, b: Array) -> Array:
+    if a.ndim != b.ndim:
+        a, b = jnp.atleast_2d(a), jnp.atleast_2d(b)
+    return a + b

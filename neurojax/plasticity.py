@@ -1,0 +1,185 @@
+"""Three-factor plasticity with eligibility traces, step by step and factorised.
+
+    x_t = lambda_t x_{t-1} + pre_t          eligibility_t = kappa_e eligibility_{t-1} + h_t x_t
+    dw_ij = sum_t q_{i,t} eligibility_{ij,t},                        q = gate x learning signal
+
+h_t is a local plasticity window on the neuron's own potential, not a derivative. Holding
+the eligibility costs a number per synapse, step and sample. Exchanging the sums leaves one
+vector per neuron, run backwards in time, and one matrix product:
+
+    Q_t = q_t + kappa_e Q_{t+1}      D_t = h_t Q_t + lambda_{t+1} D_{t+1}      dw = sum_t D_t pre_t^T
+
+exact for weights fixed within a presentation and eligibility that starts from zero.
+Source: Bellec et al. (2020), eqs. 2, 5 and 22-25 (eligibility); Gerstner et al. (2018),
+eq. 4 (three factors).
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from neurojax._check import between, nonnegative, positive
+from neurojax.neurons import ALIF, LIF
+from neurojax.weights import Connectivity
+
+Window = Callable[[Array, Array, Array], Array]  # (v, threshold, z) -> h
+
+
+@cache
+def triangle(width: float = 1.0) -> Window:
+    """h = max(0, 1 - |v - threshold| / width), width in mV. Source: Bellec et al. (2020), eq. 5."""
+    return lambda v, threshold, z: jnp.maximum(0, 1 - jnp.abs(v - threshold) / width)
+
+
+@cache
+def boxcar(width: float = 1.0) -> Window:
+    """h = 1 within width / 2 (mV) of the threshold. Source: Kaiser et al. (2020), eq. 9."""
+    return lambda v, threshold, z: (jnp.abs(v - threshold) <= width / 2).astype(v.dtype)
+
+
+def always(v: Array, threshold: Array, z: Array) -> Array:
+    """h = 1: plastic whatever the neuron does, as in the delta rule of a readout."""
+    return jnp.ones_like(v)
+
+
+def post_spike(v: Array, threshold: Array, z: Array) -> Array:
+    """h = z: plastic only when the neuron itself fires (Hebbian coincidence)."""
+    return z
+
+
+class Post(NamedTuple):
+    """What a synapse may know of its own receiving neuron."""
+
+    h: Float[Array, "*t n"]  # plasticity window
+    z: Float[Array, "*t n"]  # spikes
+
+
+class Eligibility(NamedTuple):
+    """State of every synapse in the step-by-step form; arrays shaped like the weights."""
+
+    x: Array  # presynaptic trace as this receiver sees it: its reset may clear it
+    x_adapt: Array | None  # the same through the adapting threshold
+    e: Array  # eligibility
+    decay: Array  # lambda of the coming step, per neuron
+
+
+class ThreeFactor(eqx.Module):
+    """Which window, and how long a synapse remembers.
+
+    `kappa_e`: decay of the eligibility in a step. `decay`: that of the presynaptic trace;
+    None takes the receiver's membrane decay, as e-prop does. With `reset_trace` a spike of
+    the receiver clears the trace, as a hard reset forgets what came before it. For ALIF
+    receivers the slow threshold is followed exactly (Bellec et al. 2020, eqs. 24-25).
+    """
+
+    kappa_e: Float[Array, ""] = eqx.field(default=0.95, converter=between("kappa_e", 0.0, 1.0))
+    decay: Float[Array, ""] | None = eqx.field(default=None)
+    window: Window = eqx.field(static=True, default=triangle())
+    reset_trace: bool = eqx.field(static=True, default=True)
+
+    def trace_decay(self, neuron: LIF | ALIF, z: Array, dt: float) -> Array:
+        """lambda of the step that follows spikes `z`, per neuron."""
+        decay = neuron.decay(dt) if self.decay is None else jnp.asarray(self.decay)
+        decay = jnp.broadcast_to(decay.astype(z.dtype), z.shape)
+        return decay * (1 - z) if self.reset_trace else decay
+
+    def factor(
+        self, neuron: LIF | ALIF, post: Post, q: Float[Array, "t n"], *, dt: float
+    ) -> Float[Array, "t n"]:
+        """D [T, n]: one reverse scan over a vector per neuron; dw = outer(D, pre)."""
+        rho, beta = _adaptation(neuron, dt, q.dtype)
+        kappa = self.kappa_e.astype(q.dtype)
+
+        def back(carry, now):
+            big_q, big_d, g = carry
+            h, z, q = now
+            big_q = q + kappa * big_q
+            delta = h * (big_q if beta is None else big_q + g)
+            big_d = delta + self.trace_decay(neuron, z, dt) * big_d
+            g = None if beta is None else rho * g - beta * delta
+            return (big_q, big_d, g), big_d
+
+        zero = jnp.zeros_like(q[0])
+        start = (zero, zero, None if beta is None else zero)
+        return jax.lax.scan(back, start, (post.h, post.z, q), reverse=True)[1]
+
+    def init(self, connectivity: Connectivity, dtype=float) -> Eligibility:
+        """No memory yet; for the step-by-step form."""
+        zero = jnp.zeros(connectivity.shape, dtype)
+        return Eligibility(zero, zero, zero, jnp.zeros(connectivity.shape[0], dtype))
+
+    def step(
+        self,
+        state: Eligibility,
+        connectivity: Connectivity,
+        neuron: LIF | ALIF,
+        pre: Float[Array, " pre"],
+        post: Post,
+        q: Float[Array, " n"],
+        *,
+        dt: float,
+    ) -> tuple[Eligibility, Array]:
+        """Eligibility after one step, and the change of weights that this step asks for."""
+        rho, beta = _adaptation(neuron, dt, q.dtype)
+        arrived = connectivity.outer(jnp.ones_like(q), pre)
+        x = state.decay[:, None] * state.x + arrived
+        felt = x if beta is None else x - _column(beta, q) * state.x_adapt
+        local = post.h[:, None] * felt
+        e = self.kappa_e.astype(q.dtype) * state.e + local
+        slow = state.x_adapt if beta is None else _column(rho, q) * state.x_adapt + local
+        return Eligibility(x, slow, e, self.trace_decay(neuron, post.z, dt)), q[:, None] * e
+
+
+def _adaptation(neuron, dt, dtype):
+    """Decay of the adaptation and its weight on the threshold, or None without."""
+    if not isinstance(neuron, ALIF):
+        return None, None
+    rho = jnp.exp(-dt / neuron.tau_adapt)
+    return rho.astype(dtype), neuron.beta_adapt.astype(dtype)
+
+
+def _column(x: Array, like: Array) -> Array:
+    return jnp.broadcast_to(x, like.shape)[:, None]
+
+
+class HomeostasisState(NamedTuple):
+    """What a population knows of its own excitability."""
+
+    v_th: Float[Array, " n"]  # threshold, mV
+    r: Float[Array, " n"]  # spikes per step, mean over the last batch
+
+
+class Homeostasis(eqx.Module):
+    """Each neuron moves its own threshold until it fires at the target rate.
+
+        v_th <- max(v_min, v_th + rate (r - target))            r: its mean spikes per step
+
+    With `penalty` c the same difference also enters its learning signal, l - c (r - target).
+    Source: intrinsic plasticity as in Lazar et al. (2009), SORN, eq. 5.
+    """
+
+    target: Float[Array, ""] = eqx.field(default=0.05, converter=between("target", 0.0, 1.0))
+    rate: Float[Array, ""] = eqx.field(default=0.5, converter=nonnegative("rate", "mV"))
+    v_min: Float[Array, ""] = eqx.field(default=0.05, converter=positive("v_min", "mV"))
+    penalty: Float[Array, ""] = eqx.field(default=0.0, converter=nonnegative("penalty", ""))
+
+    def init(self, v_th: Float[Array, " n"]) -> HomeostasisState:
+        """At its target, from thresholds `v_th`."""
+        return HomeostasisState(v_th, jnp.full_like(v_th, self.target))
+
+    def step(
+        self, state: HomeostasisState, r: Float[Array, " n"], scale: float | Array = 1.0
+    ) -> HomeostasisState:
+        """After a batch with mean rates `r`; `scale` anneals the move."""
+        move = (self.rate * scale).astype(r.dtype) * (r - self.target.astype(r.dtype))
+        return HomeostasisState(jnp.maximum(self.v_min.astype(r.dtype), state.v_th + move), r)
+
+    def term(self, state: HomeostasisState) -> Float[Array, " n"]:
+        """What is added to the learning signal of each neuron."""
+        c, target = self.penalty.astype(state.r.dtype), self.target.astype(state.r.dtype)
+        return -c * (state.r - target)
