@@ -29,27 +29,33 @@ check: $(stamp)-dev
 	$(python) -m pyright
 	$(python) -m pytest -n 2
 
-# The install is editable, so only what it depends on makes it stale. A .venv left half-made
-# by an interruption is made afresh; one that was made by hand is used as it is.
+# The install is editable, so only what it depends on makes it stale. A .venv that an
+# interruption left half-made is made afresh; one that was made by hand is used as it is.
 $(stamp): extras :=
 $(stamp)-test: extras := [test]
 $(stamp)-dev: extras := [dev]
 $(stamp) $(stamp)-test $(stamp)-dev: pyproject.toml constraints.txt $(python)
-	@$(python) -m pip --version >/dev/null 2>&1 || { $(make_venv); }
+	@$(usable) || { $(new_enough) && $(make_venv) && touch .venv/.unfinished; }
 	@echo 'Installing neurojax$(extras) into .venv; the first time takes minutes'
 	@$(python) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.$(extras)'
+	@rm -f .venv/.unfinished
 	@touch $(stamp) $@
 
-$(python):
-	@$(make_venv)
+# If it is missing, or a link to a Python that is gone, the stamps are stale.
+$(python): ;
 
-# Debian ships venv without pip: there, the pip of $(PYTHON) fetches one.
-too_old := neurojax needs Python 3.11 or newer, and $(PYTHON) is %d.%d: name one, PYTHON=python3.12 make
-define make_venv
-$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit("$(too_old)" % v if v < (3, 11) else 0)' && \
-{ $(PYTHON) -m venv --clear .venv >/dev/null 2>&1 || { $(PYTHON) -m venv --clear --without-pip .venv && \
-$(PYTHON) -m pip --python $(python) install --quiet --disable-pip-version-check pip; }; }
-endef
+usable = test ! -e .venv/.unfinished && \
+	$(python) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
+	$(python) -m pip --version >/dev/null 2>&1
+
+need := neurojax needs Python 3.11 or newer; $(PYTHON) is %d.%d. Try: PYTHON=python3.12 make
+new_enough = $(PYTHON) -c \
+	'import sys; v = sys.version_info[:2]; sys.exit("$(need)" % v if v < (3, 11) else 0)'
+
+# Debian's Python makes no pip of its own: there, that of $(PYTHON) fetches one.
+make_venv = { $(PYTHON) -m venv --clear .venv >/dev/null 2>&1 || \
+	{ $(PYTHON) -m venv --clear --without-pip .venv && \
+	$(PYTHON) -m pip --python $(python) install --quiet --disable-pip-version-check pip; }; }
 
 # Run it with the oldest Python supported: the newer ones can install its pins too.
 constraints:
