@@ -8,10 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 from jaxtyping import Array
 
-Converter = Callable[[ArrayLike], Array]
+Converter = Callable[[Any], Array]
 
 
 def positive(name: str, unit: str) -> Converter:
@@ -34,9 +34,20 @@ def between(name: str, low: float, high: float) -> Converter:
     return _converter(f"{name} must lie in [{low:g}, {high:g}]", lambda x: (x >= low) & (x <= high))
 
 
-def optional(converter: Converter) -> Callable[[ArrayLike | None], Array | None]:
+def optional(converter: Converter) -> Callable[[Any], Array | None]:
     """The converter, for a field that may also be None."""
     return lambda x: None if x is None else converter(x)
+
+
+def choice(name: str, *allowed: str) -> Callable[[Any], Any]:
+    """Field converter: the argument, refused unless it is one of `allowed`."""
+
+    def convert(x: Any) -> Any:
+        if x not in allowed:
+            raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}; got {x!r}")
+        return x
+
+    return convert
 
 
 def count(name: str, low: int = 1) -> Callable[[Any], int]:
@@ -55,7 +66,7 @@ def count(name: str, low: int = 1) -> Callable[[Any], int]:
 
 
 def _converter(allowed: str, valid: Callable[[Any], Any]) -> Converter:
-    def convert(x: ArrayLike) -> Array:
+    def convert(x: Any) -> Array:  # Any: what is no number is refused in our words
         try:
             value = np.asarray(x, float)
         except jax.errors.TracerArrayConversionError:  # under jit or vmap: checked at run time
@@ -71,7 +82,7 @@ def _converter(allowed: str, valid: Callable[[Any], Any]) -> Converter:
     return convert
 
 
-def _strong(x: ArrayLike) -> Array:
+def _strong(x: Any) -> Array:
     """`x` as an array of its own float dtype, never a weak one: weak types retrace."""
     dtype = getattr(x, "dtype", None)
     if isinstance(x, jax.Array) and jnp.issubdtype(dtype, jnp.floating):

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Key
 
 from neurojax._check import between, count, finite, positive, working
 
-_intensity = between("x", 0, 1)
+_intensity = between("x", 0.0, 1.0)
 
 
 def direct_current(x: Float[Array, "*n"], n_steps: int) -> Float[Array, "T *n"]:
@@ -53,12 +53,12 @@ def latency(x: Float[Array, "*n"], n_steps: int) -> Float[Array, "T *n"]:
     return jax.nn.one_hot(when, n_steps, dtype=x.dtype, axis=0)
 
 
-def rows(image: Float[Array, "T n"]) -> Float[Array, "T n"]:
+def rows(image: Float[Array, "..."]) -> Float[Array, "T n"]:
     """A picture [height, width] as a drive, one row of pixels per step, from the top.
 
     Raises `ValueError` for anything but two axes, or a pixel outside [0, 1].
     """
-    image = between("image", 0, 1)(image)
+    image = between("image", 0.0, 1.0)(image)
     if image.ndim != 2:
         raise ValueError(f"image must have shape [height, width]; got shape {image.shape}")
     return image

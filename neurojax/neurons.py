@@ -14,7 +14,17 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from neurojax._check import cast, finite, fits, nonnegative, optional, ordered, positive, working
+from neurojax._check import (
+    cast,
+    choice,
+    finite,
+    fits,
+    nonnegative,
+    optional,
+    ordered,
+    positive,
+    working,
+)
 from neurojax.surrogate import Spike, heaviside
 
 
@@ -64,11 +74,13 @@ class LIF(eqx.Module):
     t_ref: Float[Array, "*#n"] | None = eqx.field(
         default=None, converter=optional(nonnegative("t_ref", "ms"))
     )
-    reset: Literal["hard", "subtract"] = eqx.field(static=True, default="hard")
+    reset: Literal["hard", "subtract"] = eqx.field(
+        static=True, default="hard", converter=choice("reset", "hard", "subtract")
+    )
     spike: Spike = eqx.field(static=True, default=heaviside)
 
     def __check_init__(self):
-        _check(self)
+        ordered("v_reset", self.v_reset, "v_th", self.v_th, "mV")
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> LIFState:
         """A population of `shape` at rest."""
@@ -119,11 +131,13 @@ class ALIF(eqx.Module):
     beta_adapt: Float[Array, "*#n"] = eqx.field(
         default=1.6, converter=nonnegative("beta_adapt", "mV")
     )
-    reset: Literal["hard", "subtract"] = eqx.field(static=True, default="hard")
+    reset: Literal["hard", "subtract"] = eqx.field(
+        static=True, default="hard", converter=choice("reset", "hard", "subtract")
+    )
     spike: Spike = eqx.field(static=True, default=heaviside)
 
     def __check_init__(self):
-        _check(self)
+        ordered("v_reset", self.v_reset, "v_th", self.v_th, "mV")
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> ALIFState:
         """A population of `shape` at rest, not adapted."""
@@ -183,12 +197,6 @@ class LeakyIntegrator(eqx.Module):
     def decay(self, dt: float) -> Float[Array, "*#n"]:
         """The part of a potential that is left after `dt`: exp(-dt / tau_mem)."""
         return jnp.exp(-dt / self.tau_mem)
-
-
-def _check(p: LIF | ALIF) -> None:
-    if p.reset not in ("hard", "subtract"):
-        raise ValueError(f"reset must be 'hard' or 'subtract'; got {p.reset!r}")
-    ordered("v_reset", p.v_reset, "v_th", p.v_th, "mV")
 
 
 def _at_rest(v_rest: Array, zero: Array) -> Array:

@@ -7,6 +7,7 @@ constant `tau_mem` exactly as the decaying one does, so that every neuron can ta
 Source: Rotter and Diesmann (1999), Exact digital simulation of time-invariant linear systems.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -36,7 +37,8 @@ class DelayState(NamedTuple):
     """The last spikes of one population, in a ring."""
 
     ring: Float[Array, "steps *n"]
-    head: Int[Array, ""]  # the oldest entry, next to be read and overwritten
+    head: Int[Array, ""]  # the oldest row, next to be overwritten
+    due: Float[Array, "*n"]  # that row: XLA copies a ring that is read before it is written
 
 
 class Exponential(eqx.Module):
@@ -112,17 +114,20 @@ class Delay(eqx.Module):
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> DelayState:
         """No spike under way."""
-        return DelayState(jnp.zeros((self.steps, *shape), dtype), jnp.zeros((), jnp.int32))
+        ring = jnp.zeros((self.steps, *shape), dtype)
+        return DelayState(ring, jnp.zeros((), jnp.int32), ring[0])
 
     def read(self, state: DelayState) -> Float[Array, "*n"]:
         """The spikes of `steps` steps ago."""
-        return jax.lax.dynamic_index_in_dim(state.ring, state.head, keepdims=False)
+        return state.due
 
     def write(self, state: DelayState, z: Float[Array, "*n"]) -> DelayState:
-        """The state with this step's spikes in place of those just read."""
+        """The state of the next step, with this step's spikes in place of those just read."""
         z = z.astype(state.ring.dtype)
         ring = jax.lax.dynamic_update_index_in_dim(state.ring, z, state.head, axis=0)
-        return DelayState(ring, (state.head + 1) % self.steps)
+        head = (state.head + 1) % self.steps
+        due = jax.lax.dynamic_index_in_dim(ring, head, keepdims=False)
+        return DelayState(ring, head, due)
 
 
 def _working(tree, tau_mem, dtype):
@@ -146,21 +151,21 @@ def _held(dt, tau_mem, tau_syn):
 
 
 def _moments(a, b):
-    """exp(-a) M_0(a - b) and exp(-a) M_1(a - b): series near x = 0, closed forms elsewhere.
+    """exp(-a) M_0(a - b) and exp(-a) M_1(a - b), tied by M_0 = exp(x) - x M_1 (by parts).
 
-    The closed forms cancel where a and b are close, and so do their derivatives; beyond
-    |x| = 1 neither they nor the products of exponentials lose digits or overflow.
+    The closed forms cancel where a and b are close, and so do their derivatives: there
+    M_1 is a series. Beyond |x| = 1 they lose no digits, and never overflow.
     """
     x, memory, flow = a - b, jnp.exp(-a), jnp.exp(-b)
     near = jnp.abs(x) < 1
     inside, outside = jnp.where(near, x, 0), jnp.where(near, 1, x)
+    m_1 = memory * _series(inside)
     far_0 = (flow - memory) / outside
     far_1 = (flow - far_0) / outside
-    m_0 = jnp.where(near, memory * _series(0, inside), far_0)
-    return m_0, jnp.where(near, memory * _series(1, inside), far_1)
+    return jnp.where(near, flow - inside * m_1, far_0), jnp.where(near, m_1, far_1)
 
 
-def _series(k, x):
-    """M_k(x) = sum over j of x^j / (j! (j + k + 1)); 18 terms are exact to float64 for |x| < 1."""
-    terms = [1 / (math.factorial(j) * (j + k + 1)) for j in reversed(range(18))]
-    return jnp.polyval(jnp.asarray(terms, x.dtype), x, unroll=len(terms))
+def _series(x):
+    """M_1(x) = sum over j of x^j / (j! (j + 2)); 18 terms are exact to float64 for |x| <= 1."""
+    terms = [1 / (math.factorial(j) * (j + 2)) for j in range(18)]
+    return functools.reduce(lambda total, term: total * x + term, reversed(terms))

@@ -1,5 +1,7 @@
 """Low-pass traces of a raster, forward and backward in time."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -10,9 +12,9 @@ from neurojax._check import working
 def low_pass(
     x: Float[Array, "T *n"],
     decay: float | Float[Array, "..."],
-    init: Float[Array, "*n"] | None = None,
+    init: Float[Array, "..."] | None = None,
 ) -> Float[Array, "T *n"]:
-    """y_t = decay_t y_{t-1} + x_t, with y_{-1} = `init` (default 0).
+    """y_t = decay_t y_{t-1} + x_t, with y_{-1} = `init` [*n] (default 0).
 
     `decay` is one number, one per neuron [*n], or one per neuron and step [T, *n]; then
     decay_t is the factor by which y_{t-1} enters y_t. The sum is kept in float32 at the
@@ -35,6 +37,7 @@ def low_pass_reversed(
     return _filter(x, decay, None, reverse=True)
 
 
+@functools.partial(jax.jit, static_argnames="reverse")  # a bare scan compiles at each call
 def _filter(x, decay, init, *, reverse):
     dtype = working(x.dtype)
     decay = jnp.asarray(decay, dtype)

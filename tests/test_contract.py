@@ -1,0 +1,139 @@
+"""One list of every model with `init` and `step`, and the battery that each must pass.
+
+A new model is a new row: a population of `N`, and its step under an input that is [N].
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from neurojax import surrogate
+from neurojax.neurons import ALIF, LIF, LeakyIntegrator
+from neurojax.synapses import Alpha, Delay, Exponential
+
+N, T = 16, 20
+
+
+class Row(NamedTuple):
+    model: Any
+    step: Callable = lambda model, state, x: model.step(state, x, dt=1.0)
+    init: Callable = lambda model, dtype: model.init((N,), dtype)
+
+
+def filtered(synapse, state, x):
+    return synapse.step(state, x, dt=1.0, tau_mem=20.0)
+
+
+def delayed(delay, state, x):
+    return delay.write(state, x), delay.read(state)
+
+
+each = jnp.linspace(5.0, 20.0, N)
+ROWS = {
+    "LIF": Row(LIF()),
+    "LIF, all options": Row(
+        LIF(
+            tau_mem=each,
+            v_rest=-0.1,
+            v_reset=-0.2,
+            t_ref=2.0,
+            reset="subtract",
+            spike=surrogate.fast_sigmoid(),
+        )
+    ),
+    "ALIF": Row(ALIF(tau_adapt=50.0)),
+    "ALIF, all options": Row(ALIF(tau_mem=each, t_ref=each / 4, reset="subtract", beta_adapt=0.3)),
+    "LeakyIntegrator": Row(LeakyIntegrator(tau_mem=each)),
+    "Exponential": Row(Exponential(5.0), filtered),
+    "Exponential, each": Row(Exponential(each), filtered),
+    "Alpha": Row(Alpha(5.0), filtered),
+    "Alpha, each": Row(Alpha(each), filtered),
+    "Delay": Row(Delay(3), delayed),
+}
+TOL = {"rtol": 1e-5, "atol": 1e-6}  # float32: one ulp (1.2e-7) a step and operation, T steps
+
+
+@pytest.fixture(params=ROWS, name="row")
+def _row(request):
+    return ROWS[request.param]
+
+
+def inputs(*leading, dtype=jnp.float32):
+    x = np.random.default_rng(0).uniform(0.0, 4.0, (*leading, T, N))
+    return jnp.asarray(x, dtype)
+
+
+@eqx.filter_jit
+def run(row, model, state, xs):
+    return jax.lax.scan(lambda s, x: row.step(model, s, x), state, xs)
+
+
+def test_compiled_equals_eager(row):
+    compiled = run(row, row.model, row.init(row.model, float), inputs())
+    state, ys = row.init(row.model, float), []
+    for x in inputs():
+        state, y = row.step(row.model, state, x)
+        ys.append(y)
+    chex.assert_trees_all_close((state, jnp.stack(ys)), compiled, **TOL)
+    assert np.any(compiled[1]), "the input is too weak to show anything"
+
+
+def test_a_batch_equals_its_samples(row):
+    xs, state = inputs(3), row.init(row.model, float)
+    batch = jax.jit(jax.vmap(lambda x: run(row, row.model, state, x)))(xs)
+    for b in range(3):
+        alone = run(row, row.model, state, xs[b])
+        chex.assert_trees_all_close(jax.tree.map(lambda x, b=b: x[b], batch), alone, **TOL)
+
+
+def test_compiles_once_for_many_steps(row):
+    chex.clear_trace_counter()
+    step = eqx.filter_jit(chex.assert_max_traces(n=1)(lambda m, s, x: row.step(m, s, x)))
+    state = row.init(row.model, float)
+    for x in inputs():
+        state, _ = step(row.model, state, x)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("x64", [False, True])
+def test_state_keeps_structure_shape_and_dtype(row, dtype, x64):
+    if dtype == "float64" and not x64:
+        pytest.skip("float64 needs jax_enable_x64")
+    with jax.enable_x64(x64):
+        state = row.init(row.model, dtype)
+        assert {x.dtype for x in jax.tree.leaves(state)} <= {jnp.dtype(dtype), jnp.dtype("int32")}
+        new, y = row.step(row.model, state, inputs(dtype=dtype)[0])
+        chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
+        assert not any(x.weak_type for x in jax.tree.leaves((state, new, y)))
+        assert (y.shape, y.dtype) == ((N,), jnp.dtype(dtype))
+
+
+def test_float64_refines_float32(row):
+    single = run(row, row.model, row.init(row.model, "float32"), inputs())
+    with jax.enable_x64(True):
+        xs = inputs().astype("float64")
+        double = run(row, row.model, row.init(row.model, "float64"), xs)
+        double = jax.tree.map(np.asarray, double)
+    for one, two in zip(jax.tree.leaves(single), jax.tree.leaves(double), strict=True):
+        np.testing.assert_allclose(one, two, **TOL)
+
+
+def test_eight_devices_equal_one(row):
+    mesh = jax.make_mesh((8,), ("neuron",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def place(x):
+        spec = (None,) * (x.ndim - 1) + ("neuron",) if x.ndim and x.shape[-1] == N else ()
+        return jax.device_put(x, jax.NamedSharding(mesh, jax.P(*spec)))
+
+    arguments = row.model, row.init(row.model, float), inputs()
+    sharded = run(row, *jax.tree.map(place, arguments))
+    alone = run(row, *arguments)
+    chex.assert_trees_all_close(jax.device_get(sharded), jax.device_get(alone), **TOL)
+    assert len(sharded[1].sharding.device_set) == 8
+    assert not sharded[1].sharding.is_fully_replicated

@@ -1,0 +1,130 @@
+import math
+
+import chex
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from neurojax import encoding
+
+key = jax.random.key(0)
+
+
+def poisson(x, n_steps, key=key, *, dt=1.0, max_rate=500.0):
+    return encoding.poisson(key, x, n_steps, dt=dt, max_rate=max_rate)
+
+
+def test_direct_current_is_the_same_at_every_step():
+    x = jnp.array([-1.5, 0.0, 2.0])
+    np.testing.assert_array_equal(encoding.direct_current(x, 7), np.tile(x, (7, 1)))
+
+
+def test_poisson_fires_at_the_rate_independently():
+    x = jnp.linspace(0.0, 1.0, 11)
+    z = np.asarray(poisson(x, 20_000, dt=0.5, max_rate=800.0))
+    p = 0.4 * np.asarray(x)
+    error = np.sqrt(p * (1 - p) / 20_000)  # binomial; 4 standard errors
+    assert np.all(np.abs(z.mean(0) - p) <= 4 * error)
+    pairs = (z[1:] * z[:-1]).mean(0)  # of successive steps, then of neighbours
+    assert np.all(np.abs(pairs - p**2) <= 4 * (np.sqrt(p**2 / 20_000) + 2 * p * error))
+    pairs, q = (z[:, 1:] * z[:, :-1]).mean(0), p[1:] * p[:-1]
+    assert np.all(np.abs(pairs - q) <= 4 * (np.sqrt(q / 20_000) + 2 * error[1:]))
+    assert set(np.unique(z)) == {0.0, 1.0}
+
+
+def test_poisson_ends_of_the_range_are_certain():
+    z = poisson(jnp.array([0.0, 1.0]), 2000, max_rate=1000.0)
+    np.testing.assert_array_equal(z, np.tile([0.0, 1.0], (2000, 1)))
+
+
+def test_poisson_run_begins_with_the_shorter_one_and_depends_on_the_key():
+    x = jnp.full(20, 0.5)
+    np.testing.assert_array_equal(poisson(x, 30)[:10], poisson(x, 10))
+    assert np.any(poisson(x, 30) != poisson(x, 30, jax.random.key(1)))
+
+
+pixels = hnp.arrays(np.float32, 5, elements=st.floats(0, 1, width=32))
+
+
+@given(pixels, st.integers(1, 30))
+def test_latency_is_one_spike_the_brighter_the_earlier(x, n_steps):
+    z = np.asarray(encoding.latency(jnp.asarray(x), n_steps))
+    np.testing.assert_array_equal(z.sum(0), x > 0)
+    when = z.argmax(0)
+    lit = np.flatnonzero(x > 0)
+    assert np.all(np.abs(when[lit] - (1 - x[lit]) * (n_steps - 1)) <= 0.5 + 1e-5)
+    order = lit[np.argsort(-x[lit])]
+    assert np.all(np.diff(when[order]) >= 0)
+
+
+def test_latency_uses_the_whole_window():
+    z = encoding.latency(jnp.array([1.0, 0.5, 1e-6, 0.0]), 5)
+    np.testing.assert_array_equal(np.argmax(z, 0), [0, 2, 4, 0])
+
+
+def test_rows_come_from_the_top():
+    image = jnp.arange(6.0).reshape(3, 2) / 6
+    for t, row in enumerate(encoding.rows(image)):
+        np.testing.assert_array_equal(row, image[t])
+
+
+@pytest.mark.parametrize("encode", [encoding.direct_current, poisson, encoding.latency])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_output_has_the_dtype_of_the_pixels(encode, dtype):
+    x = jnp.linspace(0.0, 1.0, 6).reshape(2, 3).astype(dtype)
+    y = encode(x, 4)
+    assert (y.shape, y.dtype) == ((4, 2, 3), dtype)
+
+
+@pytest.mark.parametrize("encode", [encoding.direct_current, poisson, encoding.latency])
+def test_batch_equals_its_samples(encode):
+    xs = jax.random.uniform(key, (3, 5))
+    batch = jax.jit(jax.vmap(lambda x: encode(x, 6)))(xs)
+    chex.assert_trees_all_equal(batch, jnp.stack([encode(x, 6) for x in xs]))
+
+
+@pytest.mark.parametrize("encode", [poisson, encoding.latency])
+@pytest.mark.parametrize("bad", [math.nan, -0.1, 1.5, math.inf])
+def test_refuses_pixels_outside_zero_to_one(encode, bad):
+    x = jnp.array([0.5, bad])
+    with pytest.raises(ValueError, match=rf"x must lie in \[0, 1\]; got {bad:.1f}.* \(1 of 2\)"):
+        encode(x, 4)
+    with pytest.raises(Exception, match=r"x must lie in \[0, 1\]"):
+        eqx.filter_jit(encode)(x, 4)
+
+
+def test_direct_current_refuses_what_is_not_finite():
+    with pytest.raises(ValueError, match="x must be finite, in nA; got nan"):
+        encoding.direct_current(jnp.array([math.nan]), 4)
+
+
+@pytest.mark.parametrize("image", [jnp.zeros(4), jnp.zeros((2, 2, 1)), jnp.full((2, 2), 255.0)])
+def test_rows_refuses_what_is_no_picture(image):
+    with pytest.raises(ValueError, match=r"image must (have shape|lie in \[0, 1\])"):
+        encoding.rows(image)
+
+
+@pytest.mark.parametrize("encode", [encoding.direct_current, poisson, encoding.latency])
+@pytest.mark.parametrize("bad", [0, -3])
+def test_refuses_a_number_of_steps_that_is_not_positive(encode, bad):
+    with pytest.raises(ValueError, match=rf"n_steps must be a whole number >= 1; got {bad}"):
+        encode(jnp.zeros(3), bad)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"max_rate": 1001.0}, r"max_rate \* dt / 1000 must be <= 1.*pass max_rate <= 1000 Hz"),
+        ({"dt": 5.0}, r"got 2.5: pass max_rate <= 200 Hz"),
+        ({"dt": 0.0}, "dt must be finite and > 0 ms; got 0.0"),
+        ({"max_rate": -1.0}, "max_rate must be finite and > 0 Hz; got -1.0"),
+    ],
+)
+def test_poisson_refuses_rates_that_do_not_fit_the_step(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        poisson(jnp.zeros(3), 4, **arguments)
