@@ -167,17 +167,26 @@ class Band(eqx.Module):
         self, post: Float[Array, "*lead n"], pre: Float[Array, "*lead n"]
     ) -> Float[Array, "n width"]:
         """Summed outer product on the band."""
-        flat = post.reshape(-1, self.n_pre)
-        rows = jnp.pad(flat, ((0, 0), (0, -self.n_pre % _TILE))).reshape(flat.shape[0], -1, _TILE)
-        windows = jax.vmap(self._windows, out_axes=1)(pre.reshape(-1, self.n_pre))
-        tiles = jax.lax.dot_general(rows, windows, (((0,), (1,)), ((1,), (0,))))
-        return jnp.where(self.mask, _unskew(tiles)[: self.n_pre], 0)
+        post, ring = post.reshape(-1, self.n_pre), self._ring(pre.reshape(-1, self.n_pre))
+        width = _TILE + 2 * self.radius
+        tiles = [
+            _outer(post[:, g : g + _TILE], ring[:, g : g + width])
+            for g in range(0, self.n_pre, _TILE)
+        ]
+        last = ((0, -self.n_pre % _TILE), (0, 0))
+        tiles[-1] = jnp.pad(tiles[-1], last)
+        return jnp.where(self.mask, _unskew(jnp.stack(tiles))[: self.n_pre], 0)
+
+    def _ring(self, s: Float[Array, "*lead n"]) -> Float[Array, "*lead _"]:
+        """The ring cut open, with both ends repeated, up to whole tiles."""
+        r, spare = self.radius, -self.n_pre % _TILE
+        zeros = jnp.zeros((*s.shape[:-1], spare), s.dtype)
+        return jnp.concatenate([s[..., self.n_pre - r :], s, s[..., :r], zeros], axis=-1)
 
     def _windows(self, s: Float[Array, " n"]) -> Float[Array, "tiles window"]:
         """What each tile of rows can hear: [n / _TILE, _TILE + 2 radius]."""
-        n, r = self.n_pre, self.radius
-        ring = jnp.concatenate([s[n - r :], s, s[:r], jnp.zeros(-n % _TILE, s.dtype)])
-        return jnp.stack([ring[g : g + _TILE + 2 * r] for g in range(0, n, _TILE)])
+        ring, width = self._ring(s), _TILE + 2 * self.radius
+        return jnp.stack([ring[g : g + width] for g in range(0, self.n_pre, _TILE)])
 
 
 def _product(s: Array, matrix: Array, axis: int) -> Array:

@@ -18,7 +18,7 @@ class Broadcast(eqx.Module):
 
     def __call__(self, error: Float[Array, " c"]) -> Float[Array, " n"]:
         """Learning signal of each neuron."""
-        return self.spread @ (self.channels @ error)
+        return (error @ self.channels.T) @ self.spread.T
 
 
 def broadcast(

@@ -203,6 +203,8 @@ class Network(eqx.Module):
             for p in (n for n in self.internal() if self.projections[n].post == name):
                 s = arriving[p] if p in arriving else sent[self._pre(p)]
                 current = current + weights[p].apply(s, key=fold(key, p))
+            # Each later use of the current would compute it again, gathers and all.
+            current = jax.lax.optimization_barrier(current)
             neurons[name], synapses[name], sent[name] = layer.step(
                 state.neurons[name], state.synapses[name], current, dt=dt
             )
