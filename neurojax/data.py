@@ -1,0 +1,184 @@
+"""Named picture data sets behind one function: `load`. Needs no TensorFlow."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from neurojax import _idx, _tfds
+
+_Pair = tuple[np.ndarray, np.ndarray]  # images and labels
+_Parts = dict[str, _Pair]  # by the name of their split
+
+
+class Split(NamedTuple):
+    """Pictures and their classes, in host memory."""
+
+    images: Float32[np.ndarray, "N H W *C"]  # in [0, 1]; a channel axis only if there are several
+    labels: Int32[np.ndarray, "N"]  # class of each picture, 0 to n_classes - 1
+
+
+class Dataset(NamedTuple):
+    """What is trained on, what is tuned on, and what is read once at the end."""
+
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    n_classes: int
+
+
+def load(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    val_size: int | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """A data set by name, with a validation split always.
+
+    `digits`: scikit-learn's 1,797 pictures of 8 x 8, embedded; 400 of them are for the test.
+    `idx`: four IDX files with MNIST's names, raw or .gz, in `data_dir`; any number of pictures,
+    picture shape and number of classes (the largest training label and 1).
+    `mnist`: the same files, or without a `data_dir` what tensorflow-datasets has.
+    Any other name is an image classification set of tensorflow-datasets, looked for in
+    `data_dir` (a folder of such sets, or one version of one) and downloaded there if need be.
+    `data_dir` defaults to the environment variable NEUROJAX_DATA.
+
+    A set that has no validation pictures gives up `val_size` of its training pictures (a fifth,
+    at most 5,000, unless told), chosen by `seed` with classes in proportion. The pictures of
+    the test do not depend on `seed`: a set without them gives up its validation pictures, or a
+    sixth of the others, for it.
+
+    Raises `ValueError` for an unknown name and for data that is corrupt or unfit, and
+    `FileNotFoundError` for data that is not there.
+    """
+    parts, n_classes = _read(name, _folder(name, data_dir))
+    for part, pair in parts.items():
+        _refuse_unfit(*pair, n_classes, f"{name} {part} ")
+    parts = _with_every_split(parts, val_size, seed)
+    train, val, test = (_converted(*parts[part]) for part in ("train", "val", "test"))
+    return Dataset(name, train, val, test, n_classes)
+
+
+def check(images: np.ndarray, labels: np.ndarray, n_classes: int, *, where: str = "") -> Split:
+    """Pictures and labels as a `Split`, refused unless a network can learn from them.
+
+    Images are [N, H, W] or [N, H, W, C]: uint8 or uint16, divided by the largest they can be,
+    or floats in [0, 1]. Labels are N integers in [0, n_classes). The `ValueError` opens with
+    `where`.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    _refuse_unfit(images, labels, n_classes, f"{where} ".lstrip())
+    return _converted(images, labels)
+
+
+def _refuse_unfit(images: np.ndarray, labels: np.ndarray, n_classes: int, where: str) -> None:
+    if images.ndim not in (3, 4) or 0 in images.shape:
+        allowed = "[N, H, W] or [N, H, W, C] without a 0"
+        raise ValueError(f"{where}images must have shape {allowed}; got {images.shape}")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        got = f"{labels.dtype} of shape {labels.shape}"
+        raise ValueError(f"{where}labels must be integers of shape [N]; got {got}")
+    if len(images) != len(labels):
+        got = f"{len(images)} images and {len(labels)} labels"
+        raise ValueError(f"{where}images and labels must be equally many; got {got}")
+    _refuse(labels, (labels < 0) | (labels >= n_classes), f"{where}labels", f"in [0, {n_classes})")
+    if images.dtype.kind == "f":
+        bad = ~((images >= 0) & (images <= 1))
+        _refuse(images, bad, f"{where}images", "finite and in [0, 1]")
+    elif images.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"{where}images must be uint8, uint16 or floats; got {images.dtype}")
+
+
+def _refuse(x: np.ndarray, bad: np.ndarray, what: str, allowed: str) -> None:
+    if bad.any():
+        raise ValueError(f"{what} must be {allowed}; got {x[bad][0]} ({bad.sum()} of {bad.size})")
+
+
+def _converted(images: np.ndarray, labels: np.ndarray) -> Split:
+    """float32 and int32, in one pass each."""
+    white = 1 if images.dtype.kind == "f" else np.iinfo(images.dtype).max
+    return Split(np.divide(images, white, dtype=np.float32), labels.astype(np.int32))
+
+
+# --- where a data set comes from: its splits as (images, labels), its number of classes ---
+
+
+def _folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path | None:
+    data_dir = data_dir or os.environ.get("NEUROJAX_DATA")
+    if name == "digits" or not data_dir:
+        return None
+    if not Path(data_dir).is_dir():
+        raise FileNotFoundError(f"data_dir must be an existing folder; got {os.fspath(data_dir)!r}")
+    return Path(data_dir)
+
+
+def _read(name: str, folder: Path | None) -> tuple[_Parts, int]:
+    if name == "digits":
+        return _digits()
+    if name == "idx":
+        return _of_idx(folder)
+    if name == "mnist" and folder and not _tfds.is_there(name, folder):
+        return _of_idx(folder)[0], 10
+    return _of_tfds(name, folder)
+
+
+def _digits() -> tuple[_Parts, int]:
+    from sklearn.datasets import load_digits  # slow to import
+
+    pixels, labels = load_digits(return_X_y=True)
+    images = np.reshape(pixels, (-1, 8, 8)) / 16  # grey levels 0 to 16
+    train, test = _carve((images, labels), 400, seed=0)
+    return {"train": train, "test": test}, 10
+
+
+def _of_idx(folder: Path | None) -> tuple[_Parts, int]:
+    if folder is None:
+        allowed = "data_dir must name the folder of the IDX files (or set NEUROJAX_DATA)"
+        raise ValueError(f"{allowed}; got None")
+    parts = _idx.read_folder(folder)
+    return parts, int(parts["train"][1].max(initial=0)) + 1
+
+
+def _of_tfds(name: str, folder: Path | None) -> tuple[_Parts, int]:
+    try:
+        return _tfds.read(name, folder)
+    except _tfds.UnknownDatasetError as error:
+        close = difflib.get_close_matches(name, ["digits", "idx", *error.known])
+        raise ValueError(
+            "dataset must be digits, mnist, idx or an image classification set of "
+            f"tensorflow-datasets; got {name!r}" + (f", close to {', '.join(close)}" * bool(close))
+        ) from None
+
+
+# --- splits ---
+
+
+def _with_every_split(parts: _Parts, val_size: int | None, seed: int) -> _Parts:
+    """Train, val and test: those that are missing are carved off train."""
+    parts = dict(parts)
+    if "test" not in parts and "val" in parts:
+        parts["test"] = parts.pop("val")
+    elif "test" not in parts:
+        parts["train"], parts["test"] = _carve(parts["train"], len(parts["train"][1]) // 6, seed=0)
+    if "val" not in parts:
+        size = min(5000, len(parts["train"][1]) // 5) if val_size is None else val_size
+        parts["train"], parts["val"] = _carve(parts["train"], size, seed)
+    return parts
+
+
+def _carve(pair: _Pair, size: int, seed: int) -> tuple[_Pair, _Pair]:
+    """All but `size` pictures, and those: each class in proportion, within one picture."""
+    images, labels = pair
+    n = len(labels)
+    if not 1 <= size < n:
+        raise ValueError(f"val_size must be at least 1 and less than {n} pictures; got {size}")
+    shuffled = np.random.default_rng(seed).permutation(n)
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    taken = np.zeros(n, bool)
+    taken[by_class[(np.arange(size) * n + n // 2) // size]] = True  # every (n / size)-th
+    return (images[~taken], labels[~taken]), (images[taken], labels[taken])
