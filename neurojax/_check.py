@@ -84,11 +84,8 @@ def _converter(allowed: str, valid: Callable[[Any], Any]) -> Converter:
 
 def _strong(x: Any) -> Array:
     """`x` as an array of its own float dtype, never a weak one: weak types retrace."""
-    dtype = getattr(x, "dtype", None)
-    if isinstance(x, jax.Array) and jnp.issubdtype(dtype, jnp.floating):
-        return jnp.asarray(x, dtype)
-    if dtype is not None and jnp.issubdtype(dtype, jnp.floating):
-        return jnp.asarray(x)
+    if isinstance(x, jax.Array | np.ndarray | np.generic) and jnp.issubdtype(x.dtype, jnp.floating):
+        return jnp.asarray(x, jax.dtypes.canonicalize_dtype(x.dtype))
     return jnp.asarray(x, float)
 
 

@@ -1,5 +1,7 @@
 """Encoders: pixels [n] to drive or spikes [T, n], in the dtype of the pixels."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
@@ -30,13 +32,8 @@ def poisson(
     is not positive, or a probability above 1.
     """
     x, n_steps = _intensity(x), count("n_steps")(n_steps)
-    p_max = _probability(max_rate, dt)
-    p = p_max * x.astype(working(x.dtype))
-
-    def at(t):
-        return jax.random.uniform(jax.random.fold_in(key, t), x.shape, p.dtype) < p
-
-    return jax.vmap(at)(jnp.arange(n_steps)).astype(x.dtype)
+    p = _probability(max_rate, dt) * x.astype(working(x.dtype))
+    return _bernoulli(key, p, n_steps).astype(x.dtype)
 
 
 def latency(x: Float[Array, "*n"], n_steps: int) -> Float[Array, "T *n"]:
@@ -64,8 +61,17 @@ def rows(image: Float[Array, "..."]) -> Float[Array, "T n"]:
     return image
 
 
+@functools.partial(jax.jit, static_argnames="n_steps")
+def _bernoulli(key, p, n_steps):
+    def at(t):
+        return jax.random.uniform(jax.random.fold_in(key, t), p.shape, p.dtype) < p
+
+    return jax.vmap(at)(jnp.arange(n_steps))
+
+
 def _probability(max_rate, dt):
-    positive("max_rate", "Hz")(max_rate), positive("dt", "ms")(dt)
+    positive("max_rate", "Hz")(max_rate)
+    positive("dt", "ms")(dt)
     p = max_rate * dt / 1000
     if p > 1:
         raise ValueError(

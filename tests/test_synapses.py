@@ -1,4 +1,3 @@
-import functools
 import math
 
 import equinox as eqx
@@ -7,8 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
-from hypothesis import given
-from hypothesis import strategies as st
 
 from neurojax.neurons import LeakyIntegrator
 from neurojax.synapses import Alpha, Delay, Exponential
@@ -83,28 +80,22 @@ def test_nearly_equal_time_constants_lose_nothing_in_float32(synapse, ratio):
 
 @pytest.mark.usefixtures("x64")
 @BOTH
-@pytest.mark.parametrize("tau", [20.0, 20.0 * (1 + 1e-9), 10.0])
-@pytest.mark.parametrize("of", ["tau_syn", "tau_mem"])
-def test_gradient_is_right_where_time_constants_meet(synapse, tau, of):
-    arrivals = np.zeros((6, 1))
+@pytest.mark.parametrize("of", [0, 1])
+def test_gradient_is_right_where_time_constants_meet(synapse, of):
+    taus = TAU_MEM * np.array([1, 1 + 1e-9, 1 - 1e-4, 0.9, 0.5, 0.05]), np.full(6, TAU_MEM)
+    arrivals = np.zeros((6, 6))
     arrivals[0] = 1.0
 
-    def v_end(x, simulate):
-        tau_syn, tau_mem = (x, TAU_MEM) if of == "tau_syn" else (tau, x)
-        return simulate(tau_syn, tau_mem)
+    def v_end(*taus):  # of each neuron; neurons are independent, so the sum has their gradients
+        model = eqx.tree_at(lambda m: m.tau_syn, synapse(1.0), taus[0])
+        return drive(model, jnp.asarray(arrivals), 4.0, taus[1])[0][-1].sum()
 
-    def ours(tau_syn, tau_mem):
-        model = eqx.tree_at(lambda m: m.tau_syn, synapse(1.0), tau_syn)
-        return drive(model, jnp.asarray(arrivals), 4.0, tau_mem)[0][-1, 0]
-
-    def theirs(tau_syn, tau_mem):
-        return exact(synapse, tau_syn, tau_mem, arrivals[:, 0], 4.0)[0][-1]
-
-    at = tau if of == "tau_syn" else TAU_MEM
-    slope = jax.grad(functools.partial(v_end, simulate=ours))(jnp.float64(at))
-    h = 1e-4 * at  # central difference: h^2 = 1e-8 of the third derivative, 1e-16 / h of rounding
-    expected = (v_end(at + h, theirs) - v_end(at - h, theirs)) / (2 * h)
-    np.testing.assert_allclose(slope, expected, rtol=1e-6, atol=1e-9)
+    slopes = jax.grad(v_end, argnums=of)(*map(jnp.asarray, taus))
+    for n, slope in enumerate(slopes):
+        at = np.array([taus[0][n], taus[1][n]])
+        h = 1e-4 * at[of] * np.eye(2)[of]  # central difference: 1e-8 off, in relative terms
+        up, down = (exact(synapse, *x, arrivals[:, n], 4.0)[0][-1] for x in (at + h, at - h))
+        np.testing.assert_allclose(slope, (up - down) / (2 * h[of]), rtol=1e-6, atol=1e-9)
 
 
 @BOTH
@@ -138,9 +129,9 @@ def test_a_very_fast_membrane_follows_the_current(synapse):
     np.testing.assert_allclose(v[1:], 3 * i[1:], rtol=1e-3)
 
 
-@given(st.integers(1, 12), st.integers(1, 30), st.integers(0, 10**6))
-def test_delay_shifts_the_raster(steps, length, seed):
-    z = np.random.default_rng(seed).integers(0, 2, (length, 3)).astype(np.float32)
+@pytest.mark.parametrize(("steps", "length"), [(1, 9), (2, 9), (7, 40), (9, 9), (12, 9)])
+def test_delay_shifts_the_raster(steps, length):
+    z = np.random.default_rng(0).integers(0, 2, (length, 3)).astype(np.float32)
     delay = Delay(steps)
 
     def step(state, z):
