@@ -6,7 +6,7 @@
 # PYTHON=python3.12 make demo sets .venv up with that Python.
 
 PYTHON ?= python3
-DEMO ?= -m experiments.wta_broadcast --dataset digits --out runs/demo --overwrite
+DEMO := -m experiments.wta_broadcast --dataset digits --out runs/demo --overwrite
 
 python := .venv/bin/python
 stamp := .venv/.installed
