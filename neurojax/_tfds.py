@@ -197,6 +197,7 @@ def _file_functions() -> ModuleType:
     module.__dict__.update(
         __version__="2.1.0",  # the oldest that tfds accepts
         __getattr__=missing,
+        Tensor=type("Tensor", (), {}),  # what no example is
         io=SimpleNamespace(gfile=local),
         compat=SimpleNamespace(as_text=os.fsdecode, as_bytes=os.fsencode),
     )
