@@ -229,7 +229,7 @@ def _relax(v, target, tau, dt):
 
 
 def _whole_steps(t, dt):
-    """ceil(t / dt), blind to the rounding of the quotient: 0.3 ms are 3 steps of 0.1 ms."""
+    """ceil(t / dt), blind to the rounding of the quotient: 0.15 ms are 15 steps of 0.01 ms."""
     return jnp.ceil(t / dt * (1 - 1e-6)).astype(jnp.int32)
 
 
