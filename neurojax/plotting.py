@@ -157,7 +157,7 @@ def _draw_matrix(figure: Figure, ax: Axes, name: str, w: np.ndarray) -> None:
     )  # fmt: skip
     extend = "both" if np.abs(w).max() > limit else "neither"
     figure.colorbar(image, ax=ax, extend=extend, label="Weight")
-    _title(ax, f"{name}: {100 * synapses.size / w.size:.3g}% non-zero")
+    _title(ax, f"{name.replace('->', ' → ')}: {100 * synapses.size / w.size:.3g}% non-zero")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True, nbins=4))
     ax.set(xlabel="Presynaptic neuron", ylabel="Postsynaptic neuron")
