@@ -1,0 +1,261 @@
+"""Checkpoints: bit-identical round trips, survival of SIGKILL, refusals."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from neurojax import checkpoint
+from neurojax._files import write_whole
+
+
+class Layer(eqx.Module):
+    w: jax.Array
+    bias: jax.Array | None = None
+    n: int = eqx.field(static=True, default=3)
+
+
+class State(NamedTuple):
+    weights: dict[str, Layer]
+    opt_state: Any
+    key: jax.Array
+    extra: Any = ()
+
+
+def state(extra: Any = ()) -> State:
+    weights = {
+        "ff": Layer(jax.random.normal(jax.random.key(0), (5, 7))),
+        "a/b.c['d']": Layer(jnp.array([1 / 3, -0.0], jnp.bfloat16), jnp.zeros((0, 3))),
+    }
+    tx = optax.adam(1e-3)
+    return State(weights, tx.init({"w": weights["ff"].w}), jax.random.key(1), extra)
+
+
+def raw(x) -> tuple:
+    """All there is to an array: its kind, dtype, shape and bytes."""
+    kind = type(x)
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return kind, str(x.dtype), x.shape, np.asarray(jax.random.key_data(x)).tobytes()
+    return kind, str(x.dtype), x.shape, np.asarray(x).tobytes()
+
+
+def blank(x):
+    """Another array of the same kind, dtype and shape."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return x
+    return np.ones_like(x) if isinstance(x, np.ndarray) else jnp.ones_like(x)
+
+
+def assert_identical(got, expected):
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    assert [raw(x) for x in jax.tree.leaves(got)] == [raw(x) for x in jax.tree.leaves(expected)]
+
+
+def test_a_state_comes_back_bit_for_bit_with_its_metadata(tmp_path):
+    odd = (
+        jnp.array([jnp.nan, jnp.inf, -0.0, 1e-45]),
+        jnp.array(True),
+        jnp.array([-7, 7], jnp.int8),
+        np.arange(3.0),
+        np.array([0.1], ml_dtypes.bfloat16),
+        jax.random.split(jax.random.key(2, impl="rbg"), 3),
+        None,
+        {},
+    )
+    saved = state(odd)
+    about = {"hidden": [512, 512], "rate": 0.1, "name": "ring \N{GREEK SMALL LETTER RHO}"}
+    checkpoint.save(tmp_path, 7, saved, about)
+    step, restored, metadata = checkpoint.restore(tmp_path, jax.tree.map(blank, saved))
+    assert (step, metadata) == (7, about)
+    assert checkpoint.metadata(tmp_path) == about
+    assert_identical(restored, saved)
+
+
+def test_double_precision_comes_back_bit_for_bit(tmp_path, x64):
+    saved = {"v": jnp.array([1 / 3, 5e-324]), "n": jnp.array(2**40), "k": jax.random.key(0)}
+    assert saved["v"].dtype == jnp.float64
+    checkpoint.save(tmp_path, 0, saved, {})
+    assert_identical(checkpoint.restore(tmp_path, saved)[1], saved)
+
+
+def test_arrays_come_back_where_the_template_has_them(tmp_path):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharded = jax.device_put(jnp.arange(16.0), NamedSharding(mesh, PartitionSpec("data")))
+    saved = {"sharded": sharded, "free": jnp.ones(16), "key": jax.random.key(0)}
+    checkpoint.save(tmp_path, 0, saved, {})
+    _, restored, _ = checkpoint.restore(tmp_path, saved)
+    assert restored["sharded"].sharding == sharded.sharding
+    # arrays bound to one device would refuse to meet those on eight
+    mixed = jax.jit(lambda s: s["sharded"] + s["free"] * jax.random.uniform(s["key"]))(restored)
+    assert len(mixed.sharding.device_set) == 8
+    _, spread, _ = checkpoint.restore(tmp_path, {**saved, "free": sharded})
+    assert spread["free"].sharding == sharded.sharding
+
+
+def test_the_last_two_steps_are_kept_and_the_last_is_restored(tmp_path):
+    folder = tmp_path / "run" / "checkpoints"
+    assert checkpoint.latest(folder) is None
+    assert not folder.exists()
+    for step in (0, 3, 10):
+        checkpoint.save(folder, step, {"n": jnp.array(step)}, {"step": step})
+        assert checkpoint.latest(folder) == step
+    assert sorted(path.name for path in folder.iterdir()) == ["10", "3"]
+    step, restored, metadata = checkpoint.restore(folder, {"n": jnp.array(0)})
+    assert (step, int(restored["n"]), metadata) == (10, 10, {"step": 10})
+
+
+def test_nothing_reaches_the_terminal(tmp_path, capfd, caplog):
+    checkpoint.save(tmp_path, 0, state(), {})
+    checkpoint.restore(tmp_path, state())
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+
+
+# --- killed ---
+
+SAVE_FOR_EVER = """
+import itertools, sys
+import jax
+from neurojax import checkpoint
+from neurojax._files import write_whole
+def killed_state(step):
+    key = jax.random.fold_in(jax.random.key(0), step)
+    return {"w": jax.random.normal(key, (128, 128)), "key": key}
+folder, metrics, pad = sys.argv[1], sys.argv[2], "x" * 1_000_000
+last = checkpoint.latest(folder)
+for step in itertools.count(0 if last is None else last + 1):
+    checkpoint.save(folder, step, killed_state(step), {"step": step})
+    write_whole(metrics, f'{{"step": {step}, "pad": "{pad}"}}')
+    print(step, flush=True)
+"""
+
+
+def killed_state(step):
+    key = jax.random.fold_in(jax.random.key(0), step)
+    return {"w": jax.random.normal(key, (128, 128)), "key": key}
+
+
+def test_a_process_killed_at_any_moment_leaves_its_last_whole_step(tmp_path):
+    folder, metrics = tmp_path / "checkpoints", tmp_path / "metrics.json"
+    reached = -1
+    for moment in np.random.default_rng(0).uniform(0.0, 0.6, 3):
+        command = [sys.executable, "-c", SAVE_FOR_EVER, str(folder), str(metrics)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            lines = [process.stdout.readline()]
+            time.sleep(moment)
+            process.kill()
+            announced = int([*lines, *process.stdout][-1])
+        assert announced > reached
+        step, restored, metadata = checkpoint.restore(folder, killed_state(0))
+        # what was announced is there; the one being saved may be there, whole
+        assert step in (announced, announced + 1)
+        assert metadata == {"step": step}
+        assert_identical(restored, killed_state(step))
+        assert step - json.loads(metrics.read_text())["step"] in (0, 1)
+        reached = step
+    checkpoint.save(folder, reached + 1, killed_state(0), {})
+    assert sorted(int(path.name) for path in folder.iterdir()) == [reached, reached + 1]
+
+
+def test_steps_half_written_or_half_deleted_do_no_harm(tmp_path):
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, state(), {"step": step})
+    shutil.copytree(tmp_path / "2", tmp_path / "3.orbax-checkpoint-tmp")  # killed while writing
+    for path in (tmp_path / "1").iterdir():  # killed while deleting
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+    assert checkpoint.restore(tmp_path, state())[0] == 2
+    checkpoint.save(tmp_path, 3, state(), {"step": 3})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
+    assert checkpoint.metadata(tmp_path) == {"step": 3}
+
+
+# --- refusals ---
+
+
+@pytest.mark.parametrize("use", [lambda f: checkpoint.restore(f, state()), checkpoint.metadata])
+@pytest.mark.parametrize("exists", [True, False])
+def test_nothing_to_restore_is_refused_with_the_folder(tmp_path, use, exists):
+    folder = tmp_path / "run"
+    if exists:
+        folder.mkdir()
+    with pytest.raises(FileNotFoundError, match=f"must hold a checkpoint; got '{folder}'"):
+        use(folder)
+    assert folder.exists() == exists
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (state()._replace(weights={}), r"state\.weights\[.*\]\.w must be .* as saved; got nothing"),
+        (state(extra=jnp.ones(2)), r"state\.extra must be absent, .*; got float32\[2\]"),
+        (
+            state()._replace(weights={**state().weights, "ff": Layer(jnp.ones((5, 8)))}),
+            r"state\.weights\['ff'\]\.w must be float32\[5, 7\] as saved; got float32\[5, 8\]",
+        ),
+        (
+            state()._replace(weights={**state().weights, "ff": Layer(jnp.ones((5, 7), jnp.int32))}),
+            r"\['ff'\]\.w must be float32\[5, 7\] as saved; got int32\[5, 7\]",
+        ),
+        (state()._replace(key=jax.random.key(0, impl="rbg")), r"state\.key must be key<fry>\[\]"),
+    ],
+)
+def test_a_template_of_another_structure_is_refused_by_its_leaf(tmp_path, template, message):
+    checkpoint.save(tmp_path, 0, state(), {})
+    with pytest.raises(ValueError, match=message):
+        checkpoint.restore(tmp_path, template)
+
+
+def test_what_cannot_be_saved_is_refused_and_leaves_no_trace(tmp_path):
+    checkpoint.save(tmp_path, 4, state(), {})
+    for step in (3, 4, -1):
+        with pytest.raises(ValueError, match=f"step must be > 4, the last one saved; got {step}"):
+            checkpoint.save(tmp_path, step, state(), {})
+    with pytest.raises(ValueError, match=r"state\.extra\[1\] must be an array; got function"):
+        checkpoint.save(tmp_path, 5, state(extra=(jnp.ones(2), abs_of)), {})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        checkpoint.save(tmp_path, 5, state(), {"path": tmp_path})
+    assert [path.name for path in tmp_path.iterdir()] == ["4"]
+    with pytest.raises(ValueError, match="step must be >= 0; got -1"):
+        checkpoint.save(tmp_path / "new", -1, state(), {})
+
+
+def abs_of(x):
+    return abs(x)
+
+
+# --- whole files ---
+
+
+@pytest.mark.parametrize("content", ["caf\N{LATIN SMALL LETTER E WITH ACUTE}\n", b"\0\xff\r\n"])
+def test_write_whole_replaces_a_file_by_exactly_its_content(tmp_path, content):
+    path = tmp_path / "metrics.json"
+    path.write_text("old and longer")
+    write_whole(path, content)
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_write_whole_that_fails_leaves_the_old_file_alone(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.json"
+    path.write_text("old")
+
+    def full(_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
