@@ -39,8 +39,8 @@ def test_warp_is_scipys_affine_transform_about_the_centre(shape):
     np.testing.assert_allclose(got, expected, atol=2e-5)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
-def test_zero_magnitudes_return_the_picture_bit_for_bit(dtype):
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
+def test_zero_magnitudes_return_the_picture_bit_for_bit(dtype, x64):
     image = picture(dtype=dtype)
     still = jax.jit(lambda key, image: affine(key, image, **STILL))(jax.random.key(1), image)
     assert still.dtype == dtype
