@@ -1,0 +1,237 @@
+"""What every experiment needs around its science: options, a results folder, a progress bar."""
+
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import tyro
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import BarColumn, Progress as Bar, TaskProgressColumn, TextColumn
+from rich.progress import TimeRemainingColumn
+
+from neurojax import checkpoint
+from neurojax._files import write_whole
+
+_PACKAGES = ("neurojax", "jax", "jaxlib", "equinox", "optax", "flax", "orbax-checkpoint", "numpy")
+_OURS = ("metrics.json", "learning_curve.png", "raster.png", "weights.png")
+_NOT_THE_RUN = ("out", "resume", "overwrite", "data_dir")  # may differ when a run goes on
+
+
+def dashed(name: str) -> str:
+    """Field name as an option."""
+    return name.replace("_", "-")
+
+
+def require_within(name: str, value: float | None, interval: str) -> None:
+    """Refuse a number outside `interval`, such as "(0, 1]"; None passes."""
+    low, high = (float(x) for x in interval[1:-1].split(","))
+    if value is None:
+        return
+    above = value > low or (interval[0] == "[" and value == low)
+    below = value < high or (interval[-1] == "]" and value == high)
+    if not (above and below):
+        raise ValueError(f"{name} must be in {interval}; got {value}")
+
+
+def main(config: type, run: Callable[[Any], dict[str, Any]], argv: list[str] | None = None) -> None:
+    """Parse the command line into `config` and run; errors are one line, without traceback."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        run(tyro.cli(config, args=argv, description=sys.modules[run.__module__].__doc__))
+    except (ValueError, TypeError, OSError) as error:
+        console.print(f"error: {' '.join(str(error).split())}", style="red", markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command with --resume goes on from the last epoch")
+        sys.exit(130)
+
+
+@dataclass(frozen=True)
+class History:
+    """What was seen epoch by epoch; goes into every checkpoint."""
+
+    val_accuracy: tuple[float, ...] = ()
+    train_accuracy: tuple[float, ...] = ()
+    seconds: tuple[float, ...] = ()
+
+    def grown(self, val: float, train: float, seconds: float) -> "History":
+        """With one more epoch."""
+        return History(
+            (*self.val_accuracy, val), (*self.train_accuracy, train), (*self.seconds, seconds)
+        )
+
+
+class Folder:
+    """The folder of one run: refuses another run's results, keeps checkpoints, writes whole files.
+
+    Raises `ValueError` for a folder that holds results or cannot be written, and with
+    --resume for a checkpoint of another configuration; `FileNotFoundError` for none.
+    """
+
+    def __init__(self, config: Any):
+        self.config = config
+        self.path = Path(config.out)
+        self._checkpoints = self.path / "checkpoints"
+        held = [n for n in (*_OURS, "checkpoints") if (self.path / n).exists()]
+        if config.resume:
+            self._refuse_other_config()
+        elif held and not config.overwrite:
+            raise ValueError(
+                f"--out {str(self.path)!r} holds the results of another run ({held[0]}):"
+                " pass --resume to go on with it, --overwrite to replace it"
+            )
+        self._open(held if config.overwrite and not config.resume else [])
+
+    def start(self, state: Any) -> tuple[int, Any, History]:
+        """Epoch, state and history to go on from: the last checkpoint's, or `state` afresh."""
+        if not self.config.resume:
+            return 0, state, History()
+        epoch, state, kept = checkpoint.restore(self._checkpoints, state)
+        return epoch, state, History(**{k: tuple(v) for k, v in kept["history"].items()})
+
+    def save(self, epoch: int, state: Any, history: History) -> None:
+        """One checkpoint; returns when it is on disk."""
+        kept = {"config": jsonable(self.config), "history": asdict(history)}
+        checkpoint.save(self._checkpoints, epoch, state, kept)
+
+    def finish(self, metrics: dict[str, Any], figures: dict[str, Figure]) -> dict[str, Any]:
+        """Write the figures, then metrics.json, whose presence says that the run is complete."""
+        for name, figure in figures.items():
+            buffer = BytesIO()
+            figure.savefig(buffer, format="png", dpi=150)
+            write_whole(self.path / f"{name}.png", buffer.getvalue())
+        metrics = metrics | provenance(self.config)
+        write_whole(self.path / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+        return metrics
+
+    def _open(self, held: list[str]) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for name in held:
+                target = self.path / name
+                shutil.rmtree(target) if target.is_dir() else target.unlink()
+            write_whole(self.path / ".writable", "")
+            (self.path / ".writable").unlink()
+        except OSError as error:
+            raise ValueError(
+                f"--out must be a folder that can be written; got {str(self.path)!r}"
+                f" ({error.strerror})"
+            ) from None
+
+    def _refuse_other_config(self) -> None:
+        try:
+            then = checkpoint.metadata(self._checkpoints)["config"]
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"--resume needs a checkpoint in --out; {str(self.path)!r} holds none"
+            ) from None
+        now = jsonable(self.config)
+        for name in sorted(now):
+            if name not in _NOT_THE_RUN and then.get(name) != now[name]:
+                raise ValueError(
+                    f"--resume: the checkpoint in {str(self.path)!r} was made with"
+                    f" --{dashed(name)} {then.get(name)}; got {now[name]}"
+                )
+
+
+class Progress:
+    """A bar over the batches of all epochs; on a pipe, a line an epoch."""
+
+    def __init__(self, epochs: int, n_batches: int, done: int):
+        self.console = Console(highlight=False)
+        self.epochs, self.n_batches, self.epoch = epochs, n_batches, done
+        self._bar = Bar(
+            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
+            TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=self.console,
+            disable=not self.console.is_terminal,
+        )  # fmt: skip
+        total, at = epochs * n_batches, done * n_batches
+        self._task = self._bar.add_task("training", total=total, completed=at, note="")
+        self._stretch = 1
+
+    def __enter__(self) -> "Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def stretches(self) -> Iterator[tuple[int, int]]:
+        """The batches of one epoch in runs of about half a second."""
+        self._sums, self._since = [0.0, 0.0, 0.0], time.perf_counter()
+        first = 0
+        while first < self.n_batches:
+            begin = time.perf_counter()
+            last = min(first + self._stretch, self.n_batches)
+            yield first, last
+            pace = max(time.perf_counter() - begin, 1e-4) / (last - first)
+            self._stretch = max(1, min(4 * self._stretch, round(0.5 / pace)))
+            first = last
+
+    def show(self, batches: float, accuracy: float, rate: float) -> None:
+        """Take in the sums over a stretch of batches."""
+        self._sums = [a + b for a, b in zip(self._sums, (batches, accuracy, rate), strict=True)]
+        note = f"accuracy {100 * accuracy / batches:.1f}%  spikes {rate / batches:.3f} a step"
+        self._bar.update(self._task, advance=batches, note=note)
+
+    def finish_epoch(self, val: float) -> None:
+        """Say how the epoch went."""
+        self.epoch += 1
+        self.console.print(
+            f"epoch {self.epoch:>3}/{self.epochs}  train {100 * self.accuracy:6.2f}%"
+            f"  val {100 * val:6.2f}%  spikes {self.rate:.3f} a neuron and step"
+            f"  {self.seconds():.1f} s"
+        )
+
+    @property
+    def accuracy(self) -> float:
+        """Mean training accuracy of the epoch so far."""
+        return self._sums[1] / self._sums[0]
+
+    @property
+    def rate(self) -> float:
+        """Mean spikes per neuron and step of the epoch so far."""
+        return self._sums[2] / self._sums[0]
+
+    def seconds(self) -> float:
+        """Since the epoch began."""
+        return time.perf_counter() - self._since
+
+
+def jsonable(config: Any) -> dict[str, Any]:
+    """A configuration dataclass as JSON would give it back."""
+    return json.loads(json.dumps(asdict(config), default=os.fspath))
+
+
+def provenance(config: Any) -> dict[str, Any]:
+    """What made a result: configuration, seed, package versions, git revision."""
+    return {
+        "config": jsonable(config),
+        "seed": config.seed,
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "git_revision": _git_revision(),
+    }
+
+
+def _git_revision() -> str | None:
+    """Commit of the source tree, "+" behind it if files differ; None outside a checkout."""
+    here = Path(__file__).parent
+    git = lambda *args: subprocess.run(  # noqa: E731
+        ["git", "-C", str(here), *args], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    try:
+        tracked = git("ls-files", "--", Path(__file__).name)
+        dirty = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+" if dirty else "") if tracked else None
+    except (OSError, subprocess.CalledProcessError):
+        return None
