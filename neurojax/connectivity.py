@@ -11,6 +11,8 @@ and `shape`, that of `w`. `apply` takes one sample (batch is vmapped); `outer` t
 leading axes, since one weight array per sample must never exist.
 """
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -53,6 +55,13 @@ class Dense(eqx.Module):
             return jnp.full(self.n_post, float(self.n_pre))
         return self.count.sum(-1, dtype=float)
 
+    @property
+    def fan_out(self) -> Float[Array, " pre"]:
+        """Synapses that a spike of each sender reaches."""
+        if self.count is None:
+            return jnp.full(self.n_pre, float(self.n_post))
+        return self.count.sum(-2, dtype=float)
+
     def matrix(self, w: Float[Array, "post pre"]) -> Float[Array, "post pre"]:
         """Effective weight between each pair."""
         return w if self.count is None else w * self.count.astype(w.dtype)
@@ -61,7 +70,9 @@ class Dense(eqx.Module):
         """Current into each neuron."""
         return _product(s, self.matrix(w), 1)
 
-    def apply_t(self, w: Float[Array, "post pre"], e: Float[Array, " post"]) -> Float[Array, " pre"]:
+    def apply_t(
+        self, w: Float[Array, "post pre"], e: Float[Array, " post"]
+    ) -> Float[Array, " pre"]:
         """Transposed product."""
         return _product(e, self.matrix(w), 0)
 
@@ -98,6 +109,11 @@ class FanIn(eqx.Module):
         """Synapses onto each neuron."""
         return jnp.full(self.n_post, float(self.shape[1]))
 
+    @property
+    def fan_out(self) -> Float[Array, " pre"]:
+        """Synapses that a spike of each sender reaches."""
+        return jnp.bincount(self.index.reshape(-1), length=self.n_pre).astype(float)
+
     def matrix(self, w: Float[Array, "post k"]) -> Float[Array, "post pre"]:
         """The same weights as a dense matrix."""
         rows = jnp.arange(self.n_post)[:, None]
@@ -107,7 +123,8 @@ class FanIn(eqx.Module):
         """Current into each neuron."""
         if self.shape[1] > _MAX_GATHERED:
             return _product(s, self.matrix(w), 1)
-        return sum(w[:, k] * s[self.index[:, k]] for k in range(self.shape[1]))
+        slots = [w[:, k] * s[self.index[:, k]] for k in range(self.shape[1])]
+        return functools.reduce(jnp.add, slots)
 
     def apply_t(self, w: Float[Array, "post k"], e: Float[Array, " post"]) -> Float[Array, " pre"]:
         """Transposed product."""
@@ -130,6 +147,11 @@ class Band(eqx.Module):
     mask: Bool[Array, "n width"]
     radius: int = eqx.field(static=True)
 
+    def __check_init__(self):
+        _check_radius(self.radius, self.n_pre)
+        if self.mask.shape[-2:] != self.shape:
+            raise ValueError(f"mask must have shape {self.shape}; got {self.mask.shape}")
+
     @property
     def n_pre(self) -> int:
         """Sending neurons."""
@@ -146,6 +168,11 @@ class Band(eqx.Module):
     def fan_in(self) -> Float[Array, " n"]:
         """Synapses onto each neuron."""
         return self.mask.sum(-1, dtype=float)
+
+    @property
+    def fan_out(self) -> Float[Array, " n"]:
+        """Synapses that a spike of each sender reaches."""
+        return self.matrix(jnp.ones(self.shape)).sum(0)
 
     def matrix(self, w: Float[Array, "n width"]) -> Float[Array, "n n"]:
         """The same weights as a dense matrix."""
@@ -167,10 +194,10 @@ class Band(eqx.Module):
         self, post: Float[Array, "*lead n"], pre: Float[Array, "*lead n"]
     ) -> Float[Array, "n width"]:
         """Summed outer product on the band."""
-        post, ring = post.reshape(-1, self.n_pre), self._ring(pre.reshape(-1, self.n_pre))
-        width = _TILE + 2 * self.radius
+        post, pre = _flat(post, pre)
+        ring, width = self._ring(pre), _TILE + 2 * self.radius
         tiles = [
-            _outer(post[:, g : g + _TILE], ring[:, g : g + width])
+            _summed(post[:, g : g + _TILE], ring[:, g : g + width])
             for g in range(0, self.n_pre, _TILE)
         ]
         last = ((0, -self.n_pre % _TILE), (0, 0))
@@ -196,10 +223,18 @@ def _product(s: Array, matrix: Array, axis: int) -> Array:
 
 def _outer(post: Array, pre: Array) -> Array:
     """Outer product summed over all leading axes in one matrix product."""
+    return _summed(*_flat(post, pre))
+
+
+def _summed(post: Array, pre: Array) -> Array:
+    return jax.lax.dot_general(post, pre, (((0,), (0,)), ((), ())))
+
+
+def _flat(post: Array, pre: Array) -> tuple[Array, Array]:
+    """Both with all leading axes in one."""
     if post.shape[:-1] != pre.shape[:-1]:
         raise ValueError(f"post and pre must share leading axes; got {post.shape}, {pre.shape}")
-    flat = (post.reshape(-1, post.shape[-1]), pre.reshape(-1, pre.shape[-1]))
-    return jax.lax.dot_general(*flat, (((0,), (0,)), ((), ())))
+    return post.reshape(-1, post.shape[-1]), pre.reshape(-1, pre.shape[-1])
 
 
 def _pad_rows(w: Array) -> Array:
@@ -232,40 +267,39 @@ def fan_in(key: Key[Array, ""], n_pre: int, n_post: int, density: float) -> FanI
 
 
 def watts_strogatz(
-    key: Key[Array, ""], n_pre: int, n_post: int, k: int, p_rewire: float
+    key: Key[Array, ""], n_pre: int, n_post: int, k: int, p_rewire: float | Float[Array, ""]
 ) -> FanIn:
     """Small-world fan-in: the k nearest of a ring, each rewired at random with `p_rewire`.
 
-    Receivers sit evenly on the senders' ring. A rewired synapse goes to a partner that the
-    neuron does not have yet, so fan-in is k exactly and no pair is connected twice.
-    `p_rewire` 0 is a local patch, 1 a random graph. With n_pre = n_post the nearest neuron
-    is oneself, and is left out. Source: Watts and Strogatz (1998), Nature 393, p. 440.
+    Receivers sit evenly on the senders' ring. Rewired synapses go to partners drawn from all
+    that the neuron does not have, near or far, so fan-in is k exactly and no pair is
+    connected twice. `p_rewire` 0 is a local patch, 1 a random graph. With n_pre = n_post the
+    nearest neuron is oneself, and is left out.
+    Source: Watts and Strogatz (1998), Nature 393, p. 440.
     Raises `ValueError` for k outside [1, n_pre] or `p_rewire` outside [0, 1].
     """
-    between("p_rewire", 0.0, 1.0)(p_rewire)
+    p = between("p_rewire", 0.0, 1.0)(p_rewire)
     recurrent = n_pre == n_post
     if not 1 <= k <= n_pre - recurrent:
         raise ValueError(f"k must be in [1, {n_pre - recurrent}]; got {k}")
     centre = np.arange(n_post) * n_pre / n_post
     offset = (np.arange(n_pre)[None] - centre[:, None] + n_pre / 2) % n_pre - n_pre / 2
-    distance = np.abs(offset) + np.where(offset > 0, 0.0, 0.25)  # ties go to the right
+    distance = np.abs(offset) + np.where(offset > 0, 0.0, 1e-6)  # ties go to the right
     if recurrent:
         distance[np.arange(n_post), np.arange(n_post)] = np.inf
     rank = jnp.asarray(distance.argsort(1).argsort(1))
-    return FanIn(_rewired(key, rank, k, p_rewire, recurrent), n_pre)
+    return FanIn(_rewired(key, rank, k, p, recurrent), n_pre)
 
 
-def _rewired(key, rank, k: int, p_rewire, recurrent: bool) -> Int[Array, "post k"]:
-    """Keep each of the k nearest with 1 - p; fill up with random strangers, nearest or not.
+def _rewired(key, rank, k: int, p, recurrent: bool) -> Int[Array, "post k"]:
+    """Keep each of the k nearest with 1 - p; fill up with any others.
 
-    Sorting by one score does both: kept neighbours score below 0, then strangers in random
-    order, then rewired neighbours (only taken if nobody else is left), then oneself.
+    Sorting by one score does both: kept neighbours score below 0, then come all others in
+    random order, oneself last.
     """
     coin, order = jax.random.split(key)
-    near = rank < k
-    kept = near & (jax.random.uniform(coin, rank.shape) >= p_rewire)
-    score = jax.random.uniform(order, rank.shape) + jnp.where(near, 1.0, 0.0)
-    score = jnp.where(kept, -1.0, score)
+    kept = (rank < k) & (jax.random.uniform(coin, rank.shape, p.dtype) >= p)
+    score = jnp.where(kept, -1.0, jax.random.uniform(order, rank.shape))
     if recurrent:
         score = jnp.where(rank == rank.shape[1] - 1, jnp.inf, score)
     return jnp.argsort(score, axis=1)[:, :k].astype(jnp.int32)
@@ -282,18 +316,20 @@ def locally_dense(
     Strogatz (1998) draw each edge's fate alone; no self-loops, no pair twice.
     Raises `ValueError` for a radius outside [1, (n - 1) / 2] or `p_rewire` outside [0, 1].
     """
-    if not 1 <= radius <= (n - 1) // 2:
-        raise ValueError(f"radius must be in [1, {(n - 1) // 2}] for {n} neurons; got {radius}")
+    _check_radius(radius, n)
     between("p_rewire", 0.0, 1.0)(p_rewire)
-    lost = round(2 * radius * float(p_rewire))
-    if lost > n - 1 - 2 * radius:
-        raise ValueError(f"p_rewire asks for {lost} partners outside the band; it leaves none")
+    lost, spare = round(2 * radius * float(p_rewire)), n - 1 - 2 * radius
+    if lost > spare:
+        raise ValueError(
+            f"p_rewire must be at most {spare / (2 * radius):.3g}, as {n} neurons of radius"
+            f" {radius} have {spare} others outside the band; got {p_rewire}"
+        )
     which, where = jax.random.split(key)
     order = jax.random.uniform(which, (n, 2 * radius)).argsort(1).argsort(1)
     mask = jnp.insert(order >= lost, radius, False, axis=1)
     if lost == 0:
         return Band(mask, radius), None
-    far = jax.vmap(lambda k: jax.random.choice(k, n - 1 - 2 * radius, (lost,), replace=False))
+    far = jax.vmap(lambda k: jax.random.choice(k, spare, (lost,), replace=False))
     index = far(jax.random.split(where, n)) + radius + 1 + jnp.arange(n)[:, None]
     return Band(mask, radius), FanIn((index % n).astype(jnp.int32), n)
 
@@ -303,10 +339,15 @@ def merged(fan: FanIn, population: int) -> Dense:
 
     Exact where they start equal and see the same error, as leaky-integrator readouts do.
     """
-    if fan.n_post % population:
+    if population < 1 or fan.n_post % population:
         raise ValueError(f"population must divide {fan.n_post} receivers; got {population}")
     count = fan.matrix(jnp.ones(fan.shape)).reshape(-1, population, fan.n_pre).sum(1)
-    return Dense(fan.n_pre, fan.n_post // population, count)
+    return Dense(fan.n_pre, fan.n_post // population, count.astype(jnp.int32))
+
+
+def _check_radius(radius: int, n: int) -> None:
+    if not 1 <= radius <= (n - 1) // 2:
+        raise ValueError(f"radius must be in [1, {(n - 1) // 2}] for {n} neurons; got {radius}")
 
 
 def _density(density: float) -> float:

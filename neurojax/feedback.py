@@ -3,7 +3,10 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
+
+from neurojax._check import cast, working
 
 
 class Broadcast(eqx.Module):
@@ -18,11 +21,16 @@ class Broadcast(eqx.Module):
 
     def __call__(self, error: Float[Array, " c"]) -> Float[Array, " n"]:
         """Learning signal of each neuron."""
-        return (error @ self.channels.T) @ self.spread.T
+        channels, spread = cast((self.channels, self.spread), error.dtype)
+        return (error @ channels.T) @ spread.T
 
 
 def broadcast(
-    key: Key[Array, ""], n: int, n_classes: int, bandwidth: int | None = None, dtype=float
+    key: Key[Array, ""],
+    n: int,
+    n_classes: int,
+    bandwidth: int | None = None,
+    dtype: DTypeLike = float,
 ) -> Broadcast:
     """Gaussian feedback of root mean square 1 to `n` neurons, over `bandwidth` channels.
 
@@ -33,9 +41,12 @@ def broadcast(
     most = n_classes - 1
     bandwidth = most if bandwidth is None else bandwidth
     if not 1 <= bandwidth <= most:
-        raise ValueError(f"bandwidth must be in [1, {most}] for {n_classes} classes; got {bandwidth}")
+        raise ValueError(
+            f"bandwidth must be in [1, {most}] for {n_classes} classes; got {bandwidth}"
+        )
     which, how = jax.random.split(key)
-    draw = jax.random.normal(which, (n_classes, bandwidth), dtype)
-    basis, _ = jnp.linalg.qr(draw - draw.mean(0))
-    rms = jnp.sqrt(jnp.asarray(bandwidth / n_classes, dtype))
-    return Broadcast(jax.random.normal(how, (n, bandwidth), dtype) / rms, basis.T)
+    draw = jax.random.normal(which, (n_classes, bandwidth), working(dtype))
+    basis, _ = jnp.linalg.qr(draw - draw.mean(0, keepdims=True))
+    rms = (bandwidth / n_classes) ** 0.5
+    spread = jax.random.normal(how, (n, bandwidth), dtype) / rms
+    return Broadcast(spread, basis.T.astype(dtype))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
 from neurojax._check import between, positive
@@ -23,8 +24,9 @@ class Modulators(eqx.Module):
         u = (1 - pi_target, H(pi) / log C, |s - s_slow| / (|s_slow| + 1))
         m_t = rho_m m_{t-1} + (1 - rho_m) sigmoid(K u_t)       gate = 2 A m, in [0, 2]
 
-    pi = softmax(gain s) is the readout's belief; `s_slow` is a low-pass of the scores with decay `rho_s`. K [M, 3] is random, A [n, M] is
-    random, non-negative, with rows that sum to one; both are fixed.
+    pi = softmax(gain s) is the readout's belief, `s_slow` a low-pass of the scores with decay
+    `rho_s`. K [M, 3] is random, A [n, M] is random, non-negative, with rows that sum to one;
+    both are fixed.
     Source: Frémaux and Gerstner (2016), sec. 3 (gating third factors); equations our own.
     """
 
@@ -34,7 +36,7 @@ class Modulators(eqx.Module):
     rho_m: Float[Array, ""] = eqx.field(default=0.8, converter=between("rho_m", 0.0, 1.0))
     rho_s: Float[Array, ""] = eqx.field(default=0.95, converter=between("rho_s", 0.0, 1.0))
 
-    def init(self, n_classes: int, dtype=float) -> ModulatorState:
+    def init(self, n_classes: int, dtype: DTypeLike = float) -> ModulatorState:
         """Half-active modulators (a gate of one), no expectation yet."""
         return ModulatorState(jnp.full(self.k.shape[0], 0.5, dtype), jnp.zeros(n_classes, dtype))
 
@@ -48,15 +50,17 @@ class Modulators(eqx.Module):
         entropy = jax.scipy.special.entr(belief).sum() / jnp.log(float(belief.shape[0]))
         u = jnp.stack([1 - belief[target], entropy.astype(scores.dtype), novelty])
         rho_m, rho_s = self.rho_m.astype(u.dtype), self.rho_s.astype(u.dtype)
-        m = rho_m * state.m + (1 - rho_m) * jax.nn.sigmoid(self.k @ u)
+        m = rho_m * state.m + (1 - rho_m) * jax.nn.sigmoid(self.k.astype(u.dtype) @ u)
         return ModulatorState(m, rho_s * s_slow + (1 - rho_s) * scores), m
 
     def gate(self, layer: str, m: Float[Array, " m"]) -> Float[Array, " n"]:
         """How much each neuron of `layer` learns now."""
-        return 2 * (self.a[layer] @ m)
+        return 2 * (self.a[layer].astype(m.dtype) @ m)
 
 
-def modulators(key: Key[Array, ""], n: int, layers: dict[str, int], dtype=float) -> Modulators:
+def modulators(
+    key: Key[Array, ""], n: int, layers: dict[str, int], dtype: DTypeLike = float
+) -> Modulators:
     """`n` modulators with random fixed projections to `layers` (name: neurons)."""
     if n < 1:
         raise ValueError(f"modulators must be at least 1; got {n}")

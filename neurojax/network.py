@@ -6,13 +6,15 @@ those of d steps ago. Layers that no projection feeds from inside read external 
 """
 
 from collections.abc import Callable
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 from zlib import crc32
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from neurojax.plasticity import ThreeFactor
@@ -35,6 +37,10 @@ class Layer(eqx.Module):
     rule: ThreeFactor | None = None
     winners: int | None = eqx.field(static=True, default=None)
 
+    def __check_init__(self):
+        if self.winners is not None and not 1 <= self.winners <= self.n:
+            raise ValueError(f"winners must be in [1, {self.n}], the layer; got {self.winners}")
+
     def step(self, neuron: Any, synapse: Any, arrivals: Float[Array, " n"], *, dt: float):
         """States of neuron and synapse after `dt` ms, and the output."""
         current = arrivals
@@ -51,8 +57,8 @@ class Layer(eqx.Module):
 class Projection(eqx.Module):
     """Synapses from `pre` (a layer or an external input) onto layer `post`.
 
-    `delay` in steps. Initial weights are `w` where given, else Gaussian with standard
-    deviation `gain` / sqrt(fan-in).
+    `delay` in steps, 0 from external inputs. Initial weights are `w` where given, else
+    Gaussian with standard deviation `gain` / sqrt(fan-in).
     """
 
     pre: str = eqx.field(static=True)
@@ -63,7 +69,12 @@ class Projection(eqx.Module):
     gain: float = eqx.field(static=True, default=1.0)
     w: Float[Array, "..."] | None = None
 
-    def initial(self, key: Key[Array, ""], dtype=float) -> Float[Array, "..."]:
+    def __check_init__(self):
+        shape = self.connectivity.shape
+        if self.w is not None and self.w.shape[-2:] != shape:
+            raise ValueError(f"w must have shape {shape}; got {self.w.shape}")
+
+    def initial(self, key: Key[Array, ""], dtype: DTypeLike = float) -> Float[Array, "..."]:
         """Weights to start from."""
         if self.w is not None:
             return self.w.astype(dtype)
@@ -89,8 +100,8 @@ class State(NamedTuple):
 class Network(eqx.Module):
     """Structure alone; weights and state are passed in.
 
-    Raises `ValueError` for a projection that ends nowhere, does not fit its layers, or for
-    a loop without delay.
+    Raises `ValueError` for a projection that ends nowhere, does not fit its layers or delays
+    an external input, and for a loop without delay.
     """
 
     layers: dict[str, Layer]
@@ -102,6 +113,11 @@ class Network(eqx.Module):
                 raise ValueError(f"projection {name!r} ends at {p.post!r}, which is no layer")
             if p.delay < 0:
                 raise ValueError(f"delay of projection {name!r} must be >= 0; got {p.delay}")
+            if p.delay and p.pre not in self.layers:
+                raise ValueError(
+                    f"delay of projection {name!r} must be 0, as input {p.pre!r} is no layer;"
+                    f" got {p.delay}"
+                )
             for end, n in (("pre", p.connectivity.n_pre), ("post", p.connectivity.n_post)):
                 layer = self.layers.get(getattr(p, end))
                 if layer is not None and layer.n != n:
@@ -146,7 +162,7 @@ class Network(eqx.Module):
         self,
         key: Key[Array, ""],
         make_weights: Callable[[Array, Connectivity], Weights] = Ideal,
-        dtype=float,
+        dtype: DTypeLike = float,
     ) -> dict[str, Weights]:
         """Each projection's initial weights, held by whatever `make_weights` makes."""
         return {
@@ -154,7 +170,7 @@ class Network(eqx.Module):
             for name, p in self.projections.items()
         }
 
-    def init(self, dtype=float) -> State:
+    def init(self, dtype: DTypeLike = float) -> State:
         """Everything at rest, nothing under way."""
         far = {n: p for n, p in self.projections.items() if p.delay > 1 and p.pre in self.layers}
         return State(
@@ -164,10 +180,7 @@ class Network(eqx.Module):
                 for n, x in self.layers.items()
             },
             {n: jnp.zeros(x.n, dtype) for n, x in self.layers.items()},
-            {
-                n: Delay(p.delay - 1).init((self.layers[p.pre].n,), dtype)
-                for n, p in far.items()
-            },
+            {n: Delay(p.delay - 1).init((self.layers[p.pre].n,), dtype) for n, p in far.items()},
         )
 
     def drive(
@@ -175,13 +188,13 @@ class Network(eqx.Module):
     ) -> dict[str, Array]:
         """Current from outside into each layer, in one product: [n], or [T, n] over time.
 
-        An input [n_in] is held for the whole presentation, [T, n_in] changes with time.
+        An input [n_in] is held for the whole presentation, and read once; [T, n_in] changes
+        with time, and step t reads it with the noise of fold_in(key, t).
         """
         total: dict[str, Array] = {}
         for name in self.external():
             p, x = self.projections[name], _input(self.projections[name], name, inputs)
-            read = lambda x, name=name: weights[name].apply(x, key=fold(key, name))  # noqa: E731
-            current = read(x) if x.ndim == 1 else jax.vmap(read)(x)
+            current = _read(weights[name], x, key, name)
             total[p.post] = _add(total[p.post], current) if p.post in total else current
         return total
 
@@ -195,7 +208,7 @@ class Network(eqx.Module):
         key: Array | None = None,
     ) -> tuple[State, dict[str, Record]]:
         """All layers after `dt` ms under the external currents `drive`."""
-        arriving, delays = _arrivals(self, state)
+        arriving, delays = arrivals(self, state)
         neurons, synapses, sent, records = {}, {}, {}, {}
         for name in self.order():
             layer = self.layers[name]
@@ -245,13 +258,17 @@ def simulate(
     return jax.lax.scan(step, state, (jnp.arange(n_steps), moving))
 
 
+@overload
+def fold(key: Array, name: str) -> Array: ...
+@overload
+def fold(key: None, name: str) -> None: ...
 def fold(key: Array | None, name: str) -> Array | None:
     """A key of its own for each name: adding a component changes no other's draws."""
     return None if key is None else jax.random.fold_in(key, crc32(name.encode()))
 
 
-def _arrivals(net: Network, state: State) -> tuple[dict[str, Array], dict[str, Any]]:
-    """What delayed projections deliver in this step, and what stays under way."""
+def arrivals(net: Network, state: State) -> tuple[dict[str, Array], dict[str, Any]]:
+    """What delayed projections deliver in the coming step, and what stays under way."""
     arriving, delays = {}, {}
     for name in net.internal():
         p = net.projections[name]
@@ -272,6 +289,16 @@ def _input(p: Projection, name: str, inputs: dict[str, Array]) -> Array:
         n = p.connectivity.n_pre
         raise ValueError(f"input {p.pre!r} must have shape [{n}] or [T, {n}]; got {x.shape}")
     return x
+
+
+def _read(weights: Weights, x: Array, key: Array | None, name: str) -> Array:
+    """Current [n] of a held input [n_in], or [T, n] of one that changes."""
+    if x.ndim == 1:
+        return weights.apply(x, key=fold(key, name))
+    if key is None:
+        return jax.vmap(weights.apply)(x)
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(x.shape[0]))
+    return jax.vmap(lambda x, key: weights.apply(x, key=fold(key, name)))(x, keys)
 
 
 def _add(a: Array, b: Array) -> Array:

@@ -7,7 +7,7 @@ h_t is a local plasticity window on the neuron's own potential, not a derivative
 the eligibility costs a number per synapse, step and sample. Exchanging the sums leaves one
 vector per neuron, run backwards in time, and one matrix product:
 
-    Q_t = q_t + kappa_e Q_{t+1}      D_t = h_t Q_t + lambda_{t+1} D_{t+1}      dw = sum_t D_t pre_t^T
+    Q_t = q_t + kappa_e Q_{t+1},    D_t = h_t Q_t + lambda_{t+1} D_{t+1},    dw = sum_t D_t pre_t^T
 
 exact for weights fixed within a presentation and eligibility that starts from zero.
 Source: Bellec et al. (2020), eqs. 2, 5 and 22-25 (eligibility); Gerstner et al. (2018),
@@ -21,13 +21,15 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from neurojax._check import between, nonnegative, positive
-from neurojax.neurons import ALIF, LIF
+from neurojax._check import between, cast, nonnegative, optional, positive
+from neurojax.neurons import ALIF, LIF, LeakyIntegrator
 from neurojax.weights import Connectivity
 
 Window = Callable[[Array, Array, Array], Array]  # (v, threshold, z) -> h
+Neuron = LIF | ALIF | LeakyIntegrator
 
 
 @cache
@@ -63,7 +65,7 @@ class Eligibility(NamedTuple):
     """State of every synapse in the step-by-step form; arrays shaped like the weights."""
 
     x: Array  # presynaptic trace as this receiver sees it: its reset may clear it
-    x_adapt: Array | None  # the same through the adapting threshold
+    x_adapt: Array  # the same through the adapting threshold
     e: Array  # eligibility
     decay: Array  # lambda of the coming step, per neuron
 
@@ -78,37 +80,38 @@ class ThreeFactor(eqx.Module):
     """
 
     kappa_e: Float[Array, ""] = eqx.field(default=0.95, converter=between("kappa_e", 0.0, 1.0))
-    decay: Float[Array, ""] | None = eqx.field(default=None)
+    decay: Float[Array, ""] | None = eqx.field(
+        default=None, converter=optional(between("decay", 0.0, 1.0))
+    )
     window: Window = eqx.field(static=True, default=triangle())
     reset_trace: bool = eqx.field(static=True, default=True)
 
-    def trace_decay(self, neuron: LIF | ALIF, z: Array, dt: float) -> Array:
+    def trace_decay(self, neuron: Neuron, z: Array, dt: float) -> Array:
         """lambda of the step that follows spikes `z`, per neuron."""
-        decay = neuron.decay(dt) if self.decay is None else jnp.asarray(self.decay)
+        decay = neuron.decay(dt) if self.decay is None else self.decay
         decay = jnp.broadcast_to(decay.astype(z.dtype), z.shape)
         return decay * (1 - z) if self.reset_trace else decay
 
     def factor(
-        self, neuron: LIF | ALIF, post: Post, q: Float[Array, "t n"], *, dt: float
+        self, neuron: Neuron, post: Post, q: Float[Array, "t n"], *, dt: float
     ) -> Float[Array, "t n"]:
         """D [T, n]: one reverse scan over a vector per neuron; dw = outer(D, pre)."""
-        rho, beta = _adaptation(neuron, dt, q.dtype)
+        adaptation = _adaptation(neuron, dt, q[0])
         kappa = self.kappa_e.astype(q.dtype)
 
         def back(carry, now):
             big_q, big_d, g = carry
             h, z, q = now
             big_q = q + kappa * big_q
-            delta = h * (big_q if beta is None else big_q + g)
+            delta = h * (big_q if g is None else big_q + g)
             big_d = delta + self.trace_decay(neuron, z, dt) * big_d
-            g = None if beta is None else rho * g - beta * delta
-            return (big_q, big_d, g), big_d
+            return (big_q, big_d, _adapted(adaptation, g, delta)), big_d
 
         zero = jnp.zeros_like(q[0])
-        start = (zero, zero, None if beta is None else zero)
+        start = (zero, zero, None if adaptation is None else zero)
         return jax.lax.scan(back, start, (post.h, post.z, q), reverse=True)[1]
 
-    def init(self, connectivity: Connectivity, dtype=float) -> Eligibility:
+    def init(self, connectivity: Connectivity, dtype: DTypeLike = float) -> Eligibility:
         """No memory yet; for the step-by-step form."""
         zero = jnp.zeros(connectivity.shape, dtype)
         return Eligibility(zero, zero, zero, jnp.zeros(connectivity.shape[0], dtype))
@@ -117,7 +120,7 @@ class ThreeFactor(eqx.Module):
         self,
         state: Eligibility,
         connectivity: Connectivity,
-        neuron: LIF | ALIF,
+        neuron: Neuron,
         pre: Float[Array, " pre"],
         post: Post,
         q: Float[Array, " n"],
@@ -125,26 +128,31 @@ class ThreeFactor(eqx.Module):
         dt: float,
     ) -> tuple[Eligibility, Array]:
         """Eligibility after one step, and the change of weights that this step asks for."""
-        rho, beta = _adaptation(neuron, dt, q.dtype)
-        arrived = connectivity.outer(jnp.ones_like(q), pre)
-        x = state.decay[:, None] * state.x + arrived
-        felt = x if beta is None else x - _column(beta, q) * state.x_adapt
-        local = post.h[:, None] * felt
+        adaptation = _adaptation(neuron, dt, q)
+        x = state.decay[:, None] * state.x + connectivity.outer(jnp.ones_like(q), pre)
+        local, x_adapt = post.h[:, None] * x, state.x_adapt
+        if adaptation is not None:
+            rho, beta = adaptation
+            local = post.h[:, None] * (x - beta[:, None] * x_adapt)
+            x_adapt = rho[:, None] * x_adapt + local
         e = self.kappa_e.astype(q.dtype) * state.e + local
-        slow = state.x_adapt if beta is None else _column(rho, q) * state.x_adapt + local
-        return Eligibility(x, slow, e, self.trace_decay(neuron, post.z, dt)), q[:, None] * e
+        return Eligibility(x, x_adapt, e, self.trace_decay(neuron, post.z, dt)), q[:, None] * e
 
 
-def _adaptation(neuron, dt, dtype):
-    """Decay of the adaptation and its weight on the threshold, or None without."""
+def _adaptation(neuron: Neuron, dt: float, like: Array) -> tuple[Array, Array] | None:
+    """Decay of the adaptation and its weight on the threshold, each [n]; None without."""
     if not isinstance(neuron, ALIF):
-        return None, None
-    rho = jnp.exp(-dt / neuron.tau_adapt)
-    return rho.astype(dtype), neuron.beta_adapt.astype(dtype)
+        return None
+    each = lambda x: jnp.broadcast_to(x.astype(like.dtype), like.shape)  # noqa: E731
+    return each(jnp.exp(-dt / neuron.tau_adapt)), each(neuron.beta_adapt)
 
 
-def _column(x: Array, like: Array) -> Array:
-    return jnp.broadcast_to(x, like.shape)[:, None]
+def _adapted(adaptation, g, delta):
+    """G one step earlier: what the adaptation of that step still does to later ones."""
+    if adaptation is None:
+        return None
+    rho, beta = adaptation
+    return rho * g - beta * delta
 
 
 class HomeostasisState(NamedTuple):
@@ -176,10 +184,11 @@ class Homeostasis(eqx.Module):
         self, state: HomeostasisState, r: Float[Array, " n"], scale: float | Array = 1.0
     ) -> HomeostasisState:
         """After a batch with mean rates `r`; `scale` anneals the move."""
-        move = (self.rate * scale).astype(r.dtype) * (r - self.target.astype(r.dtype))
-        return HomeostasisState(jnp.maximum(self.v_min.astype(r.dtype), state.v_th + move), r)
+        p = cast(self, r.dtype)
+        move = p.rate * jnp.asarray(scale, r.dtype) * (r - p.target)
+        return HomeostasisState(jnp.maximum(p.v_min, state.v_th + move), r)
 
     def term(self, state: HomeostasisState) -> Float[Array, " n"]:
         """What is added to the learning signal of each neuron."""
-        c, target = self.penalty.astype(state.r.dtype), self.target.astype(state.r.dtype)
-        return -c * (state.r - target)
+        p = cast(self, state.r.dtype)
+        return -p.penalty * (state.r - p.target)

@@ -95,7 +95,7 @@ def structured(
         )  # fmt: skip
         pre, n_pre = name, layer.n
     if spiking:
-        projections["readout->readout"] = _lateral(n_classes, population, inhibition)
+        projections["readout->readout"] = _lateral(n_classes, population, inhibition * density)
     n, heard = (population, density) if spiking else (1, density * population)
     neuron = eqx.tree_at(lambda r: r.r_mem, readout, readout.r_mem / heard)
     rule = ThreeFactor(kappa_e=0.0, window=always, reset_trace=False)  # the delta rule

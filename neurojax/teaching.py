@@ -27,14 +27,15 @@ class SoftWTA(eqx.Module):
         """Error of each class in this step."""
         belief = jax.nn.softmax(self.gain.astype(scores.dtype) * scores)
         error = jax.nn.one_hot(target, scores.shape[0], dtype=scores.dtype) - belief
-        return error * (jnp.abs(error).max() > self.margin)
+        return jnp.where(jnp.abs(error).max() > self.margin, error, 0)
 
 
 class HardWTA(eqx.Module):
     """The target population gets +1 and its strongest rival -1, until it leads by `margin`.
 
-    Without a margin learning never stops. Source: the perceptron rule for several classes,
-    Crammer and Singer (2003), JMLR 3, sec. 3, with a margin.
+    It has to lead by more, so that with a margin of 0 a tie still teaches.
+    Source: the perceptron rule for several classes, Crammer and Singer (2003), JMLR 3,
+    sec. 3, with a margin.
     """
 
     margin: Float[Array, ""] = eqx.field(default=0.1, converter=nonnegative("margin", ""))
@@ -46,7 +47,7 @@ class HardWTA(eqx.Module):
         error = is_target.astype(scores.dtype) - jax.nn.one_hot(
             rivals.argmax(), scores.shape[0], dtype=scores.dtype
         )
-        return error * (scores[target] - rivals.max() < self.margin)
+        return jnp.where(scores[target] - rivals.max() > self.margin, 0, error)
 
 
 def class_scores(y: Float[Array, " cp"], n_classes: int) -> Float[Array, " c"]:

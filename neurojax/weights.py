@@ -1,10 +1,11 @@
 """The seam between learning and hardware: whatever holds weights answers to four methods."""
 
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from neurojax.connectivity import Band, Dense, FanIn
@@ -19,6 +20,11 @@ class Weights(Protocol):
     A learning rule never knows whether it has numbers or devices behind these.
     """
 
+    @property
+    def w(self) -> Array:
+        """What each synapse holds now, in weight units."""
+        ...
+
     def apply(self, s: Array, *, key: Array | None = None) -> Array:
         """Spikes or drive [n_pre] to current [n_post]."""
         ...
@@ -31,7 +37,7 @@ class Weights(Protocol):
         """Change asked of each synapse by post x pre, summed over all leading axes."""
         ...
 
-    def program(self, dw: Array, *, key: Array | None = None) -> Self:
+    def program(self, dw: Array, *, key: Array | None = None) -> "Weights":
         """The weights after a change by `dw`, in weight units."""
         ...
 
@@ -64,7 +70,7 @@ class Ideal(eqx.Module):
 
 
 def normal(
-    key: Key[Array, ""], connectivity: Connectivity, gain: float, dtype=float
+    key: Key[Array, ""], connectivity: Connectivity, gain: float, dtype: DTypeLike = float
 ) -> Float[Array, "..."]:
     """Gaussian weights of standard deviation gain / sqrt(fan-in): current variance gain^2
     for independent inputs of mean square one."""

@@ -7,28 +7,34 @@ postsynaptic window, its neuron's learning signal and its gate, and nothing else
 Source: Tang and Xie (2026), arXiv 2605.00402 (the system); each part cites its own.
 """
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
 from neurojax.feedback import Broadcast
 from neurojax.modulation import Modulators
-from neurojax.network import Network, Record, fold, simulate
+from neurojax.network import Network, Record, arrivals, fold, simulate
 from neurojax.neurons import LeakyIntegrator
-from neurojax.plasticity import Homeostasis, HomeostasisState, Post
+from neurojax.plasticity import Homeostasis, HomeostasisState, Post, ThreeFactor
 from neurojax.teaching import HardWTA, SoftWTA, class_scores
 from neurojax.weights import Ideal, Weights
+
+Tone = dict[str, HomeostasisState]
+AllWeights = dict[str, Weights]
 
 
 class System(eqx.Module):
     """The network and all that teaches it; nothing here changes while it learns.
 
     Hidden layers are those with `feedback`. The error counts from step `start` on, and so
-    do the scores that decide.
+    do the scores that decide. Raises `ValueError` where the parts do not fit one another, or
+    a plastic projection links anything but the input, hidden layers and the readout.
     """
 
     network: Network
@@ -45,15 +51,22 @@ class System(eqx.Module):
     def __check_init__(self):
         if not 0 <= self.start < self.n_steps:
             raise ValueError(f"start must be in [0, {self.n_steps}); got {self.start}")
-        if self.readout not in self.network.layers:
-            raise ValueError(f"readout {self.readout!r} is no layer of the network")
+        for name in self.taught:
+            rule(self, name)
+        _check_teaching(self)
+        _check_plastic(self)
 
     @property
     def hidden(self) -> tuple[str, ...]:
         """Names of the layers that the error is broadcast to."""
         return tuple(sorted(self.feedback))
 
-    def rest(self, dtype=float) -> "Tone":
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """Names of the layers that learn: the hidden ones and the readout."""
+        return (*self.hidden, self.readout)
+
+    def rest(self, dtype: DTypeLike = float) -> Tone:
         """Excitability of the hidden layers before any homeostasis."""
         layers = self.network.layers
         return {
@@ -61,17 +74,13 @@ class System(eqx.Module):
             for n in self.hidden
         }
 
-    def tuned(self, tone: "Tone") -> Network:
+    def tuned(self, tone: Tone) -> Network:
         """The network with the thresholds that homeostasis has reached."""
         return eqx.tree_at(
             lambda net: [net.layers[n].neuron.v_th for n in self.hidden],
             self.network,
             [tone[n].v_th for n in self.hidden],
         )
-
-
-Tone = dict[str, HomeostasisState]
-AllWeights = dict[str, Weights]
 
 
 class TrainState(NamedTuple):
@@ -103,11 +112,51 @@ class Outcome(NamedTuple):
 def probe(system: System, records: dict[str, Record]) -> dict[str, Any]:
     """What learning needs to know of a step: hidden windows and spikes, readout output."""
     kept: dict[str, Any] = {}
-    for name in (*system.hidden, system.readout):
-        layer, (z, state) = system.network.layers[name], records[name]
-        v_th = layer.neuron.threshold(state) if hasattr(layer.neuron, "threshold") else z
-        kept[name] = Post(layer.rule.window(state.v, v_th, z), z)
+    for name in system.taught:
+        neuron, (z, state) = system.network.layers[name].neuron, records[name]
+        v_th = neuron.threshold(state) if hasattr(neuron, "threshold") else z
+        kept[name] = Post(rule(system, name).window(state.v, v_th, z), z)
     return kept
+
+
+def _check_teaching(system: System) -> None:
+    layers, n_classes = system.network.layers, system.n_classes
+    if layers[system.readout].n % n_classes:
+        n = layers[system.readout].n
+        raise ValueError(f"n_classes must divide {n} readout neurons; got {n_classes}")
+    for name, b in system.feedback.items():
+        allowed, got = (layers[name].n, n_classes), (b.spread.shape[-2], b.channels.shape[-1])
+        if got != allowed:
+            raise ValueError(f"feedback {name!r} must be [neurons, classes] = {allowed}; got {got}")
+    gated = () if system.modulators is None else sorted(system.modulators.a)
+    if system.modulators is not None and not set(system.hidden) <= set(gated):
+        raise ValueError(f"modulators must reach {sorted(system.hidden)}; got {gated}")
+
+
+def _check_plastic(system: System) -> None:
+    known = {*system.taught, "input"}
+    for name in system.network.plastic():
+        p = system.network.projections[name]
+        if not {p.pre, p.post} <= known:
+            raise ValueError(
+                f"plastic projection {name!r} must link two of {sorted(known)};"
+                f" got {p.pre!r} and {p.post!r}"
+            )
+        if p.delay >= system.n_steps:
+            raise ValueError(
+                f"delay of plastic projection {name!r} must be below n_steps,"
+                f" {system.n_steps}; got {p.delay}"
+            )
+
+
+def rule(system: System, layer: str) -> ThreeFactor:
+    """How `layer` learns. Raises `ValueError` for a layer that has no rule, or is none."""
+    if layer not in system.network.layers:
+        raise ValueError(f"{layer!r} is no layer of the network: {sorted(system.network.layers)}")
+    found = system.network.layers[layer].rule
+    if found is None:
+        raise ValueError(f"layer {layer!r} must have a rule to learn by; got None")
+    return found
 
 
 def present(
@@ -115,32 +164,38 @@ def present(
 ) -> dict[str, Post]:
     """Show one sample, [n_in] held or [T, n_in]: what each layer did, [T, n]."""
     net = system.tuned(tone)
-    dtype = jnp.result_type(x)
-    watch = lambda records: probe(system, records)  # noqa: E731
+    watched = eqx.tree_at(lambda s: s.network, system, net)  # windows lie about these thresholds
     return simulate(
-        net, weights, net.init(dtype), {"input": x},
-        n_steps=system.n_steps, dt=system.dt, probe=watch, key=key,
+        net, weights, net.init(x.dtype), {"input": x},
+        n_steps=system.n_steps, dt=system.dt, probe=partial(probe, watched), key=key,
     )[1]  # fmt: skip
 
 
-def instruct(
-    system: System, y: Float[Array, "t cp"], target: Int[Array, ""]
-) -> Instruction:
+def instruct(system: System, y: Float[Array, "t cp"], target: Int[Array, ""]) -> Instruction:
     """Scores, error and modulators, step by step in causal order, from the readout `y`."""
 
     def step(carry, now):
         t, y_t = now
-        scores, calm = carry
-        scores = _scores(system, scores, y_t)
-        error = system.teacher(scores, target) * (t >= system.start)
-        if system.modulators is None:
-            return (scores, calm), Instruction(scores, error, None)
-        calm, m = system.modulators.step(calm, scores, target)
-        return (scores, calm), Instruction(scores, error, m)
+        return _told(system, carry, t, y_t, target)
 
-    calm = system.modulators and system.modulators.init(system.n_classes, y.dtype)
-    start = (jnp.zeros(system.n_classes, y.dtype), calm)
-    return jax.lax.scan(step, start, (jnp.arange(system.n_steps), y))[1]
+    return jax.lax.scan(step, _untold(system, y.dtype), (jnp.arange(system.n_steps), y))[1]
+
+
+def _untold(system: System, dtype: DTypeLike):
+    """Scores and modulators before the first step."""
+    calm = system.modulators and system.modulators.init(system.n_classes, dtype)
+    return jnp.zeros(system.n_classes, dtype), calm
+
+
+def _told(system: System, carry, t: Array, y: Array, target: Array):
+    """Scores and modulators after step `t`, and what it tells."""
+    scores, calm = carry
+    scores = _scores(system, scores, y)
+    error = jnp.where(t >= system.start, system.teacher(scores, target), 0)
+    if system.modulators is None:
+        return (scores, calm), Instruction(scores, error, None)
+    calm, m = system.modulators.step(calm, scores, target)
+    return (scores, calm), Instruction(scores, error, m)
 
 
 def _scores(system: System, scores: Array, y: Array) -> Array:
@@ -156,27 +211,32 @@ def _scores(system: System, scores: Array, y: Array) -> Array:
 def signal(
     system: System, layer: str, instruction: Instruction, state: HomeostasisState
 ) -> Float[Array, " n"]:
-    """gate x learning signal of each neuron of `layer` in one step."""
+    """gate x learning signal of each neuron of hidden `layer` in one step."""
     heard = system.feedback[layer](instruction.error) + system.homeostasis.term(state)
-    if system.modulators is None:
+    if system.modulators is None or instruction.m is None:
         return heard
     return system.modulators.gate(layer, instruction.m) * heard
+
+
+def _third_factor(
+    system: System, tone: Tone, layer: str, instruction: Instruction
+) -> Float[Array, " n"]:
+    """`signal` in a hidden layer, in the readout the error of each neuron's own class."""
+    if layer == system.readout:
+        copies = system.network.layers[layer].n // system.n_classes
+        return jnp.repeat(instruction.error, copies)
+    return signal(system, layer, instruction, tone[layer])
 
 
 def factors(
     system: System, tone: Tone, record: dict[str, Post], instruction: Instruction
 ) -> dict[str, Float[Array, "t n"]]:
     """D [T, n] of each layer, the postsynaptic side of all its weight changes."""
-    net, out = system.network, {}
-    for name in (*system.hidden, system.readout):
-        if name == system.readout:
-            copies = net.layers[name].n // system.n_classes
-            q = jnp.repeat(instruction.error, copies, axis=-1)
-        else:
-            heard = lambda now, name=name: signal(system, name, now, tone[name])  # noqa: E731
-            q = jax.vmap(heard)(instruction)
-        layer = net.layers[name]
-        out[name] = layer.rule.factor(layer.neuron, record[name], q, dt=system.dt)
+    out = {}
+    for name in system.taught:
+        q = jax.vmap(partial(_third_factor, system, tone, name))(instruction)
+        neuron = system.network.layers[name].neuron
+        out[name] = rule(system, name).factor(neuron, record[name], q, dt=system.dt)
     return out
 
 
@@ -192,7 +252,7 @@ def deltas(
     def one(x, target, key):
         record = present(system, weights, tone, x, key=key)
         told = instruct(system, record[system.readout].z, target)
-        spikes = {n: record[n].z for n in system.hidden}
+        spikes = {n: record[n].z for n in system.taught}
         return factors(system, tone, record, told), spikes, told.scores
 
     keys = None if key is None else jax.random.split(key, x.shape[0])
@@ -202,7 +262,7 @@ def deltas(
         name: weights[name].outer(*_paired(system, name, post, spikes, x)) / x.shape[0]
         for name in system.network.plastic()
     }
-    rates = {n: z.mean(0) for n, z in spikes.items()}
+    rates = {n: spikes[n].mean(0) for n in system.hidden}
     return dw, Outcome(scores[system.start :].mean(0), rates)
 
 
@@ -216,9 +276,64 @@ def _paired(system: System, name: str, post, spikes, x: Array) -> tuple[Array, A
     return (d.sum(0), x) if x.ndim == 2 else (d, x.swapaxes(0, 1))
 
 
+def online_deltas(
+    system: System, weights: AllWeights, tone: Tone, x: Float[Array, "*t i"],
+    target: Int[Array, ""], *, key: Array | None = None,
+) -> dict[str, Array]:  # fmt: skip
+    """What `deltas` gives for one sample, step by step: causal, as on a chip.
+
+    Each synapse holds its eligibility, which meets error and gate in the step in which they
+    arise; nothing is recorded. Equal to `deltas` up to rounding, at N^2 numbers a step.
+    """
+    net = system.tuned(tone)
+    watched = eqx.tree_at(lambda s: s.network, system, net)
+    drive = net.drive(weights, {"input": x}, key=key)
+    at = lambda x, t: x if x.ndim == 1 else x[t]  # noqa: E731
+
+    def step(carry, t):
+        state, told, synapses, dw = carry
+        delayed, _ = arrivals(net, state)
+        now = {n: at(d, t) for n, d in drive.items()}
+        key_t = None if key is None else jax.random.fold_in(key, t)
+        state, records = net.step(weights, state, now, dt=system.dt, key=key_t)
+        post = probe(watched, records)
+        told, instruction = _told(system, told, t, post[system.readout].z, target)
+        sent = {"input": at(x, t)} | {n: r.z for n, r in records.items()}
+        pre = {n: delayed.get(n, sent[net.projections[n].pre]) for n in net.plastic()}
+        synapses, asked = _learned(system, tone, synapses, pre, post, instruction)
+        return (state, told, synapses, jax.tree.map(jnp.add, dw, asked)), None
+
+    synapses, dw = _unlearned(system, x.dtype)
+    start = (net.init(x.dtype), _untold(system, x.dtype), synapses, dw)
+    return jax.lax.scan(step, start, jnp.arange(system.n_steps))[0][-1]
+
+
+def _unlearned(system: System, dtype: DTypeLike):
+    """Eligibility of each plastic projection before the first step, and no change yet."""
+    net = system.network
+    synapses = {
+        n: rule(system, net.projections[n].post).init(net.projections[n].connectivity, dtype)
+        for n in net.plastic()
+    }
+    return synapses, {n: jnp.zeros_like(s.e) for n, s in synapses.items()}
+
+
+def _learned(system: System, tone: Tone, synapses, pre, post, instruction: Instruction):
+    """Eligibilities after one step, and the changes that it asks for."""
+    new, asked = {}, {}
+    for name, synapse in synapses.items():
+        p = system.network.projections[name]
+        q = _third_factor(system, tone, p.post, instruction)
+        new[name], asked[name] = rule(system, p.post).step(
+            synapse, p.connectivity, system.network.layers[p.post].neuron,
+            pre[name], post[p.post], q, dt=system.dt,
+        )  # fmt: skip
+    return new, asked
+
+
 def init(
     system: System, tx: optax.GradientTransformation, key: Key[Array, ""],
-    make_weights=Ideal, dtype=float,
+    make_weights=Ideal, dtype: DTypeLike = float,
 ) -> TrainState:  # fmt: skip
     """Fresh weights and everything that goes with them."""
     weights = system.network.init_weights(fold(key, "weights"), make_weights, dtype)
@@ -241,20 +356,22 @@ def train_step(
     dw, outcome = deltas(system, state.weights, state.homeostasis, x, target, key=key)
     descent = jax.tree.map(jnp.negative, dw)
     plain = {n: state.weights[n].w for n in dw}
-    updates, opt_state = tx.update(descent, state.opt_state, plain)
+    with jax.numpy_dtype_promotion("standard"):  # optax promotes, whatever the user has set
+        updates, opt_state = tx.update(descent, state.opt_state, plain)
     weights = state.weights | {
-        n: state.weights[n].program(u, key=fold(key, n)) for n, u in updates.items()
+        n: state.weights[n].program(u, key=fold(key, n))
+        for n, u in cast(dict[str, Array], updates).items()
     }
     tone = excited(system, state.homeostasis, outcome.rates, anneal)
     average = _averaged(state.average, (weights, tone), average_decay, state.step)
     return TrainState(weights, opt_state, tone, average, state.step + 1, state.key), outcome
 
 
-def excited(system: System, tone: Tone, rates: dict[str, Array], anneal=1.0) -> Tone:
+def excited(
+    system: System, tone: Tone, rates: dict[str, Array], anneal: float | Array = 1.0
+) -> Tone:
     """Thresholds after a batch with `rates` [b, n]."""
-    return {
-        n: system.homeostasis.step(tone[n], rates[n].mean(0), anneal) for n in system.hidden
-    }
+    return {n: system.homeostasis.step(tone[n], rates[n].mean(0), anneal) for n in system.hidden}
 
 
 def settle(system: System, state: TrainState, x: Float[Array, "b *t i"]) -> TrainState:
@@ -272,14 +389,20 @@ def predict(
 
     def one(x, key):
         record = present(system, weights, tone, x, key=key)
-        zero = jnp.zeros(system.n_classes, x.dtype)
-        told = lambda s, y: (_scores(system, s, y),) * 2  # noqa: E731
-        scores = jax.lax.scan(told, zero, record[system.readout].z)[1]
         rates = {n: record[n].z.mean(0) for n in system.hidden}
-        return Outcome(scores[system.start :].mean(0), rates)
+        return Outcome(_all_scores(system, record)[system.start :].mean(0), rates)
 
     keys = None if key is None else jax.random.split(key, x.shape[0])
     return jax.vmap(one, (0, None if key is None else 0))(x, keys)
+
+
+def _all_scores(system: System, record: dict[str, Post]) -> Float[Array, "t c"]:
+    def step(scores, y):
+        scores = _scores(system, scores, y)
+        return scores, scores
+
+    y = record[system.readout].z
+    return jax.lax.scan(step, jnp.zeros(system.n_classes, y.dtype), y)[1]
 
 
 def _averaged(average, now, decay: float | Array, step: Array):
