@@ -81,7 +81,7 @@ class Config:
     radius: int = 16
     p_rewire: float = 0.1
     gain_in: float | None = None
-    gain_forward: float = 4.0
+    gain_forward: float = 2.0
     gain_recurrent: float | None = None
     """Initial weights have standard deviation gain / sqrt(fan-in)."""
     freeze_hidden: bool = False
@@ -151,8 +151,8 @@ class Config:
 PRESETS: dict[str, dict[str, Any]] = {
     "static": dict(
         epochs=8, batch_size=64, augment="affine", input_dropout=0.0, hidden=(512, 512),
-        tau_mem=9.5, r_mem=2.0, recurrence="local", gain_in=2.0, gain_recurrent=1.0, tau_out=9.5,
-        start=5, margin=0.1, reset_trace=False, target_rate=0.05, lr=4e-3, lr_readout=5e-3,
+        tau_mem=9.5, r_mem=2.0, recurrence="local", gain_in=2.0, gain_recurrent=0.3, tau_out=9.5,
+        start=5, margin=0.02, reset_trace=True, target_rate=0.05, lr=4e-3, lr_readout=5e-3,
         average=0.998,
     ),
     "rows": dict(

@@ -1,0 +1,177 @@
+"""Run the experiment's table, run by run, and print what there is of it.
+
+    python -m experiments.table --data-dir path/to/mnist --jobs 2
+
+Each finished run leaves one file in --results, and is not run again; an interrupted run goes
+on from its last epoch. So the table can be made in pieces, across days.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from neurojax._files import write_whole
+
+_LOCAL, _SURROGATE = "experiments.wta_broadcast", "experiments.surrogate_reference"
+_MNIST = "--dataset mnist"
+_SMALL = f"{_MNIST} --hidden 256 256 --epochs 5"
+_ROWS = f"{_MNIST} --presentation rows --readout-density 1 --readout-population 1"
+_SGD = f"{_SMALL} --optimiser momentum --lr 0.02 --lr-readout 0.02"
+
+# name: (module, options); every row is run with each seed.
+ROWS: dict[str, tuple[str, str]] = {
+    "density 100%": (_LOCAL, f"{_MNIST} --readout-density 1"),
+    "density 5%": (_LOCAL, _MNIST),
+    "density 2%": (_LOCAL, f"{_MNIST} --readout-density 0.02"),
+    "density 5%, P = 1": (_LOCAL, f"{_MNIST} --readout-population 1"),
+    "density 2%, P = 1": (_LOCAL, f"{_MNIST} --readout-population 1 --readout-density 0.02"),
+    "frozen, 100%": (_LOCAL, f"{_MNIST} --readout-density 1 --freeze-hidden"),
+    "frozen, 5%": (_LOCAL, f"{_MNIST} --freeze-hidden"),
+    "surrogate gradient, 100%": (_SURROGATE, f"{_MNIST} --readout-density 1"),
+    "spiking readout, 5%": (_LOCAL, f"{_MNIST} --readout spiking"),
+    "rows: dense, 512": (_LOCAL, _ROWS),
+    "rows: dense, 256": (_LOCAL, f"{_ROWS} --hidden 256 --lr 0.01"),
+    "rows: fixed dense": (_LOCAL, f"{_ROWS} --no-learn-recurrence"),
+    "rows: none": (_LOCAL, f"{_ROWS} --recurrence none"),
+    "rows: ring": (_LOCAL, f"{_ROWS} --recurrence local"),
+    "rows: fixed ring": (_LOCAL, f"{_ROWS} --recurrence local --no-learn-recurrence"),
+    "rows: none, mixed time constants": (_LOCAL, f"{_ROWS} --recurrence none --tau-spread 1"),
+    "rows: frozen": (_LOCAL, f"{_ROWS} --freeze-hidden"),
+    "rows: surrogate gradient": (_SURROGATE, _ROWS),
+    "control: 2 x 256": (_LOCAL, _SMALL),
+    "control: no recurrence": (_LOCAL, f"{_SMALL} --recurrence none"),
+    "control: p = 0": (_LOCAL, f"{_SMALL} --p-rewire 0"),
+    "control: p = 1, random": (_LOCAL, f"{_SMALL} --p-rewire 1"),
+    "control: feedback redrawn": (_LOCAL, f"{_SMALL} --redraw-feedback"),
+    "control: hard WTA": (_LOCAL, f"{_SMALL} --teacher hard"),
+    "control: K = 1": (_LOCAL, f"{_SMALL} --bandwidth 1"),
+    "control: K = 2": (_LOCAL, f"{_SMALL} --bandwidth 2"),
+    "control: K = 4": (_LOCAL, f"{_SMALL} --bandwidth 4"),
+    "control: one layer of 512": (_LOCAL, f"{_SMALL} --hidden 512"),
+    "control: M = 0, momentum": (_LOCAL, _SGD),
+    "control: M = 1, momentum": (_LOCAL, f"{_SGD} --modulators 1"),
+    "control: M = 4, momentum": (_LOCAL, f"{_SGD} --modulators 4"),
+    "control: shuffled labels": (_LOCAL, f"{_SMALL} --shuffle-labels"),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to run, and where."""
+
+    data_dir: Path | None = None
+    """Folder of the MNIST files; default: $NEUROJAX_DATA."""
+    results: Path = Path("experiments/results")
+    """One file a finished run: ROW/seed.json."""
+    runs: Path = Path("runs/table")
+    """Working folders of the runs, with checkpoints and figures."""
+    only: tuple[str, ...] = ()
+    """Rows whose name contains one of these; default: all."""
+    seeds: int = 3
+    jobs: int = 1
+    """Runs side by side, each on a core of its own."""
+    show: bool = False
+    """Only print the table of what is there."""
+
+
+def main(config: Config) -> None:
+    """Run what is missing, one seed of every row before the next seed, and print the table."""
+    console = Console(highlight=False)
+    rows = {n: r for n, r in ROWS.items() if not config.only or any(o in n for o in config.only)}
+    todo = [
+        (row, seed)
+        for seed in range(config.seeds)
+        for row in rows
+        if not config.show and not result_file(config, row, seed).exists()
+    ]
+    cores: SimpleQueue[int] = SimpleQueue()
+    for core in range(config.jobs):
+        cores.put(core)
+    with ThreadPoolExecutor(config.jobs) as pool:
+        for message in pool.map(lambda job: run_one(config, *job, cores), todo):
+            console.print(message)
+    for line in table(config, rows):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def result_file(config: Config, row: str, seed: int) -> Path:
+    """Where a finished run leaves its metrics."""
+    return config.results / slug(row) / f"{seed}.json"
+
+
+def slug(row: str) -> str:
+    """Row name as a folder name."""
+    kept = "".join(x if x.isalnum() else "-" for x in row.replace("%", ""))
+    return "-".join(part for part in kept.split("-") if part)
+
+
+def command(config: Config, row: str, seed: int) -> list[str]:
+    """The command that makes one run."""
+    module, options = ROWS[row]
+    out = config.runs / slug(row) / str(seed)
+    where = ["--data-dir", str(config.data_dir)] if config.data_dir else []
+    again = "--resume" if (out / "checkpoints").exists() else "--overwrite"
+    words = [sys.executable, "-m", module, *options.split(), "--seed", str(seed)]
+    return [*words, "--out", str(out), *where, again]
+
+
+def run_one(config: Config, row: str, seed: int, cores: SimpleQueue) -> str:
+    """One run on a core of its own; its metrics are kept once it is complete."""
+    core = cores.get()
+    words = command(config, row, seed)
+    env = os.environ | {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+    if config.jobs > 1 and sys.platform == "linux":
+        words = ["taskset", "-c", str(core), *words]
+    done = subprocess.run(words, env=env, capture_output=True, text=True)
+    cores.put(core)
+    if done.returncode:
+        return f"{row}, seed {seed}: failed\n{done.stderr.strip()[-2000:]}"
+    metrics = Path(words[words.index("--out") + 1]) / "metrics.json"
+    target = result_file(config, row, seed)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(target, metrics.read_text())
+    return f"{row}, seed {seed}: {100 * json.loads(metrics.read_text())['test_accuracy']:.2f}%"
+
+
+def table(config: Config, rows: dict[str, tuple[str, str]]) -> Iterator[str]:
+    """Markdown: mean and standard deviation over the seeds that are there."""
+    yield (
+        "| row | test accuracy, % | seeds | spikes a neuron and step | active, % |"
+        " each layer alone, % | events an inference | s an epoch |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
+    for row in rows:
+        files = sorted((config.results / slug(row)).glob("*.json"))
+        if files:
+            yield _line(row, [json.loads(f.read_text()) for f in files])
+
+
+def _line(row: str, runs: list[dict]) -> str:
+    mean = lambda key, scale=1.0: np.mean([np.asarray(r[key]) for r in runs], axis=0) * scale  # noqa: E731
+    spread = np.std([100 * r["test_accuracy"] for r in runs], ddof=1) if len(runs) > 1 else np.nan
+    each = lambda x, form: " / ".join(format(v, form) for v in np.atleast_1d(x))  # noqa: E731
+    cells = [
+        row,
+        f"{mean('test_accuracy', 100):.2f} ± {spread:.2f}",
+        str(len(runs)),
+        each(mean("spikes_per_neuron_step"), ".3f"),
+        each(mean("active_fraction", 100), ".0f"),
+        each(mean("layer_readout_accuracy", 100), ".1f"),
+        f"{mean('synaptic_events_per_inference'):,.0f}",
+        f"{np.mean([np.median(r['seconds_per_epoch']) for r in runs]):.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
