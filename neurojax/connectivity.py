@@ -177,7 +177,7 @@ class Band(eqx.Module):
     def matrix(self, w: Float[Array, "n width"]) -> Float[Array, "n n"]:
         """The same weights as a dense matrix."""
         n, rows = self.n_pre, jnp.arange(self.n_pre)[:, None]
-        columns = (rows + jnp.arange(-self.radius, self.radius + 1)) % n
+        columns = (rows + jnp.arange(-self.radius, self.radius + 1)[None]) % n
         return jnp.zeros((n, n), w.dtype).at[rows, columns].set(jnp.where(self.mask, w, 0))
 
     def apply(self, w: Float[Array, "n width"], s: Float[Array, " n"]) -> Float[Array, " n"]:
