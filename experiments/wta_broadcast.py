@@ -122,8 +122,8 @@ class Config:
     """Neuromodulators that gate learning; judge them with --optimiser sgd."""
 
     window: Literal["triangle", "boxcar", "spike"] = "triangle"
-    window_width: float = 1.0
-    """mV"""
+    window_width: float | None = None
+    """Half-width of the triangle, width of the boxcar, mV."""
     kappa_e: float = 0.95
     """Decay of the eligibility in a step."""
     trace_decay: float | None = None
@@ -152,13 +152,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "static": dict(
         epochs=8, batch_size=64, augment="affine", input_dropout=0.0, hidden=(512, 512),
         tau_mem=9.5, r_mem=2.0, recurrence="local", gain_in=2.0, gain_recurrent=0.3, tau_out=9.5,
-        start=5, margin=0.02, reset_trace=True, target_rate=0.05, lr=4e-3, lr_readout=5e-3,
+        start=5, margin=0.02, window_width=0.5, reset_trace=True, target_rate=0.05, lr=4e-3, lr_readout=5e-3,
         average=0.998,
     ),
     "rows": dict(
         epochs=10, batch_size=64, augment="none", input_dropout=0.0, hidden=(512,), tau_mem=4.5,
         r_mem=3.0, recurrence="dense", gain_in=3.0, gain_recurrent=0.5, tau_out=19.5, start=-10,
-        margin=0.0, reset_trace=True, target_rate=0.08, lr=5e-3, lr_readout=1e-2, average=0.998,
+        margin=0.0, window_width=1.0, reset_trace=True, target_rate=0.08, lr=5e-3, lr_readout=1e-2, average=0.998,
     ),
     "digits": dict(epochs=40, batch_size=32, augment="weak", hidden=(256, 256), average=0.99),
 }  # fmt: skip
