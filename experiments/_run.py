@@ -10,22 +10,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import tyro
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import BarColumn, Progress as Bar, TaskProgressColumn, TextColumn
-from rich.progress import TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from neurojax import checkpoint
 from neurojax._files import write_whole
 
 _PACKAGES = ("neurojax", "jax", "jaxlib", "equinox", "optax", "flax", "orbax-checkpoint", "numpy")
-_OURS = ("metrics.json", "learning_curve.png", "raster.png", "weights.png")
+_BEGUN = "run.json"  # the configuration; its presence says that a run has begun
+_OURS = ("metrics.json", "learning_curve.png", "raster.png", "weights.png", "checkpoints", _BEGUN)
 _NOT_THE_RUN = ("out", "resume", "overwrite", "data_dir")  # may differ when a run goes on
 
 
@@ -59,13 +62,21 @@ def main(config: type, run: Callable[[Any], dict[str, Any]], argv: list[str] | N
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     keep_freed_memory()
     try:
-        run(tyro.cli(config, args=argv, description=sys.modules[run.__module__].__doc__))
-    except (ValueError, TypeError, OSError) as error:
-        console.print(f"error: {' '.join(str(error).split())}", style="red", markup=False)
+        made = partial(config)  # of a bare class tyro would put its own refusals into a box
+        run(tyro.cli(made, args=argv, description=sys.modules[run.__module__].__doc__))
+    except (ValueError, OSError) as error:
+        console.print(f"error: {in_options(str(error), config)}", style="red", markup=False)
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("interrupted; the same command with --resume goes on from the last epoch")
         sys.exit(130)
+
+
+def in_options(message: str, config: type) -> str:
+    """A message as one line; a field's name at its beginning becomes the option."""
+    first, _, rest = " ".join(message.split()).partition(" ")
+    known = first in {field.name for field in fields(config)}
+    return f"--{dashed(first)} {rest}" if known else f"{first} {rest}"
 
 
 @dataclass(frozen=True)
@@ -86,27 +97,27 @@ class History:
 class Folder:
     """The folder of one run: refuses another run's results, keeps checkpoints, writes whole files.
 
-    Raises `ValueError` for a folder that holds results or cannot be written, and with
-    --resume for a checkpoint of another configuration; `FileNotFoundError` for none.
+    Nothing is changed before `start`. Raises `ValueError` for a folder that holds results or
+    cannot be written, and with --resume for a run of another configuration;
+    `FileNotFoundError` for none.
     """
 
     def __init__(self, config: Any):
         self.config = config
         self.path = Path(config.out)
         self._checkpoints = self.path / "checkpoints"
-        held = [n for n in (*_OURS, "checkpoints") if (self.path / n).exists()]
         if config.resume:
             self._refuse_other_config()
-        elif held and not config.overwrite:
-            raise ValueError(
-                f"--out {str(self.path)!r} holds the results of another run ({held[0]}):"
-                " pass --resume to go on with it, --overwrite to replace it"
-            )
-        self._open(held if config.overwrite and not config.resume else [])
+        elif not config.overwrite:
+            self._refuse_results()
+        self._refuse_unwritable()
 
     def start(self, state: Any) -> tuple[int, Any, History]:
         """Epoch, state and history to go on from: the last checkpoint's, or `state` afresh."""
-        if not self.config.resume:
+        resumed = self.config.resume and checkpoint.latest(self._checkpoints) is not None
+        if not resumed:
+            self._clear()
+            write_whole(self.path / _BEGUN, json.dumps(jsonable(self.config), indent=1) + "\n")
             return 0, state, History()
         epoch, state, kept = checkpoint.restore(self._checkpoints, state)
         return epoch, state, History(**{k: tuple(v) for k, v in kept["history"].items()})
@@ -126,14 +137,27 @@ class Folder:
         write_whole(self.path / "metrics.json", json.dumps(metrics, indent=1) + "\n")
         return metrics
 
-    def _open(self, held: list[str]) -> None:
+    def _clear(self) -> None:
+        for name in _OURS:
+            target = self.path / name
+            if target.is_dir():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+
+    def _refuse_results(self) -> None:
+        held = [name for name in _OURS if (self.path / name).exists()]
+        if held:
+            raise ValueError(
+                f"--out {str(self.path)!r} holds the results of another run ({held[0]}):"
+                " pass --resume to go on with it, --overwrite to replace it"
+            )
+
+    def _refuse_unwritable(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in held:
-                target = self.path / name
-                shutil.rmtree(target) if target.is_dir() else target.unlink()
-            write_whole(self.path / ".writable", "")
-            (self.path / ".writable").unlink()
+            with TemporaryFile(dir=self.path):
+                pass
         except OSError as error:
             raise ValueError(
                 f"--out must be a folder that can be written; got {str(self.path)!r}"
@@ -142,17 +166,17 @@ class Folder:
 
     def _refuse_other_config(self) -> None:
         try:
-            then = checkpoint.metadata(self._checkpoints)["config"]
-        except FileNotFoundError:
+            then = json.loads((self.path / _BEGUN).read_text())
+        except OSError:
             raise FileNotFoundError(
-                f"--resume needs a checkpoint in --out; {str(self.path)!r} holds none"
+                f"--resume needs a run that has begun in --out; {str(self.path)!r} holds none"
             ) from None
         now = jsonable(self.config)
-        for name in sorted(now):
-            if name not in _NOT_THE_RUN and then.get(name) != now[name]:
+        for name in sorted({*then, *now} - {*_NOT_THE_RUN}):
+            if then.get(name) != now.get(name):
                 raise ValueError(
-                    f"--resume: the checkpoint in {str(self.path)!r} was made with"
-                    f" --{dashed(name)} {then.get(name)}; got {now[name]}"
+                    f"--resume: the run in {str(self.path)!r} was made with"
+                    f" --{dashed(name)} {then.get(name)}; got {now.get(name)}"
                 )
 
 

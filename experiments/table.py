@@ -120,7 +120,7 @@ def command(config: Config, row: str, seed: int) -> list[str]:
     module, options = ROWS[row]
     out = config.runs / slug(row) / str(seed)
     where = ["--data-dir", str(config.data_dir)] if config.data_dir else []
-    again = "--resume" if (out / "checkpoints").exists() else "--overwrite"
+    again = "--resume" if (out / "run.json").exists() else "--overwrite"
     words = [sys.executable, "-m", module, *options.split(), "--seed", str(seed)]
     return [*words, "--out", str(out), *where, again]
 

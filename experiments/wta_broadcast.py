@@ -178,13 +178,12 @@ def _check(c: Config) -> None:
         value = getattr(c, name)
         if value is not None and value < low:
             raise ValueError(f"--{_run.dashed(name)} must be a whole number >= {low}; got {value}")
-    if not c.hidden or min(c.hidden) < 1:
-        if c.hidden is not None:
-            raise ValueError(f"--hidden must name one or more layers of >= 1 neurons; got {c.hidden}")
+    if c.hidden is not None and min(c.hidden, default=0) < 1:
+        raise ValueError(f"--hidden must name one or more layers of >= 1 neurons; got {c.hidden}")
     ranges = dict(readout_density="(0, 1]", input_dropout="[0, 1)", p_rewire="[0, 1]",
                   kappa_e="[0, 1]", trace_decay="[0, 1]", target_rate="[0, 1]", average="[0, 1)",
                   tau_mem="(0, inf)", tau_out="(0, inf)", r_mem="(0, inf)", t_ref="[0, inf)",
-                  tau_spread="[0, inf)", tau_adapt="(0, inf)", beta_adapt="[0, inf)",
+                  tau_spread="[0, 10]", tau_adapt="(0, inf)", beta_adapt="[0, inf)",
                   gain="(0, inf)", margin="[0, inf)", window_width="(0, inf)", lr="[0, inf)",
                   lr_readout="[0, inf)", weight_decay="[0, inf)", homeostasis="[0, inf)",
                   rate_penalty="[0, inf)", inhibition="[0, inf)", max_rate="(0, 1000]",
@@ -214,13 +213,14 @@ def build(c: Config, n_in: int, n_classes: int, n_steps: int, key: Key[Array, ""
         plastic_readout=c.learn_readout,
     )  # fmt: skip
     names = {f"h{i + 1}": n for i, n in enumerate(c.hidden or ())}
-    start = c.start if c.start >= 0 else n_steps + c.start
+    if not -n_steps <= c.start < n_steps:
+        raise ValueError(f"--start must be in [{-n_steps}, {n_steps}); got {c.start}")
     return wb.System(
         net, _feedback(c, names, n_classes, fold(key, "feedback")),
         SoftWTA(c.gain, c.margin) if c.teacher == "soft" else HardWTA(c.margin),
         Homeostasis(c.target_rate, c.homeostasis, penalty=c.rate_penalty),
         modulators(fold(key, "modulators"), c.modulators, names) if c.modulators else None,
-        n_classes=n_classes, n_steps=n_steps, start=start,
+        n_classes=n_classes, n_steps=n_steps, start=c.start % n_steps,
     )  # fmt: skip
 
 
@@ -425,7 +425,6 @@ def run(config: Config) -> dict[str, Any]:
     epoch, state, history = folder.start(state)
     if epoch == 0:
         state = settled(c, steps, state, lesson)
-        folder.save(0, state, history)
     with _run.Progress(c.epochs, n_batches // c.epochs, epoch) as bar:
         for epoch, state in train(c, steps, state, lesson, key, epoch, bar):
             val = evaluate(c, steps, state.average, sets.val).accuracy
