@@ -68,7 +68,7 @@ class Reference(nnx.Module):
         """Scores and rates of a batch, [n_in] held or [T, n_in] a sample."""
         w = self.fixed | {n: p[...] for n, p in self.w.items()}
         wired = self.system.network.projections
-        held = {n: _held(w[n], p.connectivity) for n, p in wired.items()}
+        held: wb.AllWeights = {n: _held(w[n], p.connectivity) for n, p in wired.items()}
         return wb.predict(self.system, held, self.tone, x, key=key)
 
 
@@ -122,8 +122,8 @@ def run(config: Config) -> dict[str, Any]:
     for name in _OF_THE_RULE:
         value = getattr(config, name)
         if value != getattr(wta_broadcast.Config, name):
-            option = f"--{_run.dashed(name)}"
-            raise ValueError(f"{option} belongs to the local rule and must be left out; got {value}")
+            allowed = f"--{_run.dashed(name)} belongs to the local rule and must be left out"
+            raise ValueError(f"{allowed}; got {value}")
     spike = fast_sigmoid(config.slope)
     return wta_broadcast.run(config, partial(gradients, spike=spike, gain=config.gain))
 
