@@ -2,8 +2,6 @@
 
 import functools
 import math
-from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,65 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import connectivity as oracle
 
-from neurojax.connectivity import Band, Dense, FanIn, fan_in, locally_dense, merged, watts_strogatz
+from neurojax.connectivity import Band, Dense, fan_in, locally_dense, merged, watts_strogatz
 
 KEY = jax.random.key(0)
 SEEDS = st.integers(0, 2**31 - 1)
-
-
-def dense(rng, n_post, n_pre):
-    return Dense(n_pre, n_post)
-
-
-def counted(rng, n_post, n_pre):
-    return Dense(n_pre, n_post, jnp.asarray(rng.integers(0, 3, (n_post, n_pre))))
-
-
-def linked(rng, n_post, n_pre, k=5):
-    rows = [rng.permutation(n_pre)[:k] for _ in range(n_post)]
-    return FanIn(jnp.asarray(rows, jnp.int32), n_pre)
-
-
-def banded(rng, n, radius):
-    return Band(jnp.asarray(rng.random((n, 2 * radius + 1)) < 0.7), radius)
-
-
-class Kind(NamedTuple):
-    make: Callable
-    sizes: list  # what `make` takes; a seed decides the rest
-
-
-KINDS = {
-    "dense": Kind(dense, [(45, 45), (3, 7)]),
-    "counted": Kind(counted, [(45, 45), (3, 7)]),
-    "few links": Kind(linked, [(45, 45), (3, 7), (33, 5)]),  # products are gathers
-    "many links": Kind(functools.partial(linked, k=9), [(45, 45), (3, 40)]),  # one product
-    # a tile has 32 rows: fewer, one tile, a row more, and a window longer than the ring
-    "band": Kind(banded, [(45, 4), (3, 1), (32, 3), (33, 16), (70, 20)]),
-}
-
-
-def example(kind, seed=1, size=0):
-    return KINDS[kind].make(np.random.default_rng(seed), *KINDS[kind].sizes[size])
-
-
-def synapses(c):
-    """Row, column of every stored weight, and how many synapses it stands for."""
-    rows, columns = np.indices(c.shape)
-    if isinstance(c, Dense):
-        return rows, columns, np.ones(c.shape, int) if c.count is None else np.asarray(c.count)
-    if isinstance(c, FanIn):
-        return rows, np.asarray(c.index), np.ones(c.shape, int)
-    return rows, (rows + columns - c.radius) % c.n_post, np.asarray(c.mask).astype(int)
-
-
-def looped(c, w):
-    """The matrix, filled one stored weight at a time."""
-    full = np.zeros((c.n_post, c.n_pre))
-    for i, j, count, weight in zip(*map(np.ravel, (*synapses(c), w)), strict=True):
-        full[i, j] += count * weight
-    return full
 
 
 # Level 0: what these tests spend is the compiler's time.
@@ -95,31 +40,32 @@ def products(c, w, s, e, post, pre):
 
 
 @pytest.mark.parametrize(
-    ("kind", "size"), [(kind, i) for kind, row in KINDS.items() for i in range(len(row.sizes))]
+    ("kind", "size"),
+    [(kind, i) for kind, row in oracle.KINDS.items() for i in range(len(row.sizes))],
 )
 @settings(max_examples=5)
 @given(seed=SEEDS)
 def test_products_are_those_of_the_matrix(kind, size, seed):
-    rng, c = np.random.default_rng(seed), example(kind, seed, size)
+    rng, c = np.random.default_rng(seed), oracle.example(kind, seed, size)
     lead = [(2, 3), (3,), ()][size % 3]
     w, s, e = whole(rng, *c.shape), whole(rng, c.n_pre), whole(rng, c.n_post)
     post, pre = whole(rng, *lead, c.n_post), whole(rng, *lead, c.n_pre)
     matrix, current, batch, back, change = products(c, *map(jnp.asarray, (w, s, e, post, pre)))
-    full = looped(c, w)
+    full = oracle.matrix(c, w)
     np.testing.assert_array_equal(matrix, full)
     np.testing.assert_array_equal(current, full @ s)
     np.testing.assert_array_equal(batch, pre.reshape(-1, c.n_pre) @ full.T)
     np.testing.assert_array_equal(back, e @ full)
-    rows, columns, count = synapses(c)
+    rows, columns, count = oracle.synapses(c)
     outer = np.einsum("ti,tj->ij", post.reshape(-1, c.n_post), pre.reshape(-1, c.n_pre))
-    np.testing.assert_array_equal(change, np.where(count > 0, outer[rows, columns], 0))
+    np.testing.assert_array_equal(change, oracle.stored(c, outer))
     np.testing.assert_array_equal(c.fan_in, np.bincount(rows.ravel(), count.ravel(), c.n_post))
     np.testing.assert_array_equal(c.fan_out, np.bincount(columns.ravel(), count.ravel(), c.n_pre))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", oracle.KINDS)
 def test_transpose_is_the_adjoint_and_outer_the_gradient_of_apply(kind):
-    rng, c = np.random.default_rng(1), example(kind)
+    rng, c = np.random.default_rng(1), oracle.example(kind)
     w, s, e = (jnp.asarray(whole(rng, *shape)) for shape in (c.shape, (45,), (45,)))
 
     @quick
@@ -134,11 +80,11 @@ def test_transpose_is_the_adjoint_and_outer_the_gradient_of_apply(kind):
     np.testing.assert_array_equal(gradient, np.asarray(outer) * shared)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", oracle.KINDS)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 def test_products_keep_the_dtype(kind, dtype):
     with jax.enable_x64(True):
-        c = example(kind)
+        c = oracle.example(kind)
         w, s = jnp.ones(c.shape, dtype), jnp.ones(c.n_pre, dtype)
         made = jax.eval_shape(lambda w, s: (c.apply(w, s), c.apply_t(w, s), c.outer(s, s)), w, s)
         assert {x.dtype for x in made} == {jnp.dtype(dtype)}
@@ -292,7 +238,7 @@ def test_same_key_same_wiring_and_another_key_another(draw):
 
 
 def test_merged_counts_the_copies_that_hear_each_neuron():
-    fan = linked(np.random.default_rng(0), 12, 9)
+    fan = oracle.linked(np.random.default_rng(0), 12, 9)
     heard = np.zeros((4, 9))
     for i, row in enumerate(np.asarray(fan.index)):
         heard[i // 3, row] += 1
@@ -319,11 +265,11 @@ def test_merged_counts_the_copies_that_hear_each_neuron():
         (lambda: Band(jnp.ones((9, 11), bool), 5), r"radius must be in \[1, 4\] .*; got 5"),
         (lambda: Dense(4, 3, jnp.ones((4, 3))), r"count must have shape \(3, 4\); got \(4, 3\)"),
         (
-            lambda: merged(linked(np.random.default_rng(0), 12, 9), 5),
+            lambda: merged(oracle.linked(np.random.default_rng(0), 12, 9), 5),
             r"population must divide 12 receivers; got 5",
         ),
         (
-            lambda: merged(linked(np.random.default_rng(0), 12, 9), 0),
+            lambda: merged(oracle.linked(np.random.default_rng(0), 12, 9), 0),
             r"population must divide 12 receivers; got 0",
         ),
     ],
@@ -333,9 +279,9 @@ def test_refuses_what_cannot_be_drawn(make, message):
         make()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", oracle.KINDS)
 def test_outer_refuses_sides_that_are_not_aligned(kind):
-    outer = unchecked(example(kind).outer)
+    outer = unchecked(oracle.example(kind).outer)
     with pytest.raises(ValueError, match=r"share leading axes; got \(6, 45\), \(2, 3, 45\)"):
         outer(jnp.ones((6, 45)), jnp.ones((2, 3, 45)))
 

@@ -1,0 +1,71 @@
+"""Small examples of every connectivity, and what their synapses are, one at a time."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from neurojax.connectivity import Band, Dense, FanIn
+
+
+def dense(rng, n_post, n_pre):
+    return Dense(n_pre, n_post)
+
+
+def counted(rng, n_post, n_pre):
+    return Dense(n_pre, n_post, jnp.asarray(rng.integers(0, 3, (n_post, n_pre))))
+
+
+def linked(rng, n_post, n_pre, k=5):
+    rows = [rng.permutation(n_pre)[:k] for _ in range(n_post)]
+    return FanIn(jnp.asarray(rows, jnp.int32), n_pre)
+
+
+def banded(rng, n, radius):
+    return Band(jnp.asarray(rng.random((n, 2 * radius + 1)) < 0.7), radius)
+
+
+class Kind(NamedTuple):
+    make: Callable
+    sizes: list  # what `make` takes; a seed decides the rest
+
+
+KINDS = {
+    "dense": Kind(dense, [(45, 45), (3, 7)]),
+    "counted": Kind(counted, [(45, 45), (3, 7)]),
+    "few links": Kind(linked, [(45, 45), (3, 7), (33, 5)]),  # products are gathers
+    "many links": Kind(functools.partial(linked, k=9), [(45, 45), (3, 40)]),  # one product
+    # a tile has 32 rows: fewer, one tile, a row more, and a window longer than the ring
+    "band": Kind(banded, [(45, 4), (3, 1), (32, 3), (33, 16), (70, 20)]),
+}
+
+
+def example(kind, seed=1, size=0):
+    """A connectivity of that kind; size 0 has 45 neurons on either side."""
+    return KINDS[kind].make(np.random.default_rng(seed), *KINDS[kind].sizes[size])
+
+
+def synapses(c):
+    """Row and column of every stored weight, and how many synapses it stands for."""
+    rows, columns = np.indices(c.shape)
+    if isinstance(c, Dense):
+        return rows, columns, np.ones(c.shape, int) if c.count is None else np.asarray(c.count)
+    if isinstance(c, FanIn):
+        return rows, np.asarray(c.index), np.ones(c.shape, int)
+    return rows, (rows + columns - c.radius) % c.n_post, np.asarray(c.mask).astype(int)
+
+
+def matrix(c, w):
+    """The effective weights as a matrix, filled one stored weight at a time."""
+    full = np.zeros((c.n_post, c.n_pre))
+    for i, j, count, weight in zip(*map(np.ravel, (*synapses(c), w)), strict=True):
+        full[i, j] += count * weight
+    return full
+
+
+def stored(c, full):
+    """The entries of a matrix at the weights that `c` stores; 0 where no synapse is."""
+    rows, columns, count = synapses(c)
+    return np.where(count > 0, full[rows, columns], 0)

@@ -1,0 +1,259 @@
+"""Three-factor rules against sums written out, against gradients, and for locality."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import connectivity as wiring
+from oracles.wta_broadcast import weight_change
+
+from neurojax import surrogate
+from neurojax.neurons import ALIF, LIF, LeakyIntegrator
+from neurojax.plasticity import (
+    Homeostasis,
+    HomeostasisState,
+    Post,
+    ThreeFactor,
+    always,
+    boxcar,
+    post_spike,
+    triangle,
+)
+
+T, N = 11, 45
+
+# Level 0: what these tests spend is the compiler's time.
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+TAU = np.linspace(2.0, 12.0, N)
+NEURONS = {
+    "LIF": LIF(tau_mem=TAU),
+    "ALIF": ALIF(tau_mem=6.0, tau_adapt=TAU * 3, beta_adapt=0.4),
+    "leaky integrator": LeakyIntegrator(tau_mem=4.0),
+}
+RULES = {
+    "kept": (ThreeFactor(0.9, reset_trace=False), "LIF"),
+    "cleared": (ThreeFactor(0.9, reset_trace=True), "LIF"),
+    "cleared, adapting": (ThreeFactor(0.9), "ALIF"),
+    "own decay, adapting": (ThreeFactor(0.5, decay=0.7, reset_trace=False), "ALIF"),
+    "at once": (ThreeFactor(0.0, decay=0.0, reset_trace=False), "LIF"),
+    "delta rule": (ThreeFactor(0.0, reset_trace=False), "leaky integrator"),
+}
+# Every rule on one wiring, and every wiring under one rule.
+CASES = [(name, "band") for name in RULES] + [
+    ("cleared", kind) for kind in wiring.KINDS if kind != "band"
+]
+
+
+def records(seed, n_pre=N):
+    """What a presentation leaves behind: presynaptic spikes, window, spikes, third factor."""
+    rng = np.random.default_rng(seed)
+    pre, z = (rng.random((T, n)) < 0.3 for n in (n_pre, N))
+    h, q = np.maximum(0, rng.normal(size=(T, N))), rng.normal(size=(T, N))
+    return [jnp.asarray(x, float) for x in (pre, h, z, q)]
+
+
+@quick
+def factorised(rule, neuron, connectivity, pre, h, z, q):
+    return connectivity.outer(rule.factor(neuron, Post(h, z), q, dt=1.0), pre)
+
+
+@quick
+def online(rule, neuron, connectivity, pre, h, z, q):
+    def step(carry, now):
+        state, dw = carry
+        pre, h, z, q = now
+        state, asked = rule.step(state, connectivity, neuron, pre, Post(h, z), q, dt=1.0)
+        return (state, dw + asked), None
+
+    start = rule.init(connectivity, q.dtype), jnp.zeros(connectivity.shape, q.dtype)
+    return jax.lax.scan(step, start, (pre, h, z, q))[0][1]
+
+
+def written_out(rule, neuron, connectivity, pre, h, z, q):
+    rows, columns, count = wiring.synapses(connectivity)
+    exists = np.zeros((connectivity.n_post, connectivity.n_pre), bool)
+    exists[rows[count > 0], columns[count > 0]] = True
+    adapting = isinstance(neuron, ALIF)
+    full = weight_change(
+        *(np.asarray(x, np.float64) for x in (pre, h, z, q)), exists,
+        kappa_e=float(rule.kappa_e), reset_trace=rule.reset_trace,
+        decay=np.exp(-1 / np.asarray(neuron.tau_mem)) if rule.decay is None else float(rule.decay),
+        rho=np.exp(-1 / np.asarray(neuron.tau_adapt)) if adapting else 0.0,
+        beta=np.asarray(neuron.beta_adapt) if adapting else 0.0,
+    )  # fmt: skip
+    return wiring.stored(connectivity, full)
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize(("x64", "tolerance"), [(False, 1e-5), (True, 1e-12)])
+def test_factorised_and_online_forms_are_the_sums_written_out(name, kind, x64, tolerance):
+    with jax.enable_x64(x64):
+        rule, neuron = RULES[name]
+        model = jax.tree.map(lambda x: x.astype(float), (rule, NEURONS[neuron]))
+        arguments = (*model, wiring.example(kind), *records(0))
+        expected = written_out(*arguments)
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(factorised(*arguments) / scale, expected / scale, atol=tolerance)
+        np.testing.assert_allclose(online(*arguments) / scale, expected / scale, atol=tolerance)
+
+
+@given(seed=st.integers(0, 2**31 - 1), kappa_e=st.floats(0, 1), decay=st.floats(0, 1))
+def test_both_forms_agree_for_any_memory(seed, kappa_e, decay):
+    rule = ThreeFactor(kappa_e, decay)
+    arguments = (rule, NEURONS["ALIF"], wiring.example("few links"), *records(seed))
+    one, other = factorised(*arguments), online(*arguments)
+    np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
+
+
+def test_without_memory_each_step_counts_alone():
+    rule, neuron = RULES["at once"]
+    pre, h, z, q = records(1)
+    dw = factorised(rule, NEURONS[neuron], wiring.example("dense"), pre, h, z, q)
+    np.testing.assert_allclose(dw, np.einsum("ti,tj->ij", h * q, pre), rtol=1e-5, atol=1e-6)
+
+
+def test_a_batch_is_summed_in_one_product():
+    rule, neuron = ThreeFactor(0.9), NEURONS["LIF"]
+    many = [jnp.stack(x, axis=1) for x in zip(*(records(s) for s in range(3)), strict=True)]
+    c = wiring.example("band")
+
+    @quick
+    def batch(pre, h, z, q):
+        factor = lambda h, z, q: rule.factor(neuron, Post(h, z), q, dt=1.0)  # noqa: E731
+        return c.outer(jax.vmap(factor, 1, 1)(h, z, q), pre)
+
+    alone = sum(np.asarray(factorised(rule, neuron, c, *records(s))) for s in range(3))
+    np.testing.assert_allclose(batch(*many), alone, atol=1e-5 * np.abs(alone).max())
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize("form", [factorised, online])
+def test_an_update_sees_nothing_of_other_neurons(name, kind, form):
+    rule, neuron = RULES[name]
+    arguments = (rule, NEURONS[neuron], wiring.example(kind))
+    pre, *own = records(2)
+    rows, columns, count = wiring.synapses(arguments[2])
+    i, j = 7, columns[7][count[7] > 0][0]
+    mine = (rows == i) & (columns == j)
+    alone = np.asarray(form(*arguments, pre, *own))[mine]
+    # no record, instead of another: nothing that touches it stays finite
+    only_i = [jnp.full_like(x, jnp.nan).at[:, i].set(x[:, i]) for x in own]
+    only_j = jnp.full_like(pre, jnp.nan).at[:, j].set(pre[:, j])
+    poisoned = np.asarray(form(*arguments, only_j, *only_i))
+    assert alone != 0
+    assert poisoned[mine].tobytes() == alone.tobytes()
+    assert np.isnan(poisoned[(rows != i) & (count > 0)]).all()
+
+
+@pytest.mark.parametrize("changed", range(4))
+def test_an_update_depends_on_each_of_its_own_factors(changed):
+    c = wiring.example("dense")
+    parts = records(3)
+    before = factorised(ThreeFactor(0.9), NEURONS["LIF"], c, *parts)
+    parts[changed] = parts[changed].at[2, 5].add(1.0)
+    after = factorised(ThreeFactor(0.9), NEURONS["LIF"], c, *parts)
+    moved = np.asarray(before != after)
+    other = np.delete(moved, 5, axis=1 if changed == 0 else 0)
+    assert moved.any()
+    assert not other.any()
+
+
+@pytest.mark.parametrize("neuron", [LIF, ALIF])
+@pytest.mark.usefixtures("x64")
+def test_without_recurrence_the_rule_is_the_gradient(neuron):
+    """With its readout's own weights fed back, and a reset of nothing, which no rule follows.
+
+    The loss is the cross-entropy of softmax(y) at every step; Bellec et al. (2020), eq. 1.
+    """
+    rng = np.random.default_rng(0)
+    n_in, n, classes, kappa = 6, 8, 3, 0.8
+    x, w = (jnp.asarray(rng.normal(size=s) * 2) for s in ((15, n_in), (n, n_in)))
+    w_out = jnp.asarray(rng.normal(size=(classes, n)))
+    target = jax.nn.one_hot(1, classes, dtype=float)
+    shared = dict(tau_mem=5.0, v_reset=1 - 1e-14, reset="subtract", spike=surrogate.triangle(1.0))
+    model = neuron(**shared)
+
+    def run(w):
+        def step(carry, x):
+            state, y = carry
+            state, z = model.step(state, w @ x, dt=1.0)
+            y = kappa * y + w_out @ z
+            return (state, y), (y, Post(window(state), z))
+
+        def window(state):
+            h = triangle(1.0)(state.v, model.threshold(state), state.z)
+            return jax.lax.stop_gradient(h)
+
+        start = model.init((n,), float), jnp.zeros(classes)
+        _, (y, post) = jax.lax.scan(step, start, x)
+        return -jnp.sum(target[None] * jax.nn.log_softmax(y)), (y, post)
+
+    gradient, (y, post) = quick(jax.grad(run, has_aux=True))(w)
+    assert 0.05 < post.z.mean() < 0.7
+    q = (target[None] - jax.nn.softmax(y)) @ w_out
+    rule = ThreeFactor(kappa_e=kappa, reset_trace=False)
+    dw = rule.factor(model, post, q, dt=1.0).T @ x
+    charge = -np.expm1(-1 / 5.0)  # of the membrane in one step, which the trace leaves out
+    np.testing.assert_allclose(charge * dw, -gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_windows_are_what_they_say():
+    v, theta = jnp.linspace(-1.0, 3.0, 9), jnp.full(9, 1.0)
+    z = (v >= theta).astype(float)
+    away = np.abs(np.asarray(v) - 1.0)
+    np.testing.assert_allclose(triangle()(v, theta, z), np.maximum(0, 1 - away))
+    np.testing.assert_allclose(triangle(2.0)(v, theta, z), np.maximum(0, 1 - away / 2))
+    np.testing.assert_array_equal(boxcar()(v, theta, z), away <= 0.5)
+    np.testing.assert_array_equal(always(v, theta, z), np.ones(9))
+    np.testing.assert_array_equal(post_spike(v, theta, z), z)
+    assert triangle(2.0) is triangle(2.0)  # a static field: another one would compile again
+
+
+@pytest.mark.parametrize("start", [0.3, 3.0])
+def test_homeostasis_brings_every_neuron_to_its_target_rate(start):
+    rule = Homeostasis(target=0.1, rate=3.0)
+    noise = np.random.default_rng(0).normal(1.0, 2.0, (80, 200, N))
+    current = jnp.asarray(noise * np.linspace(0.5, 3.0, N), float)  # too weak, and too strong
+
+    def batch(state, current):
+        model = LIF(tau_mem=5.0, v_th=state.v_th, v_reset=-1.0)
+        step = lambda s, i: model.step(s, i, dt=1.0)  # noqa: E731
+        r = jax.lax.scan(step, model.init((N,), float), current)[1].mean(0)
+        return rule.step(state, r), r
+
+    run = quick(lambda state: jax.lax.scan(batch, state, current)[1])
+    r = np.asarray(run(rule.init(jnp.full(N, start))))
+    assert np.abs(r[0] - 0.1).mean() > 0.03
+    # the mean of 20 batches of 200 steps: 4 standard errors are 4 sqrt(.09 / 4000) = .02
+    np.testing.assert_allclose(r[-20:].mean(0), 0.1, atol=0.02)
+
+
+def test_homeostasis_moves_by_the_difference_and_never_below_its_floor():
+    rule = Homeostasis(target=0.05, rate=0.5, v_min=0.2, penalty=0.1)
+    state = rule.init(jnp.array([1.0, 0.21]))
+    new = rule.step(state, jnp.array([0.25, 0.0]), 0.5)
+    np.testing.assert_allclose(new.v_th, [1.0 + 0.5 * 0.5 * 0.2, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(rule.term(state), 0, atol=1e-8)
+    np.testing.assert_allclose(rule.term(new), [-0.1 * 0.2, 0.1 * 0.05], rtol=1e-5)
+    assert isinstance(new, HomeostasisState)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ThreeFactor(kappa_e=1.1), r"kappa_e must lie in \[0, 1\]; got 1.1"),
+        (lambda: ThreeFactor(kappa_e=float("nan")), r"kappa_e must lie in \[0, 1\]; got nan"),
+        (lambda: ThreeFactor(decay=-0.1), r"decay must lie in \[0, 1\]; got -0.1"),
+        (lambda: Homeostasis(target=1.5), r"target must lie in \[0, 1\]; got 1.5"),
+        (lambda: Homeostasis(rate=-1.0), "rate must be finite and >= 0 mV; got -1.0"),
+        (lambda: Homeostasis(v_min=0.0), "v_min must be finite and > 0 mV; got 0.0"),
+    ],
+)
+def test_refuses_parameters_out_of_range(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
