@@ -98,7 +98,7 @@ def main(config: Config) -> None:
     for core in range(config.jobs):
         cores.put(core)
     with ThreadPoolExecutor(config.jobs) as pool:
-        for message in pool.map(lambda job: run_one(config, *job, cores), todo):
+        for message in pool.map(lambda job: run_one(config, cores, *job), todo):
             console.print(message)
     for line in table(config, rows):
         console.print(line, soft_wrap=True, markup=False)
@@ -125,7 +125,7 @@ def command(config: Config, row: str, seed: int) -> list[str]:
     return [*words, "--out", str(out), *where, again]
 
 
-def run_one(config: Config, row: str, seed: int, cores: SimpleQueue) -> str:
+def run_one(config: Config, cores: SimpleQueue, row: str, seed: int) -> str:
     """One run on a core of its own; its metrics are kept once it is complete."""
     core = cores.get()
     words = command(config, row, seed)

@@ -1,12 +1,14 @@
 """Train a structured recurrent spiking network without backpropagation.
 
     python -m experiments.wta_broadcast --dataset digits --out runs/digits
+
+The equations stand in `neurojax.learning.wta_broadcast` and in the parts that it names.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -26,6 +28,13 @@ from neurojax.plasticity import Homeostasis, ThreeFactor, boxcar, post_spike, tr
 from neurojax.structured import Recurrence, structured
 from neurojax.teaching import HardWTA, SoftWTA
 
+_T = TypeVar("_T")
+if TYPE_CHECKING:
+    Preset = Annotated[_T, "never None once `resolved`"]
+else:
+    Preset = _T | None
+UNSET: Any = None
+
 
 @dataclass(frozen=True)
 class Config:
@@ -44,27 +53,27 @@ class Config:
     overwrite: bool = False
     """Replace another run's results in --out."""
 
-    epochs: int | None = None
+    epochs: Preset[int] = UNSET
     """Passes over the training pictures."""
-    batch_size: int | None = None
+    batch_size: Preset[int] = UNSET
     """Pictures a weight change; what is left over in an epoch waits for the next shuffle."""
     train_size: int | None = None
     """Use this many training pictures only."""
-    augment: Literal["none", "weak", "affine"] | None = None
+    augment: Preset[Literal["none", "weak", "affine"]] = UNSET
     """Random affine maps of training pictures; weak is half as strong."""
-    input_dropout: float | None = None
+    input_dropout: Preset[float] = UNSET
     """Part of the pixels left out at random in training."""
     shuffle_labels: bool = False
     """Control: train on labels that mean nothing."""
 
-    hidden: tuple[int, ...] | None = None
+    hidden: Preset[tuple[int, ...]] = UNSET
     """Neurons of each hidden layer."""
     neuron: Literal["lif", "alif"] = "lif"
-    tau_mem: float | None = None
+    tau_mem: Preset[float] = UNSET
     """Membrane time constant, ms."""
     tau_spread: float = 0.0
     """Mixed time constants: each neuron's is tau_mem exp(u), u uniform within this."""
-    r_mem: float | None = None
+    r_mem: Preset[float] = UNSET
     """Membrane resistance, MOhm."""
     reset: Literal["hard", "subtract"] = "hard"
     t_ref: float | None = None
@@ -75,14 +84,14 @@ class Config:
     """ALIF: decay of the threshold, ms."""
     winners: int | None = None
     """k-WTA in each hidden layer: how many neurons may fire in a step."""
-    recurrence: Literal["local", "dense", "none"] | None = None
+    recurrence: Preset[Literal["local", "dense", "none"]] = UNSET
     """local: a ring, all within --radius connected, a part --p-rewire sent far away."""
     learn_recurrence: bool = True
     radius: int = 16
     p_rewire: float = 0.1
-    gain_in: float | None = None
+    gain_in: Preset[float] = UNSET
     gain_forward: float = 2.0
-    gain_recurrent: float | None = None
+    gain_recurrent: Preset[float] = UNSET
     """Initial weights have standard deviation gain / sqrt(fan-in)."""
     freeze_hidden: bool = False
     """Control: only the readout learns."""
@@ -94,7 +103,7 @@ class Config:
     readout_population: int = 10
     """Readout neurons a class."""
     learn_readout: bool = True
-    tau_out: float | None = None
+    tau_out: Preset[float] = UNSET
     """Readout time constant, ms."""
     inhibition: float = 1.0
     """Spiking readout: weight of the lateral inhibition."""
@@ -106,13 +115,13 @@ class Config:
     """Poisson: spikes a second of a white pixel."""
     n_steps: int = 20
     """Steps of 1 ms a static picture is shown."""
-    start: int | None = None
+    start: Preset[int] = UNSET
     """Step from which error and scores count; negative: that many steps before the end."""
 
     teacher: Literal["soft", "hard"] = "soft"
     gain: float = 30.0
     """Soft: slope of the softmax over scores."""
-    margin: float | None = None
+    margin: Preset[float] = UNSET
     """No error below this (soft), no error once the target leads by this (hard)."""
     bandwidth: int | None = None
     """Channels of the broadcast error; None: classes - 1, all there is."""
@@ -122,15 +131,15 @@ class Config:
     """Neuromodulators that gate learning; judge them with --optimiser sgd."""
 
     window: Literal["triangle", "boxcar", "spike"] = "triangle"
-    window_width: float | None = None
+    window_width: Preset[float] = UNSET
     """Half-width of the triangle, width of the boxcar, mV."""
     kappa_e: float = 0.95
     """Decay of the eligibility in a step."""
     trace_decay: float | None = None
     """Decay of the presynaptic trace in a step; None: that of the membrane."""
-    reset_trace: bool | None = None
+    reset_trace: Preset[bool] = UNSET
     """A spike of the receiver clears its presynaptic traces."""
-    target_rate: float | None = None
+    target_rate: Preset[float] = UNSET
     """Homeostasis: spikes a neuron and step."""
     homeostasis: float = 0.5
     """How fast thresholds follow, mV per unit of rate and batch; anneals to a tenth."""
@@ -138,10 +147,10 @@ class Config:
     """Weight of the rate's difference from target in the learning signal."""
 
     optimiser: Literal["adam", "sgd", "momentum"] = "adam"
-    lr: float | None = None
-    lr_readout: float | None = None
+    lr: Preset[float] = UNSET
+    lr_readout: Preset[float] = UNSET
     weight_decay: float = 0.0
-    average: float | None = None
+    average: Preset[float] = UNSET
     """Decay in a batch of the average of weights that is evaluated; 0: none."""
 
     def __post_init__(self):
@@ -152,13 +161,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "static": dict(
         epochs=8, batch_size=64, augment="affine", input_dropout=0.0, hidden=(512, 512),
         tau_mem=9.5, r_mem=2.0, recurrence="local", gain_in=2.0, gain_recurrent=0.3, tau_out=9.5,
-        start=5, margin=0.02, window_width=0.5, reset_trace=True, target_rate=0.05, lr=4e-3, lr_readout=5e-3,
-        average=0.998,
+        start=5, margin=0.02, window_width=0.5, reset_trace=True, target_rate=0.05, lr=4e-3,
+        lr_readout=5e-3, average=0.998,
     ),
     "rows": dict(
         epochs=10, batch_size=64, augment="none", input_dropout=0.0, hidden=(512,), tau_mem=4.5,
         r_mem=3.0, recurrence="dense", gain_in=3.0, gain_recurrent=0.5, tau_out=19.5, start=-10,
-        margin=0.0, window_width=1.0, reset_trace=True, target_rate=0.08, lr=5e-3, lr_readout=1e-2, average=0.998,
+        margin=0.0, window_width=1.0, reset_trace=True, target_rate=0.08, lr=5e-3, lr_readout=1e-2,
+        average=0.998,
     ),
     "digits": dict(epochs=40, batch_size=32, augment="weak", hidden=(256, 256), average=0.99),
 }  # fmt: skip
@@ -186,8 +196,9 @@ def _check(c: Config) -> None:
                   tau_spread="[0, 10]", tau_adapt="(0, inf)", beta_adapt="[0, inf)",
                   gain="(0, inf)", margin="[0, inf)", window_width="(0, inf)", lr="[0, inf)",
                   lr_readout="[0, inf)", weight_decay="[0, inf)", homeostasis="[0, inf)",
-                  rate_penalty="[0, inf)", inhibition="[0, inf)", max_rate="(0, 1000]",
-                  gain_in="[0, inf)", gain_forward="[0, inf)", gain_recurrent="[0, inf)")  # fmt: skip
+                  rate_penalty="[0, inf)", inhibition="[0, inf)", gain_in="[0, inf)",
+                  max_rate="(0, 1000]", gain_forward="[0, inf)", gain_recurrent="[0, inf)",
+    )  # fmt: skip
     for name, interval in ranges.items():
         _run.require_within(f"--{_run.dashed(name)}", getattr(c, name), interval)
 
@@ -227,8 +238,8 @@ def build(c: Config, n_in: int, n_classes: int, n_steps: int, key: Key[Array, ""
 def _neuron(c: Config, n: int, key: Key[Array, ""]) -> LIF | ALIF:
     tau = c.tau_mem
     if c.tau_spread:
-        tau = tau * jnp.exp(jax.random.uniform(key, (n,), minval=-c.tau_spread, maxval=c.tau_spread))
-    common = dict(tau_mem=tau, r_mem=c.r_mem, t_ref=c.t_ref, reset=c.reset)
+        tau = tau * jnp.exp(c.tau_spread * jax.random.uniform(key, (n,), minval=-1.0))
+    common: dict[str, Any] = dict(tau_mem=tau, r_mem=c.r_mem, t_ref=c.t_ref, reset=c.reset)
     if c.neuron == "lif":
         return LIF(**common)
     return ALIF(**common, tau_adapt=c.tau_adapt, beta_adapt=c.beta_adapt)
@@ -308,8 +319,9 @@ def trainer(c: Config, system: wb.System, tx: optax.GradientTransformation, n_ba
             drawn = _feedback(c, sizes, system.n_classes, fold(key, "feedback"))
             taught = eqx.tree_at(lambda s: s.feedback, system, drawn)
         state, outcome = wb.train_step(
-            taught, tx, state, x, labels, anneal=anneal(state.step), average_decay=c.average
-        )
+            taught, tx, state, x, labels, average_decay=c.average,
+            anneal=jnp.asarray(anneal(state.step)),
+        )  # fmt: skip
         rate = jnp.stack([r.mean() for r in outcome.rates.values()]).mean()
         return state, Seen(jnp.ones(()), (outcome.scores.argmax(1) == labels).mean(), rate)
 
@@ -375,7 +387,7 @@ def evaluate(
     """Accuracy and activity with the averaged weights, 500 pictures at a time."""
     system = run.system if system is None else system
     weights, tone = average
-    right, spikes = 0, {n: 0.0 for n in system.hidden}
+    right, spikes = 0, {n: np.zeros(()) for n in system.hidden}
     for i in range(0, len(split.labels), 500):
         images = jnp.asarray(split.images[i : i + 500])
         key = jax.random.fold_in(jax.random.key(c.seed), i)
@@ -422,15 +434,16 @@ def run(config: Config) -> dict[str, Any]:
     make = eqx.filter_jit(lambda key: fresh(c, n_in, sets.n_classes, n_steps, tx, key))
     system, state = make(key)
     steps = trainer(c, system, tx, n_batches)
-    epoch, state, history = folder.start(state)
-    if epoch == 0:
+    done, state, history = folder.start(state)
+    if done == 0:
         state = settled(c, steps, state, lesson)
-    with _run.Progress(c.epochs, n_batches // c.epochs, epoch) as bar:
-        for epoch, state in train(c, steps, state, lesson, key, epoch, bar):
-            val = evaluate(c, steps, state.average, sets.val).accuracy
+    with _run.Progress(c.epochs, n_batches // c.epochs, done) as bar:
+        for epoch, learnt in train(c, steps, state, lesson, key, done, bar):
+            val = evaluate(c, steps, learnt.average, sets.val).accuracy
             history = history.grown(val, bar.accuracy, bar.seconds())
-            folder.save(epoch, state, history)
+            folder.save(epoch, learnt, history)
             bar.finish_epoch(val)
+            state = learnt
     metrics, figures = measured(c, steps, state, sets, history)
     _report(metrics, bar.console)
     return folder.finish(metrics, figures)
@@ -462,7 +475,7 @@ def _input_shape(c: Config, shape: tuple[int, ...]) -> tuple[int, int]:
 def measured(c: Config, run: Trainer, state: wb.TrainState, sets: data.Dataset, history):
     """What metrics.json holds beside its provenance, and the figures; reads the test set."""
     test = evaluate(c, run, state.average, sets.test)
-    hidden = run.system.hidden
+    hidden, wired = run.system.hidden, run.system.network.projections
     metrics = {
         "test_accuracy": test.accuracy,
         "val_accuracy": list(history.val_accuracy),
@@ -482,7 +495,7 @@ def measured(c: Config, run: Trainer, state: wb.TrainState, sets: data.Dataset, 
         ),
         "raster": _raster(c, run, state.average, sets.test),
         "weights": plotting.weights(
-            {n: np.asarray(w.connectivity.matrix(w.w)) for n, w in state.average[0].items()}
+            {n: np.asarray(wired[n].connectivity.matrix(w.w)) for n, w in state.average[0].items()}
         ),
     }
     return metrics, figures
@@ -499,14 +512,16 @@ def _raster(c: Config, run: Trainer, average, split: data.Split):
     x = encoded(c, jnp.asarray(split.images[:1]), key)[0]
     record = eqx.filter_jit(wb.present)(run.system, weights, tone, x, key=key)
     told = wb.instruct(run.system, record[run.system.readout].z, jnp.asarray(split.labels[0]))
-    spikes = {n: np.asarray(record[n].z) for n in run.system.hidden}
+    spikes = {n: record[n].z for n in run.system.hidden}
     target = int(split.labels[0])
-    return plotting.raster(spikes, scores=np.asarray(told.scores), target=target)
+    return plotting.raster({**spikes}, scores=np.asarray(told.scores), target=target)
 
 
 def _report(metrics: dict[str, Any], console) -> None:
     layers = zip(metrics["spikes_per_neuron_step"], metrics["active_fraction"], strict=True)
-    active = ", ".join(f"h{i + 1} {s:.3f} ({100 * a:.0f}% active)" for i, (s, a) in enumerate(layers))
+    active = ", ".join(
+        f"h{i} {s:.3f} ({100 * a:.0f}% active)" for i, (s, a) in enumerate(layers, 1)
+    )
     console.print(f"test accuracy {100 * metrics['test_accuracy']:.2f}%", style="bold")
     console.print(f"spikes a neuron and step: {active}")
     console.print(f"synaptic events an inference: {metrics['synaptic_events_per_inference']:,.0f}")
