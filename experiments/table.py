@@ -8,6 +8,7 @@ on from its last epoch. So the table can be made in pieces, across days.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -99,7 +100,7 @@ def main(config: Config) -> None:
         cores.put(core)
     with ThreadPoolExecutor(config.jobs) as pool:
         for message in pool.map(lambda job: run_one(config, cores, *job), todo):
-            console.print(message)
+            console.print(message, markup=False)
     for line in table(config, rows):
         console.print(line, soft_wrap=True, markup=False)
 
@@ -107,6 +108,11 @@ def main(config: Config) -> None:
 def result_file(config: Config, row: str, seed: int) -> Path:
     """Where a finished run leaves its metrics."""
     return config.results / slug(row) / f"{seed}.json"
+
+
+def run_folder(config: Config, row: str, seed: int) -> Path:
+    """Where a run works."""
+    return config.runs / slug(row) / str(seed)
 
 
 def slug(row: str) -> str:
@@ -118,7 +124,7 @@ def slug(row: str) -> str:
 def command(config: Config, row: str, seed: int) -> list[str]:
     """The command that makes one run."""
     module, options = ROWS[row]
-    out = config.runs / slug(row) / str(seed)
+    out = run_folder(config, row, seed)
     where = ["--data-dir", str(config.data_dir)] if config.data_dir else []
     again = "--resume" if (out / "run.json").exists() else "--overwrite"
     words = [sys.executable, "-m", module, *options.split(), "--seed", str(seed)]
@@ -130,17 +136,16 @@ def run_one(config: Config, cores: SimpleQueue, row: str, seed: int) -> str:
     core = cores.get()
     words = command(config, row, seed)
     env = os.environ | {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
-    if config.jobs > 1 and sys.platform == "linux":
-        words = ["taskset", "-c", str(core), *words]
-    done = subprocess.run(words, env=env, capture_output=True, text=True)
+    pinned = ["taskset", "-c", str(core)] if config.jobs > 1 and shutil.which("taskset") else []
+    done = subprocess.run([*pinned, *words], env=env, capture_output=True, text=True)
     cores.put(core)
     if done.returncode:
         return f"{row}, seed {seed}: failed\n{done.stderr.strip()[-2000:]}"
-    metrics = Path(words[words.index("--out") + 1]) / "metrics.json"
+    metrics = (run_folder(config, row, seed) / "metrics.json").read_text()
     target = result_file(config, row, seed)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target, metrics.read_text())
-    return f"{row}, seed {seed}: {100 * json.loads(metrics.read_text())['test_accuracy']:.2f}%"
+    write_whole(target, metrics)
+    return f"{row}, seed {seed}: {100 * json.loads(metrics)['test_accuracy']:.2f}%"
 
 
 def table(config: Config, rows: dict[str, tuple[str, str]]) -> Iterator[str]:
@@ -157,12 +162,12 @@ def table(config: Config, rows: dict[str, tuple[str, str]]) -> Iterator[str]:
 
 
 def _line(row: str, runs: list[dict]) -> str:
-    mean = lambda key, scale=1.0: np.mean([np.asarray(r[key]) for r in runs], axis=0) * scale  # noqa: E731
-    spread = np.std([100 * r["test_accuracy"] for r in runs], ddof=1) if len(runs) > 1 else np.nan
+    mean = lambda key, scale=1.0: np.mean([r[key] for r in runs], axis=0) * scale  # noqa: E731
+    spread = f" ± {np.std([100 * r['test_accuracy'] for r in runs], ddof=1):.2f}"
     each = lambda x, form: " / ".join(format(v, form) for v in np.atleast_1d(x))  # noqa: E731
     cells = [
         row,
-        f"{mean('test_accuracy', 100):.2f} ± {spread:.2f}",
+        f"{mean('test_accuracy', 100):.2f}" + spread * (len(runs) > 1),
         str(len(runs)),
         each(mean("spikes_per_neuron_step"), ".3f"),
         each(mean("active_fraction", 100), ".0f"),
