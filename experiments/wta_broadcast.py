@@ -432,8 +432,9 @@ def run(config: Config) -> dict[str, Any]:
     key, n_batches = jax.random.key(c.seed), c.epochs * (len(lesson.labels) // c.batch_size)
     tx = optimiser(c, n_batches)
     make = lambda key: fresh(c, n_in, sets.n_classes, n_steps, tx, key)  # noqa: E731
-    quick = {"xla_backend_optimization_level": 1}  # runs once: halves the time to compile
-    system, state = eqx.filter_jit(make, compiler_options=quick)(key)
+    # Used once: compiling it would take longer than all else before the first batch.
+    quick: Any = {"compiler_options": {"xla_backend_optimization_level": 1}}
+    system, state = eqx.filter_jit(make, **quick)(key)
     steps = trainer(c, system, tx, n_batches)
     done, state, history = folder.start(state)
     if done == 0:
