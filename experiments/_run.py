@@ -73,10 +73,11 @@ def main(config: type, run: Callable[[Any], dict[str, Any]], argv: list[str] | N
 
 
 def in_options(message: str, config: type) -> str:
-    """A message as one line; a field's name at its beginning becomes the option."""
-    first, _, rest = " ".join(message.split()).partition(" ")
-    known = first in {field.name for field in fields(config)}
-    return f"--{dashed(first)} {rest}" if known else f"{first} {rest}"
+    """A message as one line; a field that it opens with, "n_in must ...", becomes the option."""
+    line = " ".join(message.split())
+    name = line.partition(" must ")[0]
+    known = name in {field.name for field in fields(config)}
+    return f"--{dashed(name)}{line.removeprefix(name)}" if known else line
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,328 @@
+"""What surrounds every experiment: refusals in one line, results that are whole, a fair pace."""
+
+import importlib.metadata
+import itertools
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from experiments import _run
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of a make-believe experiment."""
+
+    out: Path = Path("out")
+    data_dir: Path | None = None
+    seed: int = 0
+    resume: bool = False
+    overwrite: bool = False
+    learning_rate: float = 0.1
+    hidden: tuple[int, ...] = (3, 4)
+
+    def __post_init__(self):
+        _run.require_within("--learning-rate", self.learning_rate, "(0, 1]")
+
+
+def state(value=0.0):
+    return {"w": jnp.full((2, 3), float(value)), "step": jnp.asarray(0)}
+
+
+def begun(out, epochs=2, **options):
+    """A run that was interrupted after some epochs, the last of them leaving w = epochs."""
+    folder = _run.Folder(Config(out=out, **options))
+    _, now, history = folder.start(state())
+    for epoch in range(1, epochs + 1):
+        history = history.grown(0.5 + 0.1 * epoch, 0.4 + 0.1 * epoch, 2.0 * epoch)
+        folder.save(epoch, state(epoch), history)
+    return folder
+
+
+def finished(out, **options):
+    folder = begun(out, **options)
+    names = ("learning_curve", "raster", "weights")
+    return folder.finish({"test_accuracy": 0.9}, {name: Figure() for name in names})
+
+
+def content(folder):
+    """Every file below a folder, byte by byte."""
+    return {p: p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+
+
+# --- the command line ---
+
+
+def stopped(capsys, run, *argv):
+    """Exit code and stderr of an experiment that does not come to its end."""
+    with pytest.raises(SystemExit) as end:
+        _run.main(Config, run, list(argv))
+    return end.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("data_dir must be\n  a folder; got 3"), "--data-dir must be a folder; got 3"),
+        (ValueError("hidden layers must fit; got [/3]"), "hidden layers must fit; got [/3]"),
+        (ValueError("x: magic number must be 1; got 2"), "x: magic number must be 1; got 2"),
+        (FileNotFoundError("data_dir must be there"), "--data-dir must be there"),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+    ],
+)
+def test_a_refusal_is_one_line_that_names_the_option(error, line, capsys):
+    def run(config):
+        raise error
+
+    assert stopped(capsys, run) == (2, f"error: {line}\n")
+
+
+def test_what_the_options_refuse_is_one_line_too(capsys):
+    code, said = stopped(capsys, lambda config: {}, "--learning-rate", "1.5")
+    assert (code, said) == (2, "error: --learning-rate must be in (0, 1]; got 1.5\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["--seed", "abc"], ["--seed", "abc"]),
+        (["--sead", "1"], ["--sead"]),
+        (["--hidden", "3", "x"], ["--hidden", "x"]),
+    ],
+)
+def test_what_cannot_be_parsed_is_named_without_traceback(argv, named, capsys):
+    code, said = stopped(capsys, lambda config: {}, *argv)
+    assert code == 2
+    assert all(word in said for word in named)
+    assert "Traceback" not in said
+
+
+def test_an_interrupt_says_how_to_go_on(capsys):
+    def run(config):
+        raise KeyboardInterrupt
+
+    code, said = stopped(capsys, run)
+    assert code == 130
+    assert said == "interrupted; the same command with --resume goes on from the last epoch\n"
+
+
+@pytest.mark.parametrize("error", [TypeError, RuntimeError, KeyError, AttributeError])
+def test_a_fault_of_the_program_keeps_its_traceback(error):
+    def run(config):
+        raise error("bug")
+
+    with pytest.raises(error, match="bug"):
+        _run.main(Config, run, [])
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "fits"),
+    [
+        (0.0, "(0, 1]", False), (1e-300, "(0, 1]", True), (1.0, "(0, 1]", True),
+        (1.0000001, "(0, 1]", False), (0.0, "[0, 1)", True), (1.0, "[0, 1)", False),
+        (-0.1, "[0, inf)", False), (1e300, "[0, inf)", True), (np.inf, "[0, inf)", False),
+        (np.nan, "[0, inf)", False), (np.nan, "[0, 1]", False), (None, "(0, 1]", True),
+    ],
+)  # fmt: skip
+def test_intervals_are_open_and_closed_as_written(value, interval, fits):
+    if fits:
+        _run.require_within("--x", value, interval)
+    else:
+        with pytest.raises(ValueError) as refused:  # noqa: PT011 - compared whole below
+            _run.require_within("--x", value, interval)
+        assert str(refused.value) == f"--x must be in {interval}; got {value}"
+
+
+# --- the folder ---
+
+
+def test_a_run_goes_on_from_its_last_epoch(tmp_path):
+    begun(tmp_path, epochs=2)
+    epoch, now, history = _run.Folder(Config(out=tmp_path, resume=True)).start(state())
+    assert epoch == 2
+    np.testing.assert_array_equal(now["w"], np.full((2, 3), 2.0))
+    assert history == _run.History((0.6, 0.7), (0.5, 0.6), (2.0, 4.0))
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_over(tmp_path):
+    begun(tmp_path, epochs=0)
+    (tmp_path / "checkpoints" / "1.orbax-checkpoint-tmp").mkdir(parents=True)
+    epoch, now, history = _run.Folder(Config(out=tmp_path, resume=True)).start(state(7.0))
+    assert (epoch, history) == (0, _run.History())
+    np.testing.assert_array_equal(now["w"], state(7.0)["w"])
+
+
+def test_nothing_is_touched_before_the_start(tmp_path):
+    finished(tmp_path)
+    before = content(tmp_path)
+    _run.Folder(Config(out=tmp_path, overwrite=True))
+    _run.Folder(Config(out=tmp_path, resume=True))
+    assert content(tmp_path) == before
+
+
+def test_overwriting_takes_away_what_the_other_run_left_and_nothing_else(tmp_path):
+    finished(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    config = Config(out=tmp_path, overwrite=True, seed=9)
+    assert _run.Folder(config).start(state())[0] == 0
+    assert sorted(p.name for p in content(tmp_path)) == ["notes.txt", "run.json"]
+    assert json.loads((tmp_path / "run.json").read_text())["seed"] == 9
+
+
+def test_with_resume_nothing_is_overwritten(tmp_path):
+    begun(tmp_path, epochs=3)
+    config = Config(out=tmp_path, resume=True, overwrite=True)
+    assert _run.Folder(config).start(state())[0] == 3
+
+
+@pytest.mark.parametrize("make", [begun, finished])
+def test_results_of_another_run_are_refused(tmp_path, make):
+    make(tmp_path)
+    before = content(tmp_path)
+    with pytest.raises(ValueError, match=r"--out .* holds .* another run .*--resume .*--overwrite"):
+        _run.Folder(Config(out=tmp_path))
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_resume_needs_something_to_resume(tmp_path, there):
+    out = tmp_path if there else tmp_path / "nowhere"
+    with pytest.raises(FileNotFoundError, match="--resume needs a run .* --out; '.*' holds none"):
+        _run.Folder(Config(out=out, resume=True))
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(seed=1), "was made with --seed 0; got 1"),
+        (dict(learning_rate=0.2), "was made with --learning-rate 0.1; got 0.2"),
+        (dict(hidden=(3,)), r"was made with --hidden \[3, 4\]; got \[3\]"),
+    ],
+)
+def test_resume_names_the_option_that_differs(tmp_path, options, message):
+    begun(tmp_path)
+    with pytest.raises(ValueError, match=f"--resume: the run in .* {message}"):
+        _run.Folder(Config(out=tmp_path, resume=True, **options))
+
+
+def test_resume_refuses_an_experiment_with_other_options(tmp_path):
+    begun(tmp_path)
+    kept = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(kept | {"slope": 5.0}))
+    with pytest.raises(ValueError, match="was made with --slope 5.0; got None"):
+        _run.Folder(Config(out=tmp_path, resume=True))
+
+
+def test_a_run_may_move_with_its_data(tmp_path):
+    begun(tmp_path / "a", data_dir=Path("here"))
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    moved = Config(out=tmp_path / "b", data_dir=Path("there"), resume=True)
+    assert _run.Folder(moved).start(state())[0] == 2
+
+
+@pytest.mark.parametrize("below", [".", "a/b"])
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, below):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        ValueError, match=r"--out must be a folder that can be written; got '.*' \("
+    ):
+        _run.Folder(Config(out=tmp_path / "file" / below))
+
+
+def test_the_metrics_come_last_and_say_where_they_come_from(tmp_path):
+    metrics = finished(tmp_path, seed=3)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+    assert metrics["test_accuracy"] == 0.9
+    assert metrics["seed"] == 3
+    assert metrics["config"]["hidden"] == [3, 4]
+    for package in ("neurojax", "jax", "jaxlib", "equinox", "optax", "flax", "numpy"):
+        assert metrics["versions"][package] == importlib.metadata.version(package)
+    written = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir() if p.is_file()}
+    assert max(written, key=lambda name: written[name]) == "metrics.json"
+
+
+def test_a_run_whose_figures_fail_has_no_metrics(tmp_path):
+    class Broken(Figure):
+        def savefig(self, *args, **kwargs):
+            raise OSError(28, "No space left on device")
+
+    folder = begun(tmp_path)
+    with pytest.raises(OSError, match="No space left"):
+        folder.finish({}, {"learning_curve": Figure(), "raster": Broken()})
+    assert not (tmp_path / "metrics.json").exists()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_revision_is_the_commit_and_says_if_files_differ(tmp_path, monkeypatch):
+    def git(*args):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        words = ["git", "-C", str(tmp_path), *who, *args]
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+
+    source = tmp_path / "_run.py"
+    source.write_text("one")
+    monkeypatch.setattr(_run, "__file__", str(source))
+    assert _run.provenance(Config())["git_revision"] is None  # outside a checkout
+    git("init", "-q")
+    assert _run.provenance(Config())["git_revision"] is None  # in someone else's
+    git("add", "_run.py")
+    git("commit", "-qm", "one")
+    assert _run.provenance(Config())["git_revision"] == git("rev-parse", "HEAD")
+    source.write_text("two")
+    assert _run.provenance(Config())["git_revision"] == git("rev-parse", "HEAD") + "+"
+
+
+# --- progress ---
+
+
+@pytest.mark.parametrize("pace", [1e-6, 3e-3, 0.07, 4.0])
+@pytest.mark.parametrize("n_batches", [1, 7, 1000])
+def test_stretches_cover_an_epoch_and_last_half_a_second(monkeypatch, pace, n_batches):
+    now = [0.0]
+    monkeypatch.setattr(_run.time, "perf_counter", lambda: now[0])
+    bar, seen = _run.Progress(2, n_batches, 0), []
+    for _ in range(2):
+        for first, last in bar.stretches():
+            seen.append((first, last))
+            now[0] += pace * (last - first)
+        bar.show(1.0, 0.5, 0.1)
+    batches = [i for first, last in seen for i in range(first, last)]
+    assert batches == 2 * list(range(n_batches))
+    sizes = [last - first for first, last in seen]
+    # Half a second to the nearest batch, or one batch; rounding apart.
+    assert max(sizes) * pace <= max(0.5 + pace / 2, pace) + 1e-9
+    assert sizes[0] == 1
+    first_epoch = sizes[: [last for _, last in seen].index(n_batches)]
+    assert all(after <= 4 * before for before, after in itertools.pairwise(first_epoch))
+
+
+def test_progress_gives_means_over_the_epoch(capsys):
+    bar = _run.Progress(2, 5, 0)
+    stretches = bar.stretches()
+    next(stretches)
+    bar.show(2.0, 1.0, 0.2)  # sums over two batches
+    bar.show(3.0, 3.0, 0.8)
+    assert bar.accuracy == pytest.approx(4 / 5)
+    assert bar.rate == pytest.approx(1 / 5)
+    bar.finish_epoch(0.875)
+    said = capsys.readouterr().out
+    assert "1/2" in said
+    assert "train  80.00%" in said
+    assert "val  87.50%" in said
+    assert "spikes 0.200" in said
+    next(bar.stretches())
+    bar.show(1.0, 0.25, 0.0)
+    assert bar.accuracy == 0.25  # a new epoch forgets the last
+
+
+def test_keeping_freed_memory_breaks_nothing():
+    _run.keep_freed_memory()
+    assert float(jnp.ones(1000).sum()) == 1000
