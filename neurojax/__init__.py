@@ -1,6 +1,6 @@
 """Functional simulation of spiking networks and neuromorphic hardware in JAX."""
 
-from neurojax import augment, checkpoint, data, encoding, learning, plotting, surrogate, traces
+from neurojax import augment, checkpoint, data, encoding, plotting, surrogate, traces
 from neurojax.connectivity import (
     Band,
     Dense,
@@ -22,11 +22,11 @@ from neurojax.teaching import HardWTA, SoftWTA, class_scores, k_winners
 from neurojax.weights import Ideal, Weights, normal
 
 __all__ = [
-    "ALIF", "LIF", "Alpha", "Band", "Broadcast", "Delay", "Dense", "Exponential", "FanIn",
-    "HardWTA", "Homeostasis", "Ideal", "Layer", "LeakyIntegrator", "Modulators", "Network",
+    "ALIF", "Alpha", "Band", "Broadcast", "Delay", "Dense", "Exponential", "FanIn", "HardWTA",
+    "Homeostasis", "Ideal", "LIF", "Layer", "LeakyIntegrator", "Modulators", "Network",
     "Projection", "Recurrence", "SoftWTA", "ThreeFactor", "Weights", "always", "augment",
     "boxcar", "broadcast", "checkpoint", "class_scores", "data", "encoding", "fan_in", "fold",
-    "k_winners", "learning", "locally_dense", "merged", "modulators", "normal", "plotting",
-    "post_spike", "simulate", "structured", "surrogate", "traces", "triangle",
-    "watts_strogatz", "wta_broadcast",
+    "k_winners", "locally_dense", "merged", "modulators", "normal", "plotting", "post_spike",
+    "simulate", "structured", "surrogate", "traces", "triangle", "watts_strogatz",
+    "wta_broadcast",
 ]  # fmt: skip
