@@ -81,7 +81,7 @@ class Dense(eqx.Module):
     ) -> Float[Array, "post pre"]:
         """Summed outer product on the synapses that exist."""
         full = _outer(post, pre)
-        return full if self.count is None else jnp.where(self.count > 0, full, 0)
+        return full if self.count is None else jnp.where(self.count.astype(bool), full, 0)
 
 
 class FanIn(eqx.Module):

@@ -32,15 +32,25 @@ Window = Callable[[Array, Array, Array], Array]  # (v, threshold, z) -> h
 Neuron = LIF | ALIF | LeakyIntegrator
 
 
-@cache
 def triangle(width: float = 1.0) -> Window:
     """h = max(0, 1 - |v - threshold| / width), width in mV. Source: Bellec et al. (2020), eq. 5."""
+    positive("width", "mV")(width)
+    return _triangle(float(width))
+
+
+def boxcar(width: float = 1.0) -> Window:
+    """h = 1 within width / 2 (mV) of the threshold. Source: Kaiser et al. (2020), eq. 9."""
+    positive("width", "mV")(width)
+    return _boxcar(float(width))
+
+
+@cache  # the same function for the same width: a static field that does not compile twice
+def _triangle(width: float) -> Window:
     return lambda v, threshold, z: jnp.maximum(0, 1 - jnp.abs(v - threshold) / width)
 
 
 @cache
-def boxcar(width: float = 1.0) -> Window:
-    """h = 1 within width / 2 (mV) of the threshold. Source: Kaiser et al. (2020), eq. 9."""
+def _boxcar(width: float) -> Window:
     return lambda v, threshold, z: (jnp.abs(v - threshold) <= width / 2).astype(v.dtype)
 
 

@@ -84,5 +84,5 @@ def connectivity_mask(connectivity: Connectivity, w: Array) -> Array:
     if isinstance(connectivity, Band):
         return jnp.where(connectivity.mask, w, 0)
     if isinstance(connectivity, Dense) and connectivity.count is not None:
-        return jnp.where(connectivity.count > 0, w, 0)
+        return jnp.where(connectivity.count.astype(bool), w, 0)
     return w

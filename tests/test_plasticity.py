@@ -211,7 +211,8 @@ def test_windows_are_what_they_say():
     np.testing.assert_array_equal(boxcar()(v, theta, z), away <= 0.5)
     np.testing.assert_array_equal(always(v, theta, z), np.ones(9))
     np.testing.assert_array_equal(post_spike(v, theta, z), z)
-    assert triangle(2.0) is triangle(2.0)  # a static field: another one would compile again
+    assert triangle() is triangle(1)  # a static field: another one would compile again
+    assert boxcar() is boxcar(1.0)
 
 
 @pytest.mark.parametrize("start", [0.3, 3.0])
@@ -248,6 +249,8 @@ def test_homeostasis_moves_by_the_difference_and_never_below_its_floor():
     [
         (lambda: ThreeFactor(kappa_e=1.1), r"kappa_e must lie in \[0, 1\]; got 1.1"),
         (lambda: ThreeFactor(kappa_e=float("nan")), r"kappa_e must lie in \[0, 1\]; got nan"),
+        (lambda: triangle(0.0), "width must be finite and > 0 mV; got 0.0"),
+        (lambda: boxcar(-1.0), "width must be finite and > 0 mV; got -1.0"),
         (lambda: ThreeFactor(decay=-0.1), r"decay must lie in \[0, 1\]; got -0.1"),
         (lambda: Homeostasis(target=1.5), r"target must lie in \[0, 1\]; got 1.5"),
         (lambda: Homeostasis(rate=-1.0), "rate must be finite and >= 0 mV; got -1.0"),
