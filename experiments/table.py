@@ -163,11 +163,12 @@ def table(config: Config, rows: dict[str, tuple[str, str]]) -> Iterator[str]:
 
 def _line(row: str, runs: list[dict]) -> str:
     mean = lambda key, scale=1.0: np.mean([r[key] for r in runs], axis=0) * scale  # noqa: E731
-    spread = f" ± {np.std([100 * r['test_accuracy'] for r in runs], ddof=1):.2f}"
+    accuracy = [100 * r["test_accuracy"] for r in runs]
+    spread = f" ± {np.std(accuracy, ddof=1):.2f}" if len(runs) > 1 else ""
     each = lambda x, form: " / ".join(format(v, form) for v in np.atleast_1d(x))  # noqa: E731
     cells = [
         row,
-        f"{mean('test_accuracy', 100):.2f}" + spread * (len(runs) > 1),
+        f"{np.mean(accuracy):.2f}{spread}",
         str(len(runs)),
         each(mean("spikes_per_neuron_step"), ".3f"),
         each(mean("active_fraction", 100), ".0f"),

@@ -41,7 +41,7 @@ def begun(out, epochs=2, **options):
     folder = _run.Folder(Config(out=out, **options))
     _, now, history = folder.start(state())
     for epoch in range(1, epochs + 1):
-        history = history.grown(0.5 + 0.1 * epoch, 0.4 + 0.1 * epoch, 2.0 * epoch)
+        history = history.grown(0.25 * epoch, 0.125 * epoch, 2.0 * epoch)
         folder.save(epoch, state(epoch), history)
     return folder
 
@@ -148,7 +148,7 @@ def test_a_run_goes_on_from_its_last_epoch(tmp_path):
     epoch, now, history = _run.Folder(Config(out=tmp_path, resume=True)).start(state())
     assert epoch == 2
     np.testing.assert_array_equal(now["w"], np.full((2, 3), 2.0))
-    assert history == _run.History((0.6, 0.7), (0.5, 0.6), (2.0, 4.0))
+    assert history == _run.History((0.25, 0.5), (0.125, 0.25), (2.0, 4.0))
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_over(tmp_path):
