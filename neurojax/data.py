@@ -40,7 +40,8 @@ def load(
 ) -> Dataset:
     """A data set by name, with a validation split always.
 
-    `digits`: scikit-learn's 1,797 pictures of 8 x 8, embedded; 400 of them are for the test.
+    `digits`: scikit-learn's 1,797 pictures of 8 x 8, embedded. The 360 for the test are those
+    of its `train_test_split(test_size=0.2, random_state=0, stratify=labels)`.
     `idx`: four IDX files with MNIST's names, raw or .gz, in `data_dir`; any number of pictures,
     picture shape and number of classes (the largest training label and 1).
     `mnist`: the same files, or without a `data_dir` what tensorflow-datasets has.
@@ -129,11 +130,14 @@ def _read(name: str, folder: Path | None) -> tuple[_Parts, int]:
 
 def _digits() -> tuple[_Parts, int]:
     from sklearn.datasets import load_digits  # slow to import
+    from sklearn.model_selection import train_test_split
 
     pixels, labels = load_digits(return_X_y=True)
     images = np.reshape(pixels, (-1, 8, 8)) / 16  # grey levels 0 to 16
-    train, test = _carve((images, labels), 400, seed=0)
-    return {"train": train, "test": test}, 10
+    train, test, of_train, of_test = train_test_split(
+        images, labels, test_size=0.2, random_state=0, stratify=labels
+    )
+    return {"train": (train, of_train), "test": (test, of_test)}, 10
 
 
 def _of_idx(folder: Path | None) -> tuple[_Parts, int]:

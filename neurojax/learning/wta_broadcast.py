@@ -7,6 +7,7 @@ postsynaptic window, its neuron's learning signal and its gate, and nothing else
 Source: Tang and Xie (2026), arXiv 2605.00402 (the system); each part cites its own.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -27,6 +28,7 @@ from neurojax.weights import Ideal, Weights
 
 Tone = dict[str, HomeostasisState]
 AllWeights = dict[str, Weights]
+Changes = Callable[..., tuple[dict[str, Array], "Outcome"]]  # called as `deltas` is
 
 
 class System(eqx.Module):
@@ -345,15 +347,15 @@ def init(
 def train_step(
     system: System, tx: optax.GradientTransformation, state: TrainState,
     x: Float[Array, "b *t i"], target: Int[Array, " b"], *,
-    anneal: float | Array = 1.0, average_decay: float | Array = 0.0,
+    anneal: float | Array = 1.0, average_decay: float | Array = 0.0, changes: Changes = deltas,
 ) -> tuple[TrainState, Outcome]:  # fmt: skip
-    """Learn from one batch.
+    """Learn from one batch what `changes` asks for: by default the local rule's `deltas`.
 
-    `tx` takes the local deltas, ascending, so they go in negated. `anneal` scales the move
+    `tx` takes the changes, ascending, so they go in negated. `anneal` scales the move
     of the thresholds. `average_decay` keeps a running average of weights and thresholds.
     """
     key = jax.random.fold_in(state.key, state.step)
-    dw, outcome = deltas(system, state.weights, state.homeostasis, x, target, key=key)
+    dw, outcome = changes(system, state.weights, state.homeostasis, x, target, key=key)
     descent = jax.tree.map(jnp.negative, dw)
     plain = {n: state.weights[n].w for n in dw}
     with jax.numpy_dtype_promotion("standard"):  # optax promotes, whatever the user has set
