@@ -323,7 +323,7 @@ def trainer(
             taught = eqx.tree_at(lambda s: s.feedback, system, drawn)
         state, outcome = wb.train_step(
             taught, tx, state, x, labels, average_decay=c.average,
-            anneal=jnp.asarray(anneal(state.step)), changes=changes,
+            anneal=jnp.asarray(anneal(state.step.astype(float))), changes=changes,
         )  # fmt: skip
         rate = jnp.stack([r.mean() for r in outcome.rates.values()]).mean()
         return state, Seen(jnp.ones(()), (outcome.scores.argmax(1) == labels).mean(), rate)
