@@ -6,10 +6,13 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from io import BytesIO
@@ -80,6 +83,22 @@ def in_options(message: str, config: type) -> str:
     return f"--{dashed(name)}{line.removeprefix(name)}" if known else line
 
 
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Hold Ctrl-C back until the end of the block: the threads of orbax take it badly."""
+    if threading.current_thread() is not threading.main_thread():  # it never comes here
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt
+
+
 @dataclass(frozen=True)
 class History:
     """What was seen epoch by epoch; goes into every checkpoint."""
@@ -126,7 +145,8 @@ class Folder:
     def save(self, epoch: int, state: Any, history: History) -> None:
         """One checkpoint; returns when it is on disk."""
         kept = {"config": jsonable(self.config), "history": asdict(history)}
-        checkpoint.save(self._checkpoints, epoch, state, kept)
+        with interrupts_wait():
+            checkpoint.save(self._checkpoints, epoch, state, kept)
 
     def finish(self, metrics: dict[str, Any], figures: dict[str, Figure]) -> dict[str, Any]:
         """Write the figures, then metrics.json, whose presence says that the run is complete."""

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from neurojax.plasticity import ThreeFactor
+from neurojax.plasticity import Rule
 from neurojax.synapses import Delay
 from neurojax.teaching import k_winners
 from neurojax.weights import Connectivity, Ideal, Weights, normal
@@ -34,7 +34,7 @@ class Layer(eqx.Module):
     n: int = eqx.field(static=True)
     neuron: Any
     synapse: Any = None
-    rule: ThreeFactor | None = None
+    rule: Rule | None = None
     winners: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):

@@ -16,7 +16,7 @@ eq. 4 (three factors).
 
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -25,11 +25,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from neurojax._check import between, cast, nonnegative, optional, positive
-from neurojax.neurons import ALIF, LIF, LeakyIntegrator
+from neurojax.neurons import ALIF
 from neurojax.weights import Connectivity
 
 Window = Callable[[Array, Array, Array], Array]  # (v, threshold, z) -> h
-Neuron = LIF | ALIF | LeakyIntegrator
+Neuron = Any  # a model of `neurons`, or anyone's own with `init` and `step`
 
 
 def triangle(width: float = 1.0) -> Window:
@@ -78,6 +78,22 @@ class Eligibility(NamedTuple):
     x_adapt: Array  # the same through the adapting threshold
     e: Array  # eligibility
     decay: Array  # lambda of the coming step, per neuron
+
+
+@runtime_checkable
+class Rule(Protocol):
+    """How the plastic synapses onto a layer learn: `ThreeFactor`, or anyone's own."""
+
+    @property
+    def window(self) -> Window:
+        """h from v, threshold and z, in every step."""
+        ...
+
+    def factor(
+        self, neuron: Neuron, post: Post, q: Float[Array, "t n"], *, dt: float
+    ) -> Float[Array, "t n"]:
+        """D [T, n], the postsynaptic side of the change dw = sum_t D_t pre_t^T."""
+        ...
 
 
 class ThreeFactor(eqx.Module):

@@ -22,7 +22,7 @@ from neurojax.feedback import Broadcast
 from neurojax.modulation import Modulators
 from neurojax.network import Network, Record, arrivals, fold, simulate
 from neurojax.neurons import LeakyIntegrator
-from neurojax.plasticity import Homeostasis, HomeostasisState, Post, ThreeFactor
+from neurojax.plasticity import Homeostasis, HomeostasisState, Post, Rule, ThreeFactor
 from neurojax.teaching import HardWTA, SoftWTA, class_scores
 from neurojax.weights import Ideal, Weights
 
@@ -151,13 +151,21 @@ def _check_plastic(system: System) -> None:
             )
 
 
-def rule(system: System, layer: str) -> ThreeFactor:
+def rule(system: System, layer: str) -> Rule:
     """How `layer` learns. Raises `ValueError` for a layer that has no rule, or is none."""
     if layer not in system.network.layers:
         raise ValueError(f"{layer!r} is no layer of the network: {sorted(system.network.layers)}")
     found = system.network.layers[layer].rule
     if found is None:
         raise ValueError(f"layer {layer!r} must have a rule to learn by; got None")
+    return found
+
+
+def _by_step(system: System, layer: str) -> ThreeFactor:
+    """The rule of `layer`, refused without a step-by-step form."""
+    found = rule(system, layer)
+    if not isinstance(found, ThreeFactor):
+        raise ValueError(f"rule of layer {layer!r} must be a ThreeFactor to go step by step")
     return found
 
 
@@ -314,7 +322,7 @@ def _unlearned(system: System, dtype: DTypeLike):
     """Eligibility of each plastic projection before the first step, and no change yet."""
     net = system.network
     synapses = {
-        n: rule(system, net.projections[n].post).init(net.projections[n].connectivity, dtype)
+        n: _by_step(system, net.projections[n].post).init(net.projections[n].connectivity, dtype)
         for n in net.plastic()
     }
     return synapses, {n: jnp.zeros_like(s.e) for n, s in synapses.items()}
@@ -326,7 +334,7 @@ def _learned(system: System, tone: Tone, synapses, pre, post, instruction: Instr
     for name, synapse in synapses.items():
         p = system.network.projections[name]
         q = _third_factor(system, tone, p.post, instruction)
-        new[name], asked[name] = rule(system, p.post).step(
+        new[name], asked[name] = _by_step(system, p.post).step(
             synapse, p.connectivity, system.network.layers[p.post].neuron,
             pre[name], post[p.post], q, dt=system.dt,
         )  # fmt: skip
