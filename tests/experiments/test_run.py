@@ -4,7 +4,9 @@ import importlib.metadata
 import itertools
 import json
 import shutil
+import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,6 +122,37 @@ def test_a_fault_of_the_program_keeps_its_traceback(error):
 
     with pytest.raises(error, match="bug"):
         _run.main(Config, run, [])
+
+
+def test_an_interrupt_waits_until_a_checkpoint_is_on_disk(tmp_path, monkeypatch):
+    save = _run.checkpoint.save
+
+    def interrupted(*args):
+        signal.raise_signal(signal.SIGINT)
+        save(*args)
+
+    monkeypatch.setattr(_run.checkpoint, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        begun(tmp_path, epochs=1)
+    assert _run.Folder(Config(out=tmp_path, resume=True)).start(state())[0] == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_error_in_the_block_outlasts_the_interrupt():
+    def fail():
+        with _run.interrupts_wait():
+            signal.raise_signal(signal.SIGINT)
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_threads_save_too(tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(begun, tmp_path, epochs=1).result()
+    assert _run.Folder(Config(out=tmp_path, resume=True)).start(state())[0] == 1
 
 
 @pytest.mark.parametrize(
