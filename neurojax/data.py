@@ -134,10 +134,10 @@ def _digits() -> tuple[_Parts, int]:
 
     pixels, labels = load_digits(return_X_y=True)
     images = np.reshape(pixels, (-1, 8, 8)) / 16  # grey levels 0 to 16
-    parts: list[np.ndarray] = train_test_split(
-        images, labels, test_size=0.2, random_state=0, stratify=labels
+    rest, test = train_test_split(
+        np.arange(len(labels)), test_size=0.2, random_state=0, stratify=labels
     )
-    return {"train": (parts[0], parts[2]), "test": (parts[1], parts[3])}, 10
+    return {"train": (images[rest], labels[rest]), "test": (images[test], labels[test])}, 10
 
 
 def _of_idx(folder: Path | None) -> tuple[_Parts, int]:
