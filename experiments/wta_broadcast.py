@@ -286,7 +286,7 @@ def perturbed(c: Config, images: Array, key: Key[Array, ""]) -> Array:
         images = jax.vmap(warp)(jax.random.split(key, len(images)), images)
     if c.input_dropout:
         keep = jax.random.bernoulli(fold(key, "dropout"), 1 - c.input_dropout, images.shape)
-        images = images * keep / (1 - c.input_dropout)
+        images = jnp.where(keep, images / (1 - c.input_dropout), 0.0)
     return images
 
 
