@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from neurojax._check import choice
 from neurojax.connectivity import Dense, fan_in, locally_dense, merged
 from neurojax.network import Layer, Network, Projection, fold
 from neurojax.neurons import LIF, LeakyIntegrator
@@ -22,15 +23,13 @@ class Recurrence(eqx.Module):
     to all. "none". `gain` scales the initial weights.
     """
 
-    kind: Literal["local", "dense", "none"] = eqx.field(static=True, default="local")
+    kind: Literal["local", "dense", "none"] = eqx.field(
+        static=True, default="local", converter=choice("recurrence", "local", "dense", "none")
+    )
     radius: int = eqx.field(static=True, default=16)
     p_rewire: float = eqx.field(static=True, default=0.1)
     gain: float = eqx.field(static=True, default=1.0)
     plastic: bool = eqx.field(static=True, default=True)
-
-    def __check_init__(self):
-        if self.kind not in ("local", "dense", "none"):
-            raise ValueError(f"recurrence must be 'local', 'dense' or 'none'; got {self.kind!r}")
 
     def projections(self, key: Key[Array, ""], name: str, n: int) -> dict[str, Projection]:
         """Synapses of layer `name` onto itself, one step late."""

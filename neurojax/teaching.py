@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from neurojax._check import nonnegative, positive
+from neurojax._check import cast, nonnegative, positive
 
 
 class SoftWTA(eqx.Module):
@@ -25,9 +25,10 @@ class SoftWTA(eqx.Module):
 
     def __call__(self, scores: Float[Array, " c"], target: Int[Array, ""]) -> Float[Array, " c"]:
         """Error of each class in this step."""
-        belief = jax.nn.softmax(self.gain.astype(scores.dtype) * scores)
+        p = cast(self, scores.dtype)
+        belief = jax.nn.softmax(p.gain * scores)
         error = jax.nn.one_hot(target, scores.shape[0], dtype=scores.dtype) - belief
-        return jnp.where(jnp.abs(error).max() > self.margin, error, 0)
+        return jnp.where(jnp.abs(error).max() > p.margin, error, 0)
 
 
 class HardWTA(eqx.Module):
@@ -47,7 +48,8 @@ class HardWTA(eqx.Module):
         error = is_target.astype(scores.dtype) - jax.nn.one_hot(
             rivals.argmax(), scores.shape[0], dtype=scores.dtype
         )
-        return jnp.where(scores[target] - rivals.max() > self.margin, 0, error)
+        lead = scores[target] - rivals.max()
+        return jnp.where(lead > self.margin.astype(scores.dtype), 0, error)
 
 
 def class_scores(y: Float[Array, " cp"], n_classes: int) -> Float[Array, " c"]:
