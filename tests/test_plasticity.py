@@ -211,7 +211,7 @@ def test_windows_are_what_they_say():
     np.testing.assert_array_equal(boxcar()(v, theta, z), away <= 0.5)
     np.testing.assert_array_equal(always(v, theta, z), np.ones(9))
     np.testing.assert_array_equal(post_spike(v, theta, z), z)
-    assert triangle() is triangle(1)  # a static field: another one would compile again
+    assert triangle() is triangle(1.0)  # a static field: another one would compile again
     assert boxcar() is boxcar(1.0)
 
 
