@@ -74,9 +74,9 @@ def test_carving_takes_each_picture_once_and_each_class_in_proportion(labels, si
     assert np.abs(np.bincount(taken[1], minlength=4) - share).max() < 1
 
 
-@pytest.mark.parametrize("val_size", [0, 1397, -3])
+@pytest.mark.parametrize("val_size", [0, 1437, -3])
 def test_a_validation_split_of_nothing_or_everything_is_refused(val_size):
-    with pytest.raises(ValueError, match=f"val_size must be at least 1 .* 1397.*; got {val_size}"):
+    with pytest.raises(ValueError, match=f"val_size must be at least 1 .* 1437.*; got {val_size}"):
         data.load("digits", val_size=val_size)
 
 
