@@ -137,8 +137,8 @@ def test_watts_strogatz_keeps_fan_in_without_pairs_or_loops(seed, p, sizes):
         assert not np.any(np.asarray(c.index) == np.arange(n_post)[:, None])
 
 
-@pytest.mark.parametrize(("n_pre", "n_post"), [(12, 12), (30, 10), (10, 30), (7, 12)])
-@pytest.mark.parametrize("k", [1, 4, 5])
+@pytest.mark.parametrize(("n_pre", "n_post"), [(12, 12), (30, 10), (7, 12)])
+@pytest.mark.parametrize("k", [4, 5])
 def test_watts_strogatz_without_rewiring_takes_the_nearest(n_pre, n_post, k):
     index = np.asarray(small_world(KEY, n_pre, n_post, k, jnp.zeros(())).index)
     for i in range(n_post):

@@ -12,10 +12,10 @@ import pytest
 from oracles import connectivity as wiring
 from oracles import wta_broadcast as oracle
 
-from neurojax.connectivity import Band, Dense, fan_in, locally_dense, merged, watts_strogatz
+from neurojax.connectivity import Band, Dense
 from neurojax.feedback import Broadcast, broadcast
 from neurojax.learning import wta_broadcast as wb
-from neurojax.modulation import modulators
+from neurojax.modulation import Modulators, modulators
 from neurojax.network import Layer, Network, Projection, fold
 from neurojax.neurons import ALIF, LIF, LeakyIntegrator
 from neurojax.plasticity import Homeostasis, HomeostasisState, Post, ThreeFactor, always, post_spike
@@ -32,13 +32,10 @@ quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_l
 DELTA_RULE = ThreeFactor(kappa_e=0.0, window=always, reset_trace=False)
 
 
-def held():
+def held(rng):
     """Two layers, ring and dense recurrence, all plastic; ALIF; modulators; a leaky readout."""
-    near, far = locally_dense(fold(KEY, "ring"), H1, 3, 0.35)
-    fan = fan_in(fold(KEY, "fan"), H1, 2 * CLASSES, 0.5)
-    spread = np.linspace(4.0, 12.0, H1)
     layers = {
-        "h1": Layer(H1, LIF(spread, 3.0), rule=ThreeFactor(0.9)),
+        "h1": Layer(H1, LIF(np.linspace(4.0, 12.0, H1), 3.0), rule=ThreeFactor(0.9)),
         "h2": Layer(
             H2,
             ALIF(8.0, 4.0, reset="subtract", beta_adapt=0.3, tau_adapt=15.0),
@@ -48,26 +45,27 @@ def held():
     }
     links = {
         "input->h1": Projection("input", "h1", Dense(N_IN, H1), gain=2.0),
-        "h1->h1": Projection("h1", "h1", near, delay=1),
-        "h1->h1 far": Projection("h1", "h1", far, delay=2),
+        "h1->h1": Projection("h1", "h1", wiring.banded(rng, H1, 3), delay=1),
+        "h1->h1 far": Projection("h1", "h1", wiring.linked(rng, H1, H1, 2), delay=2),
         "h1->h2": Projection("h1", "h2", Dense(H1, H2), gain=4.0),
         "h2->h2": Projection("h2", "h2", Dense(H2, H2), delay=1),
-        "h2->h1": Projection("h2", "h1", watts_strogatz(KEY, H2, H1, 4, 0.3), delay=5),
-        "h1->readout": Projection("h1", "readout", merged(fan, 2)),
+        "h2->h1": Projection("h2", "h1", wiring.linked(rng, H1, H2, 4), delay=5),
+        "h1->readout": Projection("h1", "readout", wiring.counted(rng, CLASSES, H1)),
         "h2->readout": Projection("h2", "readout", Dense(H2, CLASSES), delay=1),
     }
     names = {"h1": H1, "h2": H2}
+    gates = {n: jnp.asarray(rng.dirichlet(np.ones(4), size), float) for n, size in names.items()}
     return wb.System(
         Network(layers, links),
-        {n: broadcast(fold(KEY, n), size, CLASSES) for n, size in names.items()},
+        feedback(rng, names, 2),
         SoftWTA(gain=3.0),
         Homeostasis(penalty=0.3),
-        modulators(KEY, 4, names),
+        Modulators(jnp.asarray(rng.normal(size=(4, 3)), float), gates),
         n_classes=CLASSES, n_steps=T, start=3,
     )  # fmt: skip
 
 
-def moving():
+def moving(rng):
     """A spiking readout that feeds back, hard winners, other windows and traces."""
     rivals = np.arange(2 * CLASSES)[:, None] // 2 != np.arange(2 * CLASSES)[None] // 2
     layers = {
@@ -76,7 +74,7 @@ def moving():
         "readout": Layer(2 * CLASSES, LIF(9.0, 4.0), rule=DELTA_RULE),
     }
     links = {
-        "input->h1": Projection("input", "h1", fan_in(KEY, N_IN, H1, 0.6), gain=3.0),
+        "input->h1": Projection("input", "h1", wiring.linked(rng, H1, N_IN, 4), gain=3.0),
         "h1->h2": Projection("h1", "h2", Dense(H1, H2), gain=4.0),
         "h1->h1": Projection("h1", "h1", Dense(H1, H1), delay=1, plastic=False),
         "h2->readout": Projection("h2", "readout", Dense(H2, 2 * CLASSES), gain=4.0),
@@ -85,14 +83,21 @@ def moving():
             "readout", "readout", Dense(2 * CLASSES, 2 * CLASSES, jnp.asarray(rivals)), delay=1,
         ),
     }  # fmt: skip
-    names = {"h1": H1, "h2": H2}
     return wb.System(
         Network(layers, links),
-        {n: broadcast(fold(KEY, n), size, CLASSES, 1) for n, size in names.items()},
+        feedback(rng, {"h1": H1, "h2": H2}, 1),
         HardWTA(margin=0.05),
         Homeostasis(),
         n_classes=CLASSES, n_steps=T, start=0,
     )  # fmt: skip
+
+
+def feedback(rng, names, bandwidth):
+    shapes = {n: ((size, bandwidth), (bandwidth, CLASSES)) for n, size in names.items()}
+    return {
+        n: Broadcast(*(jnp.asarray(rng.normal(size=s), float) for s in shape))
+        for n, shape in shapes.items()
+    }
 
 
 def examples(time, dtype=float):
@@ -104,18 +109,22 @@ def examples(time, dtype=float):
 
 @functools.cache
 def built(make, x64=False):
-    """System, its weights, and thresholds as homeostasis may have left them."""
+    """System, its weights, and thresholds as homeostasis may have left them; drawn by NumPy."""
     rng = np.random.default_rng(2)
-
-    def build():
-        system = make()
-        return system, system.network.init_weights(jax.random.key(1)), system.rest()
-
     with jax.enable_x64(x64):
-        system, weights, tone = quick(build)()
-        for name, state in tone.items():
-            v_th, r = rng.uniform([[0.4], [0.0]], [[1.6], [0.2]], (2, *state.v_th.shape))
-            tone[name] = HomeostasisState(jnp.asarray(v_th, float), jnp.asarray(r, float))
+        system, weights = make(rng), {}
+        for name, p in system.network.projections.items():
+            c = p.connectivity
+            exists, fan_in = wiring.synapses(c)[2] > 0, np.maximum(np.asarray(c.fan_in), 1)[:, None]
+            w = rng.normal(size=c.shape) * exists * p.gain / np.sqrt(fan_in)
+            weights[name] = Ideal(jnp.asarray(w, float), c)
+        tone = {
+            n: HomeostasisState(
+                jnp.asarray(rng.uniform(0.4, 1.6, system.network.layers[n].n), float),
+                jnp.asarray(rng.uniform(0.0, 0.2, system.network.layers[n].n), float),
+            )
+            for n in system.hidden
+        }
         return system, weights, tone
 
 
@@ -192,6 +201,9 @@ def toy(key, kappa_e=0.9):
     return wb.System(net, feedback, SoftWTA(), Homeostasis(0.1), n_classes=3, n_steps=8, start=2)
 
 
+drawn = quick(toy)
+
+
 def patterns(key, batch, dtype=float):
     """Noisy copies of three patterns, and which one each of them is."""
     target = jnp.arange(batch) % 3
@@ -208,7 +220,7 @@ def test_training_takes_no_derivative_compiles_once_and_learns(monkeypatch):
     for name in ("grad", "value_and_grad", "vjp", "jvp", "linearize", "jacfwd", "jacrev"):
         monkeypatch.setattr(jax, name, refuse)
     chex.clear_trace_counter()
-    system, tx = quick(toy)(KEY), optax.adam(0.02)
+    system, tx = drawn(KEY), optax.adam(0.02)
     state = first = quick(lambda key: wb.init(system, tx, key))(KEY)
 
     @quick
@@ -251,8 +263,8 @@ def test_seeds_and_hyperparameters_train_side_by_side_as_they_do_alone():
         return weights, state.homeostasis, outcome
 
     together, alone = quick(jax.vmap(train)), quick(train)
-    seeds = jax.random.split(KEY, 8), jnp.full(8, 0.9), jnp.full(8, 0.05)
-    sweep = jnp.stack([KEY] * 8), jnp.linspace(0.0, 1.0, 8), jnp.linspace(0.01, 0.1, 8)
+    seeds = jax.random.split(KEY, 8), np.full(8, 0.9), np.full(8, 0.05)
+    sweep = jnp.stack([KEY] * 8), np.linspace(0.0, 1.0, 8), np.linspace(0.01, 0.1, 8)
     for settings in (seeds, sweep):
         many = jax.device_get(together(*settings))
         for i in range(8):
@@ -289,34 +301,31 @@ def scaled_memory(n, steps, batch, dense):
 
 @pytest.mark.parametrize(("dense", "axes"), [(False, ("n", "steps", "batch")), (True, ("n",))])
 def test_memory_grows_with_time_batch_and_neurons_and_never_with_synapses(dense, axes):
-    base = dict(n=128, steps=16, batch=8)
+    base = dict(n=64, steps=16, batch=8)
     sizes = [base] + [base | {axis: f * base[axis]} for axis in axes for f in (2, 4)]
     scaled = np.array([scaled_memory(**size, dense=dense) for size in sizes])
-    # A few numbers a neuron, step and sample: eligibilities would be 128, the weights, which
-    # are no temporaries here, one more at each doubling of n.
+    # A few numbers a neuron, step and sample: eligibilities would be 64 and more.
     assert scaled.max() < 10
     for twice, four_times in scaled[1:].reshape(-1, 2):
-        assert np.log2(four_times / twice) == pytest.approx(0, abs=0.1)  # exponent 1
-        assert np.log2(twice / scaled[0]) == pytest.approx(0, abs=0.1)
+        # the exponent is 1 in each of the three, less what does not grow
+        assert max(np.log2(four_times / twice), np.log2(twice / scaled[0])) < 0.1
 
 
 def test_settling_moves_thresholds_alone_and_prediction_scores_as_training_does():
-    system, tx = quick(toy)(KEY), optax.sgd(0.1)
-    state = quick(lambda key: wb.init(system, tx, key))(KEY)
-    x, target = patterns(KEY, 6)
-    calm, predicted = quick(
-        lambda state: (
-            wb.settle(system, state, x),
-            wb.predict(system, state.weights, state.homeostasis, x),
-        )
-    )(state)
+    system, tx = drawn(KEY), optax.sgd(0.1)
+
+    @quick
+    def steps(key):
+        state, (x, target) = wb.init(system, tx, key), patterns(key, 6)
+        predicted = wb.predict(system, state.weights, state.homeostasis, x)
+        _, outcome = wb.deltas(system, state.weights, state.homeostasis, x, target)
+        return state, wb.settle(system, state, x), predicted, outcome
+
+    state, calm, predicted, outcome = steps(KEY)
     chex.assert_trees_all_equal(calm.weights, state.weights)
     moved = system.homeostasis.step(state.homeostasis["h1"], predicted.rates["h1"].mean(0))
     chex.assert_trees_all_close(calm.homeostasis["h1"], moved)
     assert np.any(moved.v_th != state.homeostasis["h1"].v_th)
-    _, outcome = quick(functools.partial(wb.deltas, system))(
-        state.weights, state.homeostasis, x, target
-    )
     chex.assert_trees_all_close(outcome, predicted, rtol=1e-6)
 
 
@@ -347,7 +356,7 @@ class Steps(eqx.Module):
 
 
 def test_only_make_weights_changes_to_learn_on_something_else():
-    system, tx = quick(toy)(KEY), optax.sgd(0.1)
+    system, tx = drawn(KEY), optax.sgd(0.1)
     assert isinstance(Steps(jnp.ones((2, 2)), Dense(2, 2)), Weights)
     x, target = patterns(KEY, 6)
 

@@ -60,20 +60,20 @@ def test_layers_follow_one_another_and_the_readout_hears_them_all():
 
 def test_recurrent_weights_are_as_strong_rewired_or_not():
     """Variance of the current for independent inputs: gain squared, whatever the kind."""
-    for loop in (
-        Recurrence("dense", gain=0.7),
-        Recurrence(radius=15, p_rewire=0.3, gain=0.7),
-        Recurrence(radius=15, p_rewire=1.0, gain=0.7),
-    ):
-        net = built((200,), recurrence=loop)
-        weights = quick(lambda net: net.init_weights(KEY))(net)
-        power = [
-            jnp.square(w.connectivity.matrix(w.w)).sum(1)
-            for name, w in weights.items()
-            if name.startswith("h1->h1")
-        ]
-        # at least 200 * 30 squares of Gaussian numbers: 4 standard errors
-        assert np.mean(sum(power)) == pytest.approx(0.7**2, rel=4 * np.sqrt(2 / 6000))
+    loops = [Recurrence("dense", gain=0.7)]
+    loops += [Recurrence(radius=15, p_rewire=p, gain=0.7) for p in (0.3, 1.0)]
+
+    @quick
+    def power(key):
+        def of(loop):
+            drawn = loop.projections(key, "h", 200)
+            made = {n: (p, p.initial(fold(key, n))) for n, p in drawn.items()}
+            return sum(jnp.square(p.connectivity.matrix(w)).sum() / 200 for p, w in made.values())
+
+        return [of(loop) for loop in loops]
+
+    # at least 200 * 30 squares of Gaussian numbers: 4 standard errors
+    np.testing.assert_allclose(power(KEY), 0.7**2, rtol=4 * np.sqrt(2 / 6000))
 
 
 @pytest.mark.parametrize(
@@ -121,11 +121,15 @@ def test_spiking_populations_inhibit_those_of_other_classes_alone():
 def test_a_population_that_is_merged_learns_as_its_copies_do():
     n, classes, population, density = 20, 3, 4, 0.3
     hidden = Layer(n, LIF(9.0, 4.0), rule=ThreeFactor(0.9))
-    one = structured(
-        KEY, 6, [hidden], classes, density=density, population=population,
-        recurrence=Recurrence("none"),
-    )  # fmt: skip
-    fan = fan_in(fold(KEY, "h1->readout"), n, classes * population, density)
+
+    @quick
+    def wired(key):
+        return structured(
+            key, 6, [hidden], classes, density=density, population=population,
+            recurrence=Recurrence("none"),
+        ), fan_in(fold(key, "h1->readout"), n, classes * population, density)  # fmt: skip
+
+    one, fan = wired(KEY)
     readout = one.layers["readout"]
     copies = Layer(
         classes * population,
