@@ -141,11 +141,13 @@ def run_one(config: Config, cores: SimpleQueue, row: str, seed: int) -> str:
     cores.put(core)
     if done.returncode:
         return f"{row}, seed {seed}: failed\n{done.stderr.strip()[-2000:]}"
-    metrics = (run_folder(config, row, seed) / "metrics.json").read_text()
+    metrics = json.loads((run_folder(config, row, seed) / "metrics.json").read_text())
+    for place in ("out", "data_dir"):  # of this machine alone
+        metrics.get("config", {}).pop(place, None)
     target = result_file(config, row, seed)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target, metrics)
-    return f"{row}, seed {seed}: {100 * json.loads(metrics)['test_accuracy']:.2f}%"
+    write_whole(target, json.dumps(metrics, indent=1) + "\n")
+    return f"{row}, seed {seed}: {100 * metrics['test_accuracy']:.2f}%"
 
 
 def table(config: Config, rows: dict[str, tuple[str, str]]) -> Iterator[str]:
