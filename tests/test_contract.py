@@ -14,8 +14,12 @@ import numpy as np
 import pytest
 
 from neurojax import surrogate
+from neurojax.connectivity import Band
+from neurojax.network import Layer, Network, Projection
 from neurojax.neurons import ALIF, LIF, LeakyIntegrator
+from neurojax.plasticity import Homeostasis, Post, ThreeFactor
 from neurojax.synapses import Alpha, Delay, Exponential
+from neurojax.weights import Ideal
 
 N, T = 16, 20
 
@@ -33,6 +37,30 @@ def filtered(synapse, state, x):
 def delayed(delay, state, x):
     return delay.write(state, x), delay.read(state)
 
+
+def looped(net, state, x):
+    weights = {n: Ideal(p.w.astype(x.dtype), p.connectivity) for n, p in net.projections.items()}
+    state, records = net.step(weights, state, {"h": x}, dt=1.0)
+    return state, records["h"].z
+
+
+def learned(rule, state, x):
+    """Eligibility of a ring; `x` plays presynaptic spikes, window and third factor."""
+    x = x / 4
+    state, dw = rule.step(state, RING, LIF(), x, Post(x, x), x, dt=1.0)
+    return state, dw.sum(1)
+
+
+def excited(homeostasis, state, x):
+    state = homeostasis.step(state, x)
+    return state, state.v_th
+
+
+RING = Band(jnp.ones((N, 7), bool).at[:, 3].set(False), 3)
+NETWORK = Network(
+    {"h": Layer(N, LIF(tau_mem=5.0, r_mem=2.0))},
+    {"near": Projection("h", "h", RING, delay=1, w=jnp.cos(jnp.arange(7.0 * N)).reshape(N, 7))},
+)
 
 each = jnp.linspace(5.0, 20.0, N)
 ROWS = {
@@ -55,6 +83,11 @@ ROWS = {
     "Alpha": Row(Alpha(5.0), filtered),
     "Alpha, each": Row(Alpha(each), filtered),
     "Delay": Row(Delay(3), delayed),
+    "Network": Row(NETWORK, looped, lambda net, dtype: net.init(dtype)),
+    "ThreeFactor": Row(ThreeFactor(0.9), learned, lambda rule, dtype: rule.init(RING, dtype)),
+    "Homeostasis": Row(
+        Homeostasis(rate=0.1), excited, lambda rule, dtype: rule.init(jnp.ones(N, dtype))
+    ),
 }
 TOL = {"rtol": 1e-5, "atol": 1e-6}  # float32: one ulp (1.2e-7) a step and operation, T steps
 
