@@ -101,7 +101,8 @@ def test_every_public_name_has_its_own_docstring():
 
 def test_version_stands_in_pyproject_alone():
     assert importlib.metadata.version("neurojax") == PROJECT["version"]
-    literal = re.compile(rf"(?<![\d.]){re.escape(PROJECT['version'])}(?![\d.])|__version__ *=")
+    version = re.escape(PROJECT["version"])
+    literal = re.compile(rf"(?<![\d.]){version}(?![\d.])|^__version__ *=", re.MULTILINE)
     files = [ROOT / "README.md", *(path for package in PACKAGES for path in sources(package))]
     assert not [path.name for path in files if literal.search(path.read_text())]
 
