@@ -196,13 +196,13 @@ class Band(eqx.Module):
         """Summed outer product on the band."""
         post, pre = _flat(post, pre)
         ring, width = self._ring(pre), _TILE + 2 * self.radius
-        tiles = [
-            _summed(post[:, g : g + _TILE], ring[:, g : g + width])
-            for g in range(0, self.n_pre, _TILE)
-        ]
-        last = ((0, -self.n_pre % _TILE), (0, 0))
-        tiles[-1] = jnp.pad(tiles[-1], last)
-        return jnp.where(self.mask, _unskew(jnp.stack(tiles))[: self.n_pre], 0)
+        post = jnp.pad(post, ((0, 0), (0, -self.n_pre % _TILE)))
+        rows = lambda g: jax.lax.dynamic_slice_in_dim(post, g, _TILE, 1)  # noqa: E731
+        heard = lambda g: jax.lax.dynamic_slice_in_dim(ring, g, width, 1)  # noqa: E731
+        # One tile after another: slices of all at once would not stay in the cache.
+        starts = jnp.arange(0, self.n_pre, _TILE)
+        tiles = jax.lax.map(lambda g: _summed(rows(g), heard(g)), starts)
+        return jnp.where(self.mask, _unskew(tiles)[: self.n_pre], 0)
 
     def _ring(self, s: Float[Array, "*lead n"]) -> Float[Array, "*lead _"]:
         """The ring cut open, with both ends repeated, up to whole tiles."""
