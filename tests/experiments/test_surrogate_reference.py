@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import _config, _training
 from experiments import surrogate_reference as sr
 from experiments import wta_broadcast as wta
 from neurojax import data
@@ -25,7 +26,7 @@ SMALL = dict(
 
 def made(seed=0, **options):
     """System and initial weights for 12 inputs and 3 classes, all readout weights random."""
-    config = wta.resolved(sr.Config(**(SMALL | options)))
+    config = _config.resolved(sr.Config(**(SMALL | options)))
 
     @eqx.filter_jit
     def build(key):
@@ -118,11 +119,11 @@ def test_the_penalty_alone_moves_rates_towards_target():
 @pytest.fixture(scope="module")
 def trained():
     """System, weights before and after two epochs of digits, and both losses."""
-    c = wta.resolved(sr.Config(hidden=(48,), radius=4, n_steps=10, weight_decay=0.01))
+    c = _config.resolved(sr.Config(hidden=(48,), radius=4, n_steps=10, weight_decay=0.01))
     train = data.load("digits").train
     images, labels = jnp.asarray(train.images.reshape(-1, 64)), jnp.asarray(train.labels)
     batches = 2 * list(range(0, len(labels) - 31, 32))
-    tx, key = wta.optimiser(c, len(batches)), jax.random.key(0)
+    tx, key = _training.optimiser(c, len(batches)), jax.random.key(0)
     system = eqx.filter_jit(lambda key: wta.build(c, 64, 10, c.n_steps, key))(key)
     start = state = jax.jit(lambda key: wb.init(system, tx, key))(key)
     changes = partial(sr.gradients, spike=fast_sigmoid(5.0), gain=GAIN)
@@ -161,7 +162,7 @@ def test_both_experiments_wire_the_same_network(tmp_path, monkeypatch):
             run(config)
         return caught.value.args
 
-    monkeypatch.setattr(wta, "trainer", stop)
+    monkeypatch.setattr(_training, "trainer", stop)
     options = dict(seed=3, hidden=(40,), radius=4)
     ours, changes = wired(sr.run, sr.Config(out=tmp_path / "ours", slope=7.0, **options))
     theirs, local = wired(wta.run, wta.Config(out=tmp_path / "theirs", **options))

@@ -11,7 +11,7 @@ from importlib import import_module
 import pytest
 import tyro
 
-from experiments import _run, table
+from experiments import _config, _run, table
 from experiments import wta_broadcast as wta
 
 PICKED = ("density 100%", "frozen, 5%")  # two rows are enough
@@ -154,7 +154,7 @@ def test_every_row_can_be_run_and_is_a_run_of_its_own(tmp_path):
     for row in table.ROWS:
         words = table.command(table.Config(runs=tmp_path), row, seed=0)
         config = import_module(words[2]).Config
-        parsed = wta.resolved(tyro.cli(partial(config), args=words[3:]))
+        parsed = _config.resolved(tyro.cli(partial(config), args=words[3:]))
         folders.add(str(parsed.out))
         seen.add((words[2], json.dumps(asdict(parsed) | {"out": ""}, default=str)))
     assert len(folders) == len(seen) == len(table.ROWS)

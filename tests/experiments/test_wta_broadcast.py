@@ -21,7 +21,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from matplotlib.figure import Figure
 
-from experiments import _run
+from experiments import _config, _run, _training
 from experiments import wta_broadcast as wta
 from neurojax import checkpoint, data
 from neurojax.learning import wta_broadcast as wb
@@ -64,7 +64,7 @@ class Run(NamedTuple):
     out: Path
     metrics: dict[str, Any]
     config: wta.Config
-    steps: wta.Trainer
+    steps: _training.Trainer
     state: wb.TrainState
     sets: data.Dataset
 
@@ -152,7 +152,7 @@ def test_metrics_hold_all_that_is_asked_for(whole):
     assert m["seconds"] == pytest.approx(sum(m["seconds_per_epoch"]))
     assert m["seed"] == m["config"]["seed"] == 0
     assert m["config"]["hidden"] == [24, 20]
-    assert None not in [m["config"][name] for name in wta.PRESETS["static"]]
+    assert None not in [m["config"][name] for name in _config.PRESETS["static"]]
     assert m["versions"]["jax"] == jax.__version__
     assert m["git_revision"] is None or re.fullmatch(r"[0-9a-f]{40}\+?", m["git_revision"])
 
@@ -423,11 +423,11 @@ def test_the_seed_decides_everything(oblong, tmp_path):
 
 @pytest.mark.parametrize("presentation", ["static", "rows"])
 def test_presets_leave_nothing_open(presentation):
-    c = wta.resolved(wta.Config(dataset="mnist", presentation=presentation))
+    c = _config.resolved(wta.Config(dataset="mnist", presentation=presentation))
     open_ended = ("data_dir", "train_size", "winners", "t_ref", "bandwidth", "trace_decay")
     assert [k for k, v in _run.jsonable(c).items() if v is None and k not in open_ended] == []
-    assert wta.resolved(c) == c
-    assert wta.resolved(wta.Config(lr=0.5)).lr == 0.5
+    assert _config.resolved(c) == c
+    assert _config.resolved(wta.Config(lr=0.5)).lr == 0.5
 
 
 # --- bad input ---

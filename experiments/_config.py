@@ -1,0 +1,181 @@
+"""Options of the experiment, what suits each data set, and the ranges allowed."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from experiments import _run
+
+_T = TypeVar("_T")
+if TYPE_CHECKING:
+    Preset = Annotated[_T, "never None once `resolved`"]
+else:
+    Preset = _T | None
+UNSET: Any = None
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every switch of the experiment; None takes what suits the data set (`PRESETS`)."""
+
+    dataset: str = "digits"
+    """digits (embedded), mnist, idx (four IDX files), or an image classification set of tfds."""
+    data_dir: Path | None = None
+    """Folder of the IDX files or of a prepared tfds set; default: $NEUROJAX_DATA."""
+    out: Path = Path("runs/wta_broadcast")
+    """Folder for metrics.json, figures and checkpoints."""
+    seed: int = 0
+    """Decides weights, wiring, order of samples and augmentation; never the split."""
+    resume: bool = False
+    """Go on from the last checkpoint in --out."""
+    overwrite: bool = False
+    """Replace another run's results in --out."""
+
+    epochs: Preset[int] = UNSET
+    """Passes over the training pictures."""
+    batch_size: Preset[int] = UNSET
+    """Pictures a weight change; what is left over in an epoch waits for the next shuffle."""
+    train_size: int | None = None
+    """Use this many training pictures only."""
+    augment: Preset[Literal["none", "weak", "affine"]] = UNSET
+    """Random affine maps of training pictures; weak is half as strong."""
+    input_dropout: Preset[float] = UNSET
+    """Part of the pixels left out at random in training."""
+    shuffle_labels: bool = False
+    """Control: train on labels that mean nothing."""
+
+    hidden: Preset[tuple[int, ...]] = UNSET
+    """Neurons of each hidden layer."""
+    neuron: Literal["lif", "alif"] = "lif"
+    tau_mem: Preset[float] = UNSET
+    """Membrane time constant, ms."""
+    tau_spread: float = 0.0
+    """Mixed time constants: each neuron's is tau_mem exp(u), u uniform within this."""
+    r_mem: Preset[float] = UNSET
+    """Membrane resistance, MOhm."""
+    reset: Literal["hard", "subtract"] = "hard"
+    t_ref: float | None = None
+    """Refractory time, ms."""
+    beta_adapt: float = 0.1
+    """ALIF: rise of the threshold a spike, mV."""
+    tau_adapt: float = 20.0
+    """ALIF: decay of the threshold, ms."""
+    winners: int | None = None
+    """k-WTA in each hidden layer: how many neurons may fire in a step."""
+    recurrence: Preset[Literal["local", "dense", "none"]] = UNSET
+    """local: a ring, all within --radius connected, a part --p-rewire sent far away."""
+    learn_recurrence: bool = True
+    radius: int = 16
+    p_rewire: float = 0.1
+    gain_in: Preset[float] = UNSET
+    gain_forward: float = 2.0
+    gain_recurrent: Preset[float] = UNSET
+    """Initial weights have standard deviation gain / sqrt(fan-in)."""
+    freeze_hidden: bool = False
+    """Control: only the readout learns."""
+
+    readout: Literal["leaky", "spiking"] = "leaky"
+    """spiking: LIF populations that inhibit one another."""
+    readout_density: float = 0.05
+    """Part of each hidden layer that a readout neuron hears, in (0, 1]."""
+    readout_population: int = 10
+    """Readout neurons a class."""
+    learn_readout: bool = True
+    tau_out: Preset[float] = UNSET
+    """Readout time constant, ms."""
+    inhibition: float = 1.0
+    """Spiking readout: weight of the lateral inhibition."""
+
+    presentation: Literal["static", "rows"] = "static"
+    """rows: the picture is read row by row and decided at the end."""
+    encoding: Literal["direct", "poisson", "latency"] = "direct"
+    max_rate: float = 200.0
+    """Poisson: spikes a second of a white pixel."""
+    n_steps: int = 20
+    """Steps of 1 ms a static picture is shown."""
+    start: Preset[int] = UNSET
+    """Step from which error and scores count; negative: that many steps before the end."""
+
+    teacher: Literal["soft", "hard"] = "soft"
+    gain: float = 30.0
+    """Soft: slope of the softmax over scores."""
+    margin: Preset[float] = UNSET
+    """No error below this (soft), no error once the target leads by this (hard)."""
+    bandwidth: int | None = None
+    """Channels of the broadcast error; None: classes - 1, all there is."""
+    redraw_feedback: bool = False
+    """Control: new random feedback for every batch."""
+    modulators: int = 0
+    """Neuromodulators that gate learning; judge them with --optimiser sgd."""
+
+    window: Literal["triangle", "boxcar", "spike"] = "triangle"
+    window_width: Preset[float] = UNSET
+    """Half-width of the triangle, width of the boxcar, mV."""
+    kappa_e: float = 0.95
+    """Decay of the eligibility in a step."""
+    trace_decay: float | None = None
+    """Decay of the presynaptic trace in a step; None: that of the membrane."""
+    reset_trace: Preset[bool] = UNSET
+    """A spike of the receiver clears its presynaptic traces."""
+    target_rate: Preset[float] = UNSET
+    """Homeostasis: spikes a neuron and step."""
+    homeostasis: float = 0.5
+    """How fast thresholds follow, mV per unit of rate and batch; anneals to a tenth."""
+    rate_penalty: float = 0.0
+    """Weight of the rate's difference from target in the learning signal."""
+
+    optimiser: Literal["adam", "sgd", "momentum"] = "adam"
+    lr: Preset[float] = UNSET
+    lr_readout: Preset[float] = UNSET
+    weight_decay: float = 0.0
+    average: Preset[float] = UNSET
+    """Decay in a batch of the average of weights that is evaluated; 0: none."""
+
+    def __post_init__(self):
+        _check(self)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "static": dict(
+        epochs=8, batch_size=64, augment="affine", input_dropout=0.0, hidden=(512, 512),
+        tau_mem=9.5, r_mem=2.0, recurrence="local", gain_in=2.0, gain_recurrent=0.3, tau_out=9.5,
+        start=5, margin=0.02, window_width=0.5, reset_trace=True, target_rate=0.05, lr=4e-3,
+        lr_readout=5e-3, average=0.998,
+    ),
+    "rows": dict(
+        epochs=10, batch_size=64, augment="none", input_dropout=0.0, hidden=(512,), tau_mem=4.5,
+        r_mem=3.0, recurrence="dense", gain_in=3.0, gain_recurrent=0.5, tau_out=19.5, start=-10,
+        margin=0.0, window_width=1.0, reset_trace=True, target_rate=0.08, lr=5e-3, lr_readout=1e-2,
+        average=0.998,
+    ),
+    "digits": dict(epochs=40, batch_size=32, augment="weak", hidden=(256, 256), average=0.99),
+}  # fmt: skip
+
+
+def resolved(config: Config) -> Config:
+    """The configuration with every None that a preset knows filled in."""
+    preset = PRESETS[config.presentation] | PRESETS.get(config.dataset, {})
+    return replace(config, **{k: v for k, v in preset.items() if getattr(config, k) is None})
+
+
+def _check(c: Config) -> None:
+    """Refuse numbers out of range, naming the option."""
+    whole = dict(epochs=1, batch_size=1, train_size=1, readout_population=1, n_steps=1,
+                 bandwidth=1, modulators=0, radius=1, winners=1, seed=0)  # fmt: skip
+    for name, low in whole.items():
+        value = getattr(c, name)
+        if value is not None and value < low:
+            raise ValueError(f"--{_run.dashed(name)} must be a whole number >= {low}; got {value}")
+    if c.hidden is not None and min(c.hidden, default=0) < 1:
+        raise ValueError(f"--hidden must name one or more layers of >= 1 neurons; got {c.hidden}")
+    ranges = dict(readout_density="(0, 1]", input_dropout="[0, 1)", p_rewire="[0, 1]",
+                  kappa_e="[0, 1]", trace_decay="[0, 1]", target_rate="[0, 1]", average="[0, 1)",
+                  tau_mem="(0, inf)", tau_out="(0, inf)", r_mem="(0, inf)", t_ref="[0, inf)",
+                  tau_spread="[0, 10]", tau_adapt="(0, inf)", beta_adapt="[0, inf)",
+                  gain="(0, inf)", margin="[0, inf)", window_width="(0, inf)", lr="[0, inf)",
+                  lr_readout="[0, inf)", weight_decay="[0, inf)", homeostasis="[0, inf)",
+                  rate_penalty="[0, inf)", inhibition="[0, inf)", gain_in="[0, inf)",
+                  max_rate="(0, 1000]", gain_forward="[0, inf)", gain_recurrent="[0, inf)",
+    )  # fmt: skip
+    for name, interval in ranges.items():
+        _run.require_within(f"--{_run.dashed(name)}", getattr(c, name), interval)

@@ -1,0 +1,199 @@
+"""From pictures to a trained state: encoding, optimiser, compiled steps, evaluation."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Key
+
+from experiments import _run
+from experiments._config import Config
+from neurojax import augment, data, encoding
+from neurojax.feedback import broadcast
+from neurojax.learning import wta_broadcast as wb
+from neurojax.network import fold
+
+
+def feedback(c: Config, sizes: dict[str, int], n_classes: int, key: Key[Array, ""]):
+    """Fixed random weights that carry the error to each layer."""
+    return {n: broadcast(fold(key, n), size, n_classes, c.bandwidth) for n, size in sizes.items()}
+
+
+def optimiser(c: Config, n_batches: int) -> optax.GradientTransformation:
+    """Cosine to zero, one rate for the readout and one for all else."""
+
+    def one(lr: float) -> optax.GradientTransformation:
+        schedule = optax.cosine_decay_schedule(lr, n_batches)
+        if c.optimiser == "adam":
+            return optax.adamw(schedule, weight_decay=c.weight_decay)
+        momentum = 0.9 if c.optimiser == "momentum" else None
+        decay = optax.add_decayed_weights(c.weight_decay)
+        return optax.chain(decay, optax.sgd(schedule, momentum))
+
+    label = lambda names: {n: n.endswith("->readout") for n in names}  # noqa: E731
+    return optax.multi_transform({True: one(c.lr_readout), False: one(c.lr)}, label)
+
+
+def encoded(c: Config, images: Array, key: Key[Array, ""]) -> Array:
+    """Pictures [B, H, W, ...] as the network sees them: [B, n_in] held, or [B, T, n_in]."""
+    flat = images.reshape(images.shape[0], -1)
+    if c.presentation == "rows":
+        return jax.vmap(encoding.rows)(images.reshape(*images.shape[:2], -1))
+    if c.encoding == "direct":
+        return flat
+    if c.encoding == "latency":
+        return jax.vmap(lambda x: encoding.latency(x, c.n_steps))(flat)
+    draw = lambda k, x: encoding.poisson(k, x, c.n_steps, dt=1.0, max_rate=c.max_rate)  # noqa: E731
+    return jax.vmap(draw)(jax.random.split(key, len(flat)), flat)
+
+
+def perturbed(c: Config, images: Array, key: Key[Array, ""]) -> Array:
+    """Training pictures after augmentation and dropout of pixels."""
+    if c.augment != "none":
+        part = {"affine": 1.0, "weak": 0.5}[c.augment]
+        limits = dict(rotation=0.2 * part, scale=0.1 * part, shift=part, shear=0.15 * part)
+        warp = lambda k, x: augment.affine(k, x, **limits)  # noqa: E731
+        images = jax.vmap(warp)(jax.random.split(key, len(images)), images)
+    if c.input_dropout:
+        keep = jax.random.bernoulli(fold(key, "dropout"), 1 - c.input_dropout, images.shape)
+        images = jnp.where(keep, images / (1 - c.input_dropout), 0.0)
+    return images
+
+
+class Trainer(NamedTuple):
+    """The jitted steps of one run."""
+
+    system: wb.System
+    learn: Any  # (state, order, images, labels, key, [first, last]) -> state, seen
+    settle: Any  # (state, images) -> state
+    predict: Any  # (system, weights, tone, images, key) -> Outcome
+
+
+class Seen(NamedTuple):
+    """Sums over the batches of a stretch."""
+
+    batches: Array
+    accuracy: Array
+    rate: Array
+
+
+def trainer(
+    c: Config, system: wb.System, tx: optax.GradientTransformation, n_batches: int,
+    changes: wb.Changes = wb.deltas,
+) -> Trainer:  # fmt: skip
+    """Compile-once functions: learn from a stretch of batches, settle, predict."""
+    anneal = optax.cosine_decay_schedule(1.0, n_batches, alpha=0.1)
+
+    def batch(state, images, labels, key):
+        x = encoded(c, perturbed(c, images, fold(key, "perturb")), fold(key, "encode"))
+        taught = system
+        if c.redraw_feedback:
+            sizes = {n: system.network.layers[n].n for n in system.hidden}
+            drawn = feedback(c, sizes, system.n_classes, fold(key, "feedback"))
+            taught = eqx.tree_at(lambda s: s.feedback, system, drawn)
+        state, outcome = wb.train_step(
+            taught, tx, state, x, labels, average_decay=c.average,
+            anneal=jnp.asarray(anneal(state.step.astype(float))), changes=changes,
+        )  # fmt: skip
+        rate = jnp.stack([r.mean() for r in outcome.rates.values()]).mean()
+        return state, Seen(jnp.ones(()), (outcome.scores.argmax(1) == labels).mean(), rate)
+
+    @eqx.filter_jit
+    def learn(state, order, images, labels, key, stretch):
+        def one(i, carry):
+            state, seen = carry
+            picked = order[i]
+            at = jax.random.fold_in(key, i)
+            state, now = batch(state, images[picked], labels[picked], at)
+            return state, jax.tree.map(jnp.add, seen, now)
+
+        return jax.lax.fori_loop(stretch[0], stretch[1], one, (state, Seen(*jnp.zeros(3))))
+
+    @eqx.filter_jit
+    def settle(state, images):
+        return wb.settle(system, state, encoded(c, images, state.key))
+
+    @eqx.filter_jit
+    def predict(system, weights, tone, images, key):
+        return wb.predict(system, weights, tone, encoded(c, images, key), key=key)
+
+    return Trainer(system, learn, settle, predict)
+
+
+def train(
+    c: Config, run: Trainer, state: wb.TrainState, split: data.Split, key: Key[Array, ""],
+    first_epoch: int, progress: _run.Progress,
+) -> Iterator[tuple[int, wb.TrainState]]:  # fmt: skip
+    """Yield the state after each epoch; the order of samples follows from key and epoch."""
+    images, labels = jnp.asarray(split.images), jnp.asarray(split.labels)
+    n_batches = len(labels) // c.batch_size
+    for epoch in range(first_epoch, c.epochs):
+        key_e = jax.random.fold_in(fold(key, "epoch"), epoch)
+        order = jax.random.permutation(fold(key_e, "order"), len(labels))
+        order = order[: n_batches * c.batch_size].reshape(n_batches, -1)
+        for first, last in progress.stretches():
+            stretch = jnp.asarray([first, last])  # traced: one program for all stretches
+            state, seen = run.learn(state, order, images, labels, key_e, stretch)
+            progress.show(*(float(x) for x in seen))
+        yield epoch + 1, state
+
+
+def settled(c: Config, run: Trainer, state: wb.TrainState, split: data.Split) -> wb.TrainState:
+    """Thirty batches in which only the thresholds move."""
+    for i in range(30):
+        at = np.arange(i * c.batch_size, (i + 1) * c.batch_size) % len(split.labels)
+        state = run.settle(state, jnp.asarray(split.images[at]))
+    return state
+
+
+class Evaluation(NamedTuple):
+    """What a split showed."""
+
+    accuracy: float
+    spikes: dict[str, np.ndarray]  # mean spikes per step of each neuron
+    active: dict[str, float]  # part of the neurons that fire at least once
+
+
+def evaluate(
+    c: Config, run: Trainer, average, split: data.Split, *, system: wb.System | None = None
+) -> Evaluation:
+    """Accuracy and activity with the averaged weights, 500 pictures at a time."""
+    system = run.system if system is None else system
+    weights, tone = average
+    right, spikes = 0, {n: np.zeros(()) for n in system.hidden}
+    for i in range(0, len(split.labels), 500):
+        images = jnp.asarray(split.images[i : i + 500])
+        key = jax.random.fold_in(jax.random.key(c.seed), i)
+        outcome = run.predict(system, weights, tone, images, key)
+        decided = np.asarray(outcome.scores.argmax(1))
+        right += int((decided == split.labels[i : i + 500]).sum())
+        for n, r in outcome.rates.items():
+            spikes[n] = spikes[n] + np.asarray(r, np.float64).sum(0)
+    mean = {n: s / len(split.labels) for n, s in spikes.items()}
+    active = {n: float((s > 0).mean()) for n, s in mean.items()}
+    return Evaluation(right / len(split.labels), mean, active)
+
+
+def layer_accuracy(c: Config, run: Trainer, average, split: data.Split) -> list[float]:
+    """Accuracy with the readout of each hidden layer alone."""
+    names = [f"{n}->readout" for n in run.system.hidden]
+    out = []
+    for kept in names:
+        net = run.system.network.without(*(n for n in names if n != kept))
+        alone = eqx.tree_at(lambda s: s.network, run.system, net)
+        weights = {n: average[0][n] for n in net.projections}
+        out.append(evaluate(c, run, (weights, average[1]), split, system=alone).accuracy)
+    return out
+
+
+def synaptic_events(system: wb.System, spikes: dict[str, np.ndarray]) -> float:
+    """Synapses that a spike of a hidden layer reaches in one presentation, mean."""
+    net, total = system.network, 0.0
+    for p in net.projections.values():
+        if p.pre in spikes:
+            total += float(spikes[p.pre] @ np.asarray(p.connectivity.fan_out))
+    return total * system.n_steps
