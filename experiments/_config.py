@@ -137,7 +137,7 @@ class Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "static": dict(
-        epochs=8, batch_size=64, augment="affine", input_dropout=0.0, hidden=(512, 512),
+        epochs=10, batch_size=64, augment="affine", input_dropout=0.0, hidden=(512, 512),
         tau_mem=9.5, r_mem=2.0, recurrence="local", gain_in=2.0, gain_recurrent=0.3, tau_out=9.5,
         start=5, margin=0.02, window_width=0.5, reset_trace=True, target_rate=0.05, lr=4e-3,
         lr_readout=5e-3, average=0.998,

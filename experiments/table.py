@@ -31,6 +31,8 @@ _SGD = f"{_SMALL} --optimiser momentum --lr 0.02 --lr-readout 0.02"
 
 # name: (module, options); every row is run with each seed.
 ROWS: dict[str, tuple[str, str]] = {
+    "digits": (_LOCAL, "--dataset digits"),
+    "digits, frozen": (_LOCAL, "--dataset digits --freeze-hidden"),
     "density 100%": (_LOCAL, f"{_MNIST} --readout-density 1"),
     "density 5%": (_LOCAL, _MNIST),
     "density 2%": (_LOCAL, f"{_MNIST} --readout-density 0.02"),
