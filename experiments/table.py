@@ -41,7 +41,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "frozen, 100%": (_LOCAL, f"{_MNIST} --readout-density 1 --freeze-hidden"),
     "frozen, 5%": (_LOCAL, f"{_MNIST} --freeze-hidden"),
     "surrogate gradient, 100%": (_SURROGATE, f"{_MNIST} --readout-density 1"),
-    "spiking readout, 5%": (_LOCAL, f"{_MNIST} --readout spiking"),
+    "spiking readout, 5%": (_LOCAL, f"{_MNIST} --readout spiking --lr-readout 0.05"),
     "rows: dense, 512": (_LOCAL, _ROWS),
     "rows: dense, 256": (_LOCAL, f"{_ROWS} --hidden 256 --lr 0.01"),
     "rows: fixed dense": (_LOCAL, f"{_ROWS} --no-learn-recurrence"),

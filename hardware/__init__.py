@@ -1,6 +1,39 @@
-"""Physical models: memristive devices, crossbar arrays, meshes of cores, and their energy.
+"""Physical models: memristive devices, how they are programmed, and crossbar arrays of them.
 
-They respond to voltages and pulses in SI units and may use the types of `neurojax`, but
-know nothing of learning: a plastic projection reaches a device through the three methods
-of `neurojax.Weights`, so a network moves from ideal numbers to devices by its weights alone.
+They respond to pulses in SI units and may use the types of `neurojax`, but know nothing of
+learning: a plastic projection reaches a device through the methods of `neurojax.Weights`, so
+a network moves from numbers to devices by what makes its weights alone.
 """
+
+from hardware.crossbar import Crossbar, Quantiser, crossbar
+from hardware.devices import (
+    Affine,
+    Device,
+    Stepwise,
+    Table,
+    exp_step,
+    exponential,
+    linear,
+    piecewise,
+    power,
+    querlioz,
+    soft_bounds,
+    table,
+    varied,
+)
+from hardware.programming import (
+    Bidirectional,
+    MixedPrecision,
+    OneSide,
+    Single,
+    Train,
+    Unidirectional,
+    WriteVerify,
+)
+
+__all__ = [
+    "Affine", "Bidirectional", "Crossbar", "Device", "MixedPrecision", "OneSide", "Quantiser",
+    "Single", "Stepwise", "Table", "Train", "Unidirectional", "WriteVerify", "crossbar",
+    "exp_step", "exponential", "linear", "piecewise", "power", "querlioz", "soft_bounds", "table",
+    "varied",
+]  # fmt: skip

@@ -19,14 +19,14 @@ from neurojax.plasticity import Homeostasis, ThreeFactor, always, boxcar, post_s
 from neurojax.structured import Recurrence, structured
 from neurojax.synapses import Alpha, Delay, Exponential
 from neurojax.teaching import HardWTA, SoftWTA, class_scores, k_winners
-from neurojax.weights import Ideal, Weights, normal
+from neurojax.weights import Ideal, Weights, ideal, normal
 
 __all__ = [
     "ALIF", "Alpha", "Band", "Broadcast", "Delay", "Dense", "Exponential", "FanIn", "HardWTA",
     "Homeostasis", "Ideal", "LIF", "Layer", "LeakyIntegrator", "Modulators", "Network",
     "Projection", "Recurrence", "SoftWTA", "ThreeFactor", "Weights", "always", "augment",
     "boxcar", "broadcast", "checkpoint", "class_scores", "data", "encoding", "fan_in", "fold",
-    "k_winners", "locally_dense", "merged", "modulators", "normal", "plotting", "post_spike",
-    "simulate", "structured", "surrogate", "traces", "triangle", "watts_strogatz",
+    "ideal", "k_winners", "locally_dense", "merged", "modulators", "normal", "plotting",
+    "post_spike", "simulate", "structured", "surrogate", "traces", "triangle", "watts_strogatz",
     "wta_broadcast",
 ]  # fmt: skip

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Key
 from neurojax.plasticity import Rule
 from neurojax.synapses import Delay
 from neurojax.teaching import k_winners
-from neurojax.weights import Connectivity, Ideal, Weights, normal
+from neurojax.weights import Connectivity, MakeWeights, Weights, ideal, normal
 
 
 class Layer(eqx.Module):
@@ -161,12 +161,14 @@ class Network(eqx.Module):
     def init_weights(
         self,
         key: Key[Array, ""],
-        make_weights: Callable[[Array, Connectivity], Weights] = Ideal,
+        make_weights: MakeWeights = ideal,
         dtype: DTypeLike = float,
     ) -> dict[str, Weights]:
-        """Each projection's initial weights, held by whatever `make_weights` makes."""
+        """Each projection's initial weights, held by whatever `make_weights` makes of them."""
         return {
-            name: make_weights(p.initial(fold(key, name), dtype), p.connectivity)
+            name: make_weights(
+                p.initial(fold(key, name), dtype), p.connectivity, fold(key, f"{name} made")
+            )
             for name, p in self.projections.items()
         }
 

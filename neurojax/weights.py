@@ -1,5 +1,6 @@
 """The seam between learning and hardware: whatever holds weights answers to four methods."""
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import equinox as eqx
@@ -67,6 +68,17 @@ class Ideal(eqx.Module):
         if dw.shape != self.w.shape:
             raise ValueError(f"dw must have shape {self.w.shape}; got {dw.shape}")
         return Ideal(self.w + dw, self.connectivity)
+
+
+def ideal(
+    w: Float[Array, "..."], connectivity: Connectivity, key: Key[Array, ""] | None = None
+) -> Ideal:
+    """`Ideal` weights that start from `w`. Nothing about them is drawn from `key`."""
+    return Ideal(w, connectivity)
+
+
+# What holds initial weights: (w, connectivity, key) -> Weights; chance, if any, from the key.
+MakeWeights = Callable[[Array, Connectivity, Array], Weights]
 
 
 def normal(

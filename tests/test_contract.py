@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hardware.devices import Device, querlioz, soft_bounds, table
 from neurojax import surrogate
 from neurojax.connectivity import Band
 from neurojax.network import Layer, Network, Projection
@@ -56,6 +57,17 @@ def excited(homeostasis, state, x):
     return state, state.v_th
 
 
+def pulsed(device, state, x):
+    """x pulses up, then as many down as are left of 4."""
+    n = jnp.round(x)
+    state = device.pulse(state, n, 4 - n)
+    return state, state.G / device.G_max.astype(state.G.dtype)
+
+
+def programmed(device, dtype):
+    return device.init(jnp.linspace(1e-6, 1e-5, N, dtype=dtype))
+
+
 RING = Band(jnp.ones((N, 7), bool).at[:, 3].set(False), 3)
 NETWORK = Network(
     {"h": Layer(N, LIF(tau_mem=5.0, r_mem=2.0))},
@@ -88,6 +100,9 @@ ROWS = {
     "Homeostasis": Row(
         Homeostasis(rate=0.1), excited, lambda rule, dtype: rule.init(jnp.ones(N, dtype))
     ),
+    "Device": Row(Device(soft_bounds(each), nu=0.05), pulsed, programmed),
+    "Device, stepwise": Row(Device(querlioz(64, 3.0)), pulsed, programmed),
+    "Table": Row(table(jnp.linspace(1e-6, 1e-5, 32)), pulsed, programmed),
 }
 TOL = {"rtol": 1e-5, "atol": 1e-6}  # float32: one ulp (1.2e-7) a step and operation, T steps
 

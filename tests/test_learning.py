@@ -334,7 +334,7 @@ class Steps(eqx.Module):
 
     ideal: Ideal
 
-    def __init__(self, w, connectivity):
+    def __init__(self, w, connectivity, key=None):
         self.ideal = Ideal(jnp.round(w * 64) / 64, connectivity)
 
     @property

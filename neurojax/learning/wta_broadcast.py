@@ -24,7 +24,7 @@ from neurojax.network import Network, Record, arrivals, fold, simulate
 from neurojax.neurons import LeakyIntegrator
 from neurojax.plasticity import Homeostasis, HomeostasisState, Post, Rule, ThreeFactor
 from neurojax.teaching import HardWTA, SoftWTA, class_scores
-from neurojax.weights import Ideal, Weights
+from neurojax.weights import MakeWeights, Weights, ideal
 
 Tone = dict[str, HomeostasisState]
 AllWeights = dict[str, Weights]
@@ -343,7 +343,7 @@ def _learned(system: System, tone: Tone, synapses, pre, post, instruction: Instr
 
 def init(
     system: System, tx: optax.GradientTransformation, key: Key[Array, ""],
-    make_weights=Ideal, dtype: DTypeLike = float,
+    make_weights: MakeWeights = ideal, dtype: DTypeLike = float,
 ) -> TrainState:  # fmt: skip
     """Fresh weights and everything that goes with them."""
     weights = system.network.init_weights(fold(key, "weights"), make_weights, dtype)

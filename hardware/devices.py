@@ -1,0 +1,436 @@
+"""Synapse devices: how programming pulses move a conductance, and all that goes wrong.
+
+A device lives between G_min and G_max; u = (G - G_min) / (G_max - G_min) says where. One
+function tells what a pulse adds to u; a pulse down is its mirror image, u <-> 1 - u, unless
+the device has another function for it. Everything is elementwise: a parameter is one number
+or one a device, so that variation is data. SI units.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Key
+
+from hardware._check import rising, window
+from neurojax._check import between, cast, count, nonnegative, optional, positive, working
+
+_NEAR = 1e-6  # of the range: as near to a bound that is never reached as float32 can tell
+
+
+@runtime_checkable
+class Response(Protocol):
+    """u of devices at `u` after `n` more pulses up; `n` is a whole number >= 0 a device."""
+
+    def __call__(self, u: Float[Array, "*d"], n: Float[Array, "*d"]) -> Float[Array, "*d"]:
+        """u after `n` pulses up."""
+        ...
+
+
+class Affine(eqx.Module):
+    """Step that shrinks in proportion to u: du = step (1 - slope u).
+
+        u_n = u + (1 - slope u) (1 - q^n) / slope,    q = 1 - step slope
+
+    `slope` 0 is linear, 1 has soft bounds, between them lies the exponential device.
+    Source: aihwkit's ConstantStep, LinearStep and SoftBounds (Rasch et al. 2021); closed
+    form: their geometric sum.
+    """
+
+    step: Float[Array, "*#d"] = eqx.field(converter=between("step", 0.0, 1.0))
+    slope: Float[Array, "*#d"] = eqx.field(default=0.0, converter=nonnegative("slope", ""))
+
+    def __call__(self, u: Float[Array, "*d"], n: Float[Array, "*d"]) -> Float[Array, "*d"]:
+        """u after `n` pulses up."""
+        curved = self.slope > 0
+        slope = jnp.where(curved, self.slope, 1.0)
+        # log1p(-1) = -inf is the device that one pulse takes to its bound; 0 pulses do not.
+        gone = jnp.where(n > 0, -jnp.expm1(n * jnp.log1p(-jnp.minimum(self.step * slope, 1))), 0.0)
+        steps = jnp.where(curved, gone / slope, n * self.step)
+        return jnp.minimum(u + (1 - self.slope * u) * steps, 1.0)
+
+    def pulses_to(self, u: Float[Array, "*d"]) -> Float[Array, "*d"]:
+        """How many pulses, whole or not, lead from 0 to `u`; as many as matter where none do."""
+        curved = self.slope > 0
+        slope = jnp.where(curved, self.slope, 1.0)
+        shrink = jnp.log1p(-jnp.minimum(self.step * slope, 1 - _NEAR))
+        left = jnp.log1p(-jnp.minimum(u * slope, 1 - _NEAR))
+        return jnp.where(curved, left / shrink, u / self.step)
+
+
+def linear(n_pulses: ArrayLike) -> Affine:
+    """Equal steps; `n_pulses` span the range."""
+    return Affine(1 / positive("n_pulses", "pulses")(n_pulses))
+
+
+def soft_bounds(n_pulses: ArrayLike) -> Affine:
+    """Steps in proportion to what is left of the range; the first is 1 / `n_pulses` of it."""
+    return Affine(1 / positive("n_pulses", "pulses")(n_pulses), 1.0)
+
+
+def exponential(n_pulses: ArrayLike, a: ArrayLike) -> Affine:
+    """G = G_min + B (1 - exp(-P / A)), which `n_pulses` take from end to end; A in pulses.
+
+    Source: Chen, Peng and Yu (2018), NeuroSim, eqs. 1-3: B = R / (1 - exp(-n_pulses / A)).
+    """
+    n_pulses, a = positive("n_pulses", "pulses")(n_pulses), positive("a", "pulses")(a)
+    slope = -jnp.expm1(-n_pulses / a)
+    return Affine(-jnp.expm1(-1 / a) / slope, slope)
+
+
+class Stepwise(eqx.Module):
+    """Any device, from one function: what a single pulse up adds to u.
+
+    n pulses are a loop as long as the largest n; u stays in [0, 1].
+    """
+
+    step: Callable[[Array], Array]
+
+    @eqx.filter_jit
+    def __call__(self, u: Float[Array, "*d"], n: Float[Array, "*d"]) -> Float[Array, "*d"]:
+        """u after `n` pulses up."""
+
+        def pulse(i, u):
+            return jnp.where(i < n, jnp.clip(u + self.step(u), 0, 1), u)
+
+        return jax.lax.fori_loop(0, jnp.max(n).astype(int), pulse, u)
+
+
+class _Querlioz(eqx.Module):
+    alpha: Float[Array, "*#d"]
+    beta: Float[Array, "*#d"]
+
+    def __call__(self, u):
+        return self.alpha * jnp.exp(-self.beta * u)
+
+
+def querlioz(n_pulses: ArrayLike, beta: ArrayLike) -> Stepwise:
+    """du = alpha exp(-beta u), alpha such that `n_pulses` span the range.
+
+    alpha is solved for by bisection: the integral of the continuous equation would miss by
+    22% of the range at beta = 5 and 64 pulses.
+    Source: Querlioz et al. (2011), IJCNN, eqs. 1-2.
+    """
+    n_pulses = positive("n_pulses", "pulses")(n_pulses)
+    beta = nonnegative("beta", "")(beta)
+    n_pulses, beta = jnp.broadcast_arrays(n_pulses, beta)
+
+    def last(alpha):
+        pulse = lambda i, u: jnp.where(i < n_pulses, u + alpha * jnp.exp(-beta * u), u)  # noqa: E731
+        return jax.lax.fori_loop(0, jnp.max(n_pulses).astype(int), pulse, jnp.zeros_like(alpha))
+
+    def halve(_, ends):
+        low, high = ends
+        middle = jnp.sqrt(low * high)
+        over = last(middle) > 1
+        return jnp.where(over, low, middle), jnp.where(over, middle, high)
+
+    # Every step lies between alpha exp(-beta) and alpha.
+    ends = (1 / n_pulses, jnp.exp(beta) / n_pulses)
+    return Stepwise(_Querlioz(jax.lax.fori_loop(0, 60, halve, ends)[1], beta))
+
+
+class _Power(eqx.Module):
+    first: Float[Array, "*#d"]
+    gamma: Float[Array, "*#d"]
+
+    def __call__(self, u):
+        return self.first * (1 - u) ** self.gamma
+
+
+def power(n_pulses: ArrayLike, gamma: ArrayLike) -> Stepwise:
+    """du = (1 - u)^gamma / n_pulses: the first step is 1 / `n_pulses` of the range.
+
+    Source: aihwkit's PowStep (Rasch et al. 2021).
+    """
+    first = 1 / positive("n_pulses", "pulses")(n_pulses)
+    return Stepwise(_Power(first, nonnegative("gamma", "")(gamma)))
+
+
+class _ExpStep(eqx.Module):
+    first: Float[Array, "*#d"]
+    scale: Float[Array, "*#d"]
+    gamma: Float[Array, "*#d"]
+    a: Float[Array, "*#d"]
+    b: Float[Array, "*#d"]
+
+    def __call__(self, u):
+        z = self.a * (2 * u - 1) + self.b
+        return self.first * jnp.maximum(0, 1 - self.scale * jnp.exp(self.gamma * z))
+
+
+def exp_step(
+    n_pulses: ArrayLike, scale: ArrayLike = 0.00081, gamma: ArrayLike = 12.44625,
+    a: ArrayLike = 0.244, b: ArrayLike = 0.2425,
+) -> Stepwise:  # fmt: skip
+    """du = max(0, 1 - scale exp(gamma z)) / n_pulses, z = a (2 u - 1) + b.
+
+    The defaults are a measured device's way up. Source: aihwkit's ExpStep (Rasch et al.
+    2021), whose A is `scale`, fitted to Gong et al. (2018), IEDM.
+    """
+    first = 1 / positive("n_pulses", "pulses")(n_pulses)
+    return Stepwise(_ExpStep(first, *(jnp.asarray(x, float) for x in (scale, gamma, a, b))))
+
+
+class _Piecewise(eqx.Module):
+    first: Float[Array, "*#d"]
+    nodes: Float[Array, " k"]
+
+    def __call__(self, u):
+        at = jnp.linspace(0.0, 1.0, self.nodes.shape[-1], dtype=u.dtype)
+        return self.first * jnp.interp(u, at, self.nodes.astype(u.dtype))
+
+
+def piecewise(n_pulses: ArrayLike, nodes: Float[Array, " k"]) -> Stepwise:
+    """du = f(u) / n_pulses, f linear between `nodes`, spread evenly over the range.
+
+    Source: aihwkit's PiecewiseStep (Rasch et al. 2021).
+    """
+    first = 1 / positive("n_pulses", "pulses")(n_pulses)
+    return Stepwise(_Piecewise(first, jnp.asarray(nodes, float)))
+
+
+class Cells(NamedTuple):
+    """State of an array of devices, each of any shape `d`."""
+
+    G: Float[Array, "*d"]  # S, as the last pulse left it
+    n_pulses: Int[Array, "*d"]  # received so far: endurance
+    since: Float[Array, "*d"] | None = None  # s, time of the last pulse, where G drifts
+
+
+class Device(eqx.Module):
+    """A conductance that pulses move: the response, its window, and its flaws.
+
+        G_n = G_min + R f(u, n) + sigma_c2c R sqrt(n) xi,        R = G_max - G_min
+        G(t) = G_n max(1, (t - t_n) / t_0)^-nu + sigma_read R xi
+
+    `down` is the response of u' = 1 - u to pulses down (None: that of `up`). Devices with
+    `stuck` -1 or 1 stay at G_min or G_max. `discrete` False lets n be any number >= 0.
+    Raises `ValueError` for a parameter out of range, or G_max <= G_min.
+    Source: Yu (2018), Proc. IEEE 106, 260, sec. III (window and flaws); drift: Ielmini et
+    al. (2007), IEEE Trans. Electron Devices 54, 308, eq. 1.
+    """
+
+    up: Response
+    down: Response | None = None
+    G_min: Float[Array, "*#d"] = eqx.field(default=1e-6, converter=nonnegative("G_min", "S"))
+    G_max: Float[Array, "*#d"] = eqx.field(default=1e-5, converter=positive("G_max", "S"))
+    sigma_c2c: Float[Array, "*#d"] = eqx.field(default=0.0, converter=nonnegative("sigma_c2c", ""))
+    sigma_read: Float[Array, "*#d"] = eqx.field(
+        default=0.0, converter=nonnegative("sigma_read", "")
+    )
+    nu: Float[Array, "*#d"] | None = eqx.field(
+        default=None, converter=optional(nonnegative("nu", ""))
+    )
+    t_0: Float[Array, ""] = eqx.field(default=1.0, converter=positive("t_0", "s"))
+    stuck: Int[Array, "*#d"] | None = None
+    v_pulse: Float[Array, ""] = eqx.field(default=1.0, converter=nonnegative("v_pulse", "V"))
+    t_pulse: Float[Array, ""] = eqx.field(default=1e-7, converter=positive("t_pulse", "s"))
+    discrete: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self):
+        window(self.G_min, self.G_max)
+
+    def init(self, G: Float[Array, "*d"], *, t: ArrayLike = 0.0) -> Cells:
+        """Devices set to conductance `G`, held within the window, without noise."""
+        p = cast(self, G.dtype)
+        since = None if self.nu is None else jnp.full_like(G, t)
+        held = p._held(jnp.clip(G, p.G_min, p.G_max))
+        return Cells(held, jnp.zeros(G.shape, jnp.int32), since)
+
+    def pulse(
+        self, cells: Cells, n_up: Float[Array, "*d"], n_down: Float[Array, "*d"], *,
+        key: Key[Array, ""] | None = None, t: ArrayLike = 0.0,
+    ) -> Cells:  # fmt: skip
+        """After `n_up` pulses up, then `n_down` down, ending at time `t`."""
+        dtype = working(cells.G.dtype)
+        p, G, n_up, n_down = cast((self, cells.G, n_up, n_down), dtype)
+        n = n_up + n_down
+        u = p.up(jnp.clip((G - p.G_min) / (p.G_max - p.G_min), 0, 1), n_up)
+        u = 1 - (p.down or p.up)(1 - u, n_down)
+        if key is not None:
+            noise = jax.random.normal(key, u.shape, dtype)
+            u = jnp.clip(u + p.sigma_c2c * jnp.sqrt(n) * noise, 0, 1)
+        # A device that gets no pulse keeps its conductance to the bit.
+        G = p._held(jnp.where(n > 0, p.G_min + (p.G_max - p.G_min) * u, G))
+        G = G.astype(cells.G.dtype)
+        since = (
+            None if cells.since is None else jnp.where(n > 0, jnp.asarray(t, G.dtype), cells.since)
+        )
+        return Cells(G, cells.n_pulses + jnp.ceil(n).astype(jnp.int32), since)
+
+    def read(
+        self, cells: Cells, *, key: Key[Array, ""] | None = None, t: ArrayLike = 0.0
+    ) -> Float[Array, "*d"]:
+        """Conductance at time `t`, S."""
+        p, G = cast(self, cells.G.dtype), cells.G
+        if p.nu is not None and cells.since is not None:
+            G = G * jnp.maximum(1, (jnp.asarray(t, G.dtype) - cells.since) / p.t_0) ** -p.nu
+        if key is None:
+            return G
+        noise = jax.random.normal(key, G.shape, G.dtype)
+        return jnp.maximum(G + p.sigma_read * (p.G_max - p.G_min) * noise, 0)
+
+    def pulses_to(self, G: Float[Array, "*d"]) -> Float[Array, "*d"]:
+        """Noiseless pulses up that bring devices from G_min nearest to `G`."""
+        p = cast(self, G.dtype)
+        target = jnp.clip((G - p.G_min) / (p.G_max - p.G_min), 0, 1)
+        if not isinstance(p.up, Affine):
+            return _counted(p.up, target)
+        n = p.up.pulses_to(target)
+        if not self.discrete:
+            return n
+        zero, n = jnp.zeros_like(G), jnp.floor(n)
+        middle = (p.up(zero, n) + p.up(zero, n + 1)) / 2
+        return jnp.where(target > middle, n + 1, n)
+
+    def _held(self, G: Array) -> Array:
+        """Stuck devices at their ends."""
+        if self.stuck is None:
+            return G
+        return jnp.where(self.stuck < 0, self.G_min, jnp.where(self.stuck > 0, self.G_max, G))
+
+
+@eqx.filter_jit
+def _counted(response: Response, target: Float[Array, "*d"]) -> Float[Array, "*d"]:
+    """Pulses from u = 0 nearest to `target`, one by one, for as long as any device moves on."""
+
+    def more(u):
+        after = response(u, jnp.ones_like(u))
+        return after, (target > (u + after) / 2) & (after > u)
+
+    def pulse(carry):
+        u, n = carry
+        after, on = more(u)
+        return jnp.where(on, after, u), n + on.astype(n.dtype)
+
+    zero = jnp.zeros_like(target)
+    return jax.lax.while_loop(lambda carry: more(carry[0])[1].any(), pulse, (zero, zero))[1]
+
+
+class Levels(NamedTuple):
+    """State of an array of devices that are tables, each of any shape `d`."""
+
+    G: Float[Array, "*d"]  # S, as the last pulse left it
+    n_pulses: Int[Array, "*d"]  # received so far: endurance
+    level: Int[Array, "*d"]
+
+
+class Table(eqx.Module):
+    """A measured device: one conductance a level, and each pulse moves one level.
+
+    The level is a whole number in the state, so the states are discrete exactly, with noise
+    of each programming, `sigma_c2c` of the range and pulse, on top.
+    Raises `ValueError` for fewer than two levels, or levels that do not rise.
+    Source: Lim et al. (2019), arXiv 1707.06381 (a measured device in the learning loop).
+    """
+
+    levels: Float[Array, " k"]  # S, rising
+    sigma_c2c: Float[Array, "*#d"] = eqx.field(default=0.0, converter=nonnegative("sigma_c2c", ""))
+    sigma_read: Float[Array, "*#d"] = eqx.field(
+        default=0.0, converter=nonnegative("sigma_read", "")
+    )
+    v_pulse: Float[Array, ""] = eqx.field(default=1.0, converter=nonnegative("v_pulse", "V"))
+    t_pulse: Float[Array, ""] = eqx.field(default=1e-7, converter=positive("t_pulse", "s"))
+    discrete: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self):
+        rising("levels", self.levels, "S")
+
+    @property
+    def G_min(self) -> Float[Array, ""]:
+        """Lowest level, S."""
+        return self.levels[0]
+
+    @property
+    def G_max(self) -> Float[Array, ""]:
+        """Highest level, S."""
+        return self.levels[-1]
+
+    def init(self, G: Float[Array, "*d"], *, t: ArrayLike = 0.0) -> Levels:
+        """Devices at the level nearest to `G`."""
+        levels = self.levels.astype(G.dtype)
+        level = jnp.searchsorted((levels[1:] + levels[:-1]) / 2, G).astype(jnp.int32)
+        return Levels(levels[level], jnp.zeros(G.shape, jnp.int32), level)
+
+    def pulse(
+        self, cells: Levels, n_up: Float[Array, "*d"], n_down: Float[Array, "*d"], *,
+        key: Key[Array, ""] | None = None, t: ArrayLike = 0.0,
+    ) -> Levels:  # fmt: skip
+        """After `n_up` pulses up, then `n_down` down; both stop at the last level."""
+        p, n = cast(self, cells.G.dtype), n_up + n_down
+        up = jnp.minimum(cells.level + n_up.astype(jnp.int32), len(self.levels) - 1)
+        level = jnp.maximum(up - n_down.astype(jnp.int32), 0)
+        G = p.levels[level]
+        if key is not None:
+            noise = p.sigma_c2c * jnp.sqrt(n) * jax.random.normal(key, G.shape, G.dtype)
+            G = jnp.clip(G + (p.G_max - p.G_min) * noise, p.G_min, p.G_max)
+        G = jnp.where(n > 0, G, cells.G)
+        return Levels(G, cells.n_pulses + n.astype(jnp.int32), level)
+
+    def pulses_to(self, G: Float[Array, "*d"]) -> Float[Array, "*d"]:
+        """Pulses up from the lowest level to that nearest to `G`."""
+        return self.init(G).level.astype(G.dtype)
+
+    def read(
+        self, cells: Levels, *, key: Key[Array, ""] | None = None, t: ArrayLike = 0.0
+    ) -> Float[Array, "*d"]:
+        """Conductance, S."""
+        p, G = cast(self, cells.G.dtype), cells.G
+        if key is None:
+            return G
+        noise = jax.random.normal(key, G.shape, G.dtype)
+        return jnp.maximum(G + p.sigma_read * (p.G_max - p.G_min) * noise, 0)
+
+
+def table(G: Float[Array, " p"], n_states: int | None = None) -> Table:
+    """A device from conductances `G` measured after 0, 1, 2, ... pulses up, S.
+
+    With `n_states`, that many levels, linear between the points.
+    """
+    G = jnp.asarray(G, float)
+    if n_states is None:
+        return Table(G)
+    at = jnp.linspace(0, len(G) - 1, count("n_states", 2)(n_states))
+    return Table(jnp.interp(at, jnp.arange(float(len(G))), G))
+
+
+def varied(
+    key: Key[Array, ""], device: Device, shape: tuple[int, ...], sigma_d2d: ArrayLike,
+    *, stuck_low: float = 0.0, stuck_high: float = 0.0,
+) -> Device:  # fmt: skip
+    """Devices of `shape` that differ: each parameter of each is drawn on its own.
+
+    A parameter x becomes x (1 + sigma_d2d xi), xi normal and cut off where the factor leaves
+    (0, 2), so that its mean stays. What is drawn are the numbers of the responses, up and
+    down apart, G_min, the range R and nu. The parts `stuck_low` and `stuck_high` of the
+    devices stay at G_min and at G_max.
+    """
+    sigma = nonnegative("sigma_d2d", "")(sigma_d2d)
+    for name, part in (("stuck_low", stuck_low), ("stuck_high", stuck_high)):
+        between(name, 0.0, 1.0)(part)
+    if stuck_low + stuck_high > 1:
+        raise ValueError(f"stuck_low + stuck_high must be at most 1; got {stuck_low + stuck_high}")
+    names = iter(range(10**6))
+
+    def draw(x):
+        if not eqx.is_inexact_array(x) or x.shape not in ((), tuple(shape)):
+            return x
+        reach = 1 / jnp.maximum(sigma, 1e-6)
+        key_x = jax.random.fold_in(key, next(names))
+        xi = jax.random.truncated_normal(key_x, -reach, reach, shape)
+        return x * (1 + sigma * xi)
+
+    up, down = jax.tree.map(draw, (device.up, device.down or device.up))
+    low, span = draw(device.G_min), draw(device.G_max - device.G_min)
+    coin = jax.random.uniform(jax.random.fold_in(key, 10**6), shape)
+    stuck = jnp.where(coin < stuck_low, -1, jnp.where(coin >= 1 - stuck_high, 1, 0))
+    return replace(
+        device, up=up, down=down, G_min=low, G_max=low + span,
+        nu=None if device.nu is None else draw(device.nu),
+        stuck=stuck if stuck_low or stuck_high else None,
+    )  # fmt: skip

@@ -1,0 +1,329 @@
+"""From a wanted change of conductance to pulses on a pair of devices, w ~ G+ - G-.
+
+Two choices make an update. The coder says how many pulses a change asks for; the policy says
+which devices of the pair receive them. Both are pure and elementwise over synapses, and all
+pulses go through `pulsed`, which counts them.
+"""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from hardware._check import ordered_thresholds
+from hardware.devices import Cells, Levels
+from neurojax._check import between, count, positive
+
+Memory = Array | None
+
+
+class Spent(NamedTuple):
+    """What programming has cost so far; pulses a device stand in its `Cells`."""
+
+    energy: Float[Array, ""]  # J
+    time: Float[Array, ""]  # s
+    n_refresh: Int[Array, "*d"]  # of each pair
+
+    @classmethod
+    def none(cls, shape: tuple[int, ...], dtype: DTypeLike = float) -> "Spent":
+        """Nothing yet, on pairs of `shape`."""
+        return cls(jnp.zeros((), dtype), jnp.zeros((), dtype), jnp.zeros(shape, jnp.int32))
+
+
+class Pair(NamedTuple):
+    """Devices of both sides, their state, and what programming them has cost."""
+
+    plus: Any
+    minus: Any
+    cells_plus: Cells | Levels
+    cells_minus: Cells | Levels
+    spent: Spent
+    t: Float[Array, ""]  # s, the clock that drift goes by
+
+    @property
+    def dG(self) -> Float[Array, "*d"]:
+        """G+ - G-, S."""
+        return self.cells_plus.G - self.cells_minus.G
+
+
+class Pulses(NamedTuple):
+    """Pulses up, then down, for each device of one side."""
+
+    up: Float[Array, "*d"]
+    down: Float[Array, "*d"]
+
+
+def pulsed(
+    pair: Pair, plus: Pulses | None, minus: Pulses | None, *, key: Key[Array, ""] | None
+) -> Pair:
+    """The pair after its pulses, with their energy and time.
+
+        energy = n t_pulse v_pulse^2 (G_before + G_after) / 2
+
+    Rows are programmed one after another, the devices of a row at once: time is the sum over
+    rows of t_pulse times the longest train, both sides together.
+    """
+    keys = (None, None) if key is None else jax.random.split(key)
+    cells_plus, e_plus, t_plus = _pulsed(pair.plus, pair.cells_plus, plus, keys[0], pair.t)
+    cells_minus, e_minus, t_minus = _pulsed(pair.minus, pair.cells_minus, minus, keys[1], pair.t)
+    pair = _paid(pair, e_plus + e_minus, jnp.maximum(t_plus, t_minus))
+    return pair._replace(cells_plus=cells_plus, cells_minus=cells_minus)
+
+
+def _paid(pair: Pair, energy: ArrayLike, time: ArrayLike) -> Pair:
+    spent, dtype = pair.spent, pair.t.dtype
+    energy, time = jnp.asarray(energy).astype(dtype), jnp.asarray(time).astype(dtype)
+    spent = spent._replace(energy=spent.energy + energy, time=spent.time + time)
+    return pair._replace(spent=spent, t=pair.t + time)
+
+
+def _pulsed(device: Any, cells: Cells | Levels, n: Pulses | None, key, t):
+    if n is None:
+        return cells, 0.0, 0.0
+    new = device.pulse(cells, n.up, n.down, key=key, t=t)
+    total = n.up + n.down
+    energy = device.t_pulse * device.v_pulse**2 * (total * (cells.G + new.G) / 2).sum()
+    return new, energy, device.t_pulse * total.max(-1).sum()
+
+
+@runtime_checkable
+class Coder(Protocol):
+    """How many pulses a wanted change of conductance becomes."""
+
+    def __call__(
+        self,
+        device: Any,
+        cells: Cells | Levels,
+        dG: Float[Array, "*d"],
+        *,
+        key: Key[Array, ""] | None,
+    ) -> Pulses:
+        """Pulses of devices that shall change by `dG`, S."""
+        ...
+
+
+class Single(eqx.Module):
+    """At most one pulse, with probability |dG| / step: right on the average, while |dG| < step.
+
+    step is R / `n_pulses`, or with `adaptive` what a pulse would move now.
+    Source: Gokmen and Vlasov (2016), Front. Neurosci. 10, 333, eq. 1 (stochastic update).
+    """
+
+    n_pulses: Float[Array, ""] = eqx.field(converter=positive("n_pulses", "pulses"))
+    adaptive: bool = eqx.field(static=True, default=False)
+
+    def __call__(self, device, cells, dG, *, key) -> Pulses:
+        """One pulse or none."""
+        if key is None:
+            raise ValueError("key must be given, as single pulses are drawn at random; got None")
+        p = jnp.abs(dG) / step_size(device, cells, dG > 0, self.n_pulses, self.adaptive)
+        n = (jax.random.uniform(key, dG.shape, dG.dtype) < p).astype(dG.dtype)
+        return _signed(dG, n)
+
+
+class Train(eqx.Module):
+    """The nearest whole number of pulses, at most `longest`.
+
+    step is R / `n_pulses`, or with `adaptive` what a pulse would move now.
+    Source: Lim et al. (2019), arXiv 1707.06381 (pulses from the change and the present slope).
+    """
+
+    n_pulses: Float[Array, ""] = eqx.field(converter=positive("n_pulses", "pulses"))
+    longest: Float[Array, ""] = eqx.field(default=64.0, converter=positive("longest", "pulses"))
+    adaptive: bool = eqx.field(static=True, default=False)
+
+    def __call__(self, device, cells, dG, *, key=None) -> Pulses:
+        """0, 1, ... `longest`; for devices that are not discrete, any number between."""
+        step = step_size(device, cells, dG > 0, self.n_pulses, self.adaptive)
+        n = jnp.minimum(jnp.abs(dG) / step, self.longest.astype(dG.dtype))
+        return _signed(dG, jnp.round(n) if device.discrete else n)
+
+
+def step_size(
+    device: Any, cells: Cells | Levels, up: Bool[Array, "*d"], n_pulses: Array, adaptive: bool
+) -> Float[Array, "*#d"]:
+    """What a pulse is taken to move, S: R / n_pulses, or what it would move now, noiseless.
+
+    Infinite where the device would not move at all, so that no pulses are asked for.
+    """
+    if not adaptive:
+        return ((device.G_max - device.G_min) / n_pulses).astype(cells.G.dtype)
+    one = up.astype(cells.G.dtype)
+    moved = jnp.abs(device.pulse(cells, one, 1 - one).G - cells.G)
+    return jnp.where(moved > 0, moved, jnp.inf)
+
+
+def _signed(dG: Array, n: Array) -> Pulses:
+    return Pulses(jnp.where(dG > 0, n, 0), jnp.where(dG < 0, n, 0))
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Which devices of a pair receive pulses for a wanted change of G+ - G-."""
+
+    def init(self, dG: Float[Array, "*d"]) -> Memory:
+        """Digital memory that the policy keeps beside the devices, for changes like `dG`."""
+        ...
+
+    def __call__(
+        self, pair: Pair, memory: Memory, dG: Float[Array, "*d"], *, key: Key[Array, ""] | None
+    ) -> tuple[Pair, Memory]:
+        """The pair after a change by `dG`, S."""
+        ...
+
+
+class Bidirectional(eqx.Module):
+    """Both devices move, each by half of the change: G+ up and G- down, or the reverse."""
+
+    coder: Coder
+
+    def init(self, dG) -> None:
+        """No memory."""
+
+    def __call__(self, pair, memory, dG, *, key=None):
+        """The pair after a change by `dG`, S."""
+        k_plus, k_minus, k_pulse = _split(key, 3)
+        plus = self.coder(pair.plus, pair.cells_plus, dG / 2, key=k_plus)
+        minus = self.coder(pair.minus, pair.cells_minus, -dG / 2, key=k_minus)
+        return pulsed(pair, plus, minus, key=k_pulse), memory
+
+
+class OneSide(eqx.Module):
+    """Only G+ moves, both ways; G- is a reference."""
+
+    coder: Coder
+
+    def init(self, dG) -> None:
+        """No memory."""
+
+    def __call__(self, pair, memory, dG, *, key=None):
+        """The pair after a change by `dG`, S."""
+        k_code, k_pulse = _split(key, 2)
+        plus = self.coder(pair.plus, pair.cells_plus, dG, key=k_code)
+        return pulsed(pair, plus, None, key=k_pulse), memory
+
+
+class Unidirectional(eqx.Module):
+    """Pulses up only: on G+ to raise the weight, on G- to lower it; refresh when worn.
+
+    A pair whose larger u exceeds `upper` while its smaller exceeds `lower` is refreshed: both
+    are reset and their difference is written back by pulses on one of them. It is looked for
+    in every call.
+    Raises `ValueError` unless 0 <= lower < upper <= 1.
+    Source: Lim et al. (2019), arXiv 1707.06381 (unidirectional update).
+    """
+
+    coder: Coder
+    upper: Float[Array, ""] = eqx.field(default=0.75, converter=between("upper", 0.0, 1.0))
+    lower: Float[Array, ""] = eqx.field(default=0.25, converter=between("lower", 0.0, 1.0))
+
+    def __check_init__(self):
+        ordered_thresholds(self.lower, self.upper)
+
+    def init(self, dG) -> None:
+        """No memory."""
+
+    def __call__(self, pair, memory, dG, *, key=None):
+        """The pair after a change by `dG`, S, and after refresh."""
+        k_plus, k_minus, k_pulse, k_refresh = _split(key, 4)
+        plus = self.coder(pair.plus, pair.cells_plus, jnp.maximum(dG, 0), key=k_plus)
+        minus = self.coder(pair.minus, pair.cells_minus, jnp.maximum(-dG, 0), key=k_minus)
+        pair = pulsed(pair, plus, minus, key=k_pulse)
+        return refreshed(pair, self.upper, self.lower, key=k_refresh), memory
+
+
+def refreshed(pair: Pair, upper: Array, lower: Array, *, key: Key[Array, ""] | None = None) -> Pair:
+    """Worn pairs reset, their difference written back on one side; counted and paid for."""
+    u_plus, u_minus = _level(pair.plus, pair.cells_plus), _level(pair.minus, pair.cells_minus)
+    worn = (jnp.maximum(u_plus, u_minus) > upper) & (jnp.minimum(u_plus, u_minus) > lower)
+
+    def rewrite(pair: Pair) -> Pair:
+        reset = _reset(pair, worn)
+        left = jnp.where(worn, pair.dG - reset.dG, 0)  # what the reset has lost
+        up = lambda device, cells, more: device.pulses_to(cells.G + jnp.maximum(more, 0))  # noqa: E731
+        none = jnp.zeros_like(left)
+        plus = jnp.where(worn, up(reset.plus, reset.cells_plus, left), none)
+        minus = jnp.where(worn, up(reset.minus, reset.cells_minus, -left), none)
+        return pulsed(reset, Pulses(plus, none), Pulses(minus, none), key=key)
+
+    return jax.lax.cond(worn.any(), rewrite, lambda pair: pair, pair)
+
+
+def _level(device: Any, cells: Cells | Levels) -> Array:
+    return (cells.G - device.G_min) / (device.G_max - device.G_min)
+
+
+def _reset(pair: Pair, worn: Bool[Array, "*d"]) -> Pair:
+    """Worn pairs at G_min, at the price of one pulse a device."""
+
+    def side(device: Any, cells: Cells | Levels):
+        low = device.init(jnp.broadcast_to(device.G_min, cells.G.shape).astype(cells.G.dtype))
+        pick = lambda new, old: jnp.where(worn, new, old)  # noqa: E731
+        n_pulses = cells.n_pulses + worn.astype(jnp.int32)
+        new = jax.tree.map(pick, low, cells)._replace(n_pulses=n_pulses)
+        paid = device.t_pulse * device.v_pulse**2 * jnp.where(worn, (cells.G + new.G) / 2, 0).sum()
+        return new, paid, device.t_pulse * jnp.where(worn.any(-1), 1.0, 0.0).sum()
+
+    plus, e_plus, t_plus = side(pair.plus, pair.cells_plus)
+    minus, e_minus, t_minus = side(pair.minus, pair.cells_minus)
+    pair = _paid(pair, e_plus + e_minus, jnp.maximum(t_plus, t_minus))
+    spent = pair.spent._replace(n_refresh=pair.spent.n_refresh + worn.astype(jnp.int32))
+    return pair._replace(cells_plus=plus, cells_minus=minus, spent=spent)
+
+
+class WriteVerify(eqx.Module):
+    """Read, noise and all, pulse what is missing, and again: `rounds` times."""
+
+    policy: Policy
+    rounds: int = eqx.field(static=True, default=5, converter=count("rounds"))
+
+    def init(self, dG) -> Memory:
+        """That of the policy."""
+        return self.policy.init(dG)
+
+    def __call__(self, pair, memory, dG, *, key=None):
+        """The pair after a change by `dG`, S."""
+        target = pair.dG + dG
+
+        def again(i, carry):
+            pair, memory = carry
+            k_plus, k_minus, k_pulse = _split(_at(key, i), 3)
+            seen = pair.plus.read(pair.cells_plus, key=k_plus, t=pair.t)
+            seen -= pair.minus.read(pair.cells_minus, key=k_minus, t=pair.t)
+            return self.policy(pair, memory, target - seen, key=k_pulse)
+
+        return jax.lax.fori_loop(0, self.rounds, again, (pair, memory))
+
+
+class MixedPrecision(eqx.Module):
+    """Changes add up in digital memory; what exceeds a step there goes to the devices.
+
+    A step is R / `n_pulses`. What the pulses were meant to do leaves the memory.
+    Source: Nandakumar et al. (2020), Front. Neurosci. 14, 406, sec. 2 (mixed precision).
+    """
+
+    policy: Policy
+    n_pulses: Float[Array, ""] = eqx.field(converter=positive("n_pulses", "pulses"))
+
+    def init(self, dG) -> Array:
+        """Nothing owed yet."""
+        return jnp.zeros_like(dG)
+
+    def __call__(self, pair, memory, dG, *, key=None):
+        """The pair after a change by `dG`, S, or with it in memory."""
+        step = ((pair.plus.G_max - pair.plus.G_min) / self.n_pulses).astype(dG.dtype)
+        owed = memory + dG
+        due = jnp.trunc(owed / step) * step
+        pair, _ = self.policy(pair, None, due, key=key)
+        return pair, owed - due
+
+
+def _split(key: Key[Array, ""] | None, n: int):
+    return (None,) * n if key is None else jax.random.split(key, n)
+
+
+def _at(key: Key[Array, ""] | None, i: Array) -> Array | None:
+    return None if key is None else jax.random.fold_in(key, i)

@@ -1,0 +1,292 @@
+"""Devices against aihwkit's traces, closed forms, and what must hold for any of them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hardware.devices import (
+    Affine,
+    Device,
+    Stepwise,
+    Table,
+    exp_step,
+    exponential,
+    linear,
+    piecewise,
+    power,
+    querlioz,
+    soft_bounds,
+    table,
+    varied,
+)
+
+AIHWKIT = json.loads(
+    (Path(__file__).parents[1] / "oracles/aihwkit_pulse_responses.json").read_text()
+)
+# Recorded with bounds +-0.6 and dw_min 0.02, so 60 steps of dw_min span the range.
+N, RANGE, MIDDLE = 60.0, 1.2, 0.6
+G_MIN, G_MAX = 1e-6, 1e-5
+
+
+def additive(gamma):
+    """du = (1 + gamma - 2 gamma u) / N, from dw = dw_min (1 - gamma w / w_max)."""
+    return Affine((1 + gamma) / N, 2 * gamma / (1 + gamma))
+
+
+SAME_AS = {
+    "ConstantStep": Device(linear(N)),
+    "LinearStep(add) g=.7": Device(additive(0.7)),
+    "SoftBounds": Device(Affine(2 / N, 1.0)),
+    "PowStep g=0.5": Device(power(N, 0.5)),
+    "PowStep g=1.0": Device(power(N, 1.0)),
+    "PowStep g=2.0": Device(power(N, 2.0)),
+    "ExpStep default": Device(exp_step(N), exp_step(N, 0.36833, 12.78785, 0.244, -0.2425)),
+    "Piecewise": Device(piecewise(N, jnp.array([1.5, 1.0, 0.5]))),
+}
+# Those that reach their upper bound after n_pulses: 64 here.
+SPANNING = {
+    "linear": linear(64),
+    "exponential": exponential(64, 20.0),
+    "querlioz 1": querlioz(64, 1.0),
+    "querlioz 5": querlioz(64, 5.0),
+    "power": power(64, 0.0),
+}
+RESPONSES = SPANNING | {
+    "soft bounds": soft_bounds(64),
+    "power 2": power(64, 2.0),
+    "exp step": exp_step(64),
+    "piecewise": piecewise(64, jnp.array([1.5, 1.0, 0.5])),
+    "own": Stepwise(lambda u: 0.05 * (1 - u**2)),
+}
+DEVICES = {name: Device(r) for name, r in RESPONSES.items()} | {
+    "table": table(G_MIN + (G_MAX - G_MIN) * jnp.linspace(0, 1, 65) ** 0.5)
+}
+
+
+@eqx.filter_jit
+def pulse(device, cells, up, down):
+    return device.pulse(cells, up, down)
+
+
+def pulses(device, cells, up, down=0, key=None):
+    full = jnp.full(cells.G.shape, 1.0)
+    if key is None:
+        return pulse(device, cells, up * full, down * full)
+    return device.pulse(cells, up * full, down * full, key=key)
+
+
+@pytest.mark.parametrize("name", SAME_AS)
+def test_pulse_by_pulse_a_device_is_that_of_aihwkit(name):
+    device = replace(SAME_AS[name], G_min=jnp.array(0.0), G_max=jnp.array(RANGE))
+    cells = device.init(jnp.array([MIDDLE - 0.2]))
+    w = [float(cells.G[0])]
+    for n in range(80):
+        cells = pulses(device, cells, float(n < 40), float(n >= 40))
+        w.append(float(cells.G[0]))
+    np.testing.assert_allclose(np.array(w) - MIDDLE, AIHWKIT[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+@pytest.mark.parametrize("up", [True, False])
+def test_n_pulses_at_once_are_n_single_ones(name, up):
+    device = DEVICES[name]
+    start = device.init(jnp.linspace(G_MIN, G_MAX, 7))
+    n = jnp.array([0.0, 1, 2, 5, 17, 40, 90])
+    at_once = device.pulse(start, n * float(up), n * float(not up))
+    one_by_one = start
+    for i in range(90):
+        one = (i < n).astype(float)
+        one_by_one = pulse(device, one_by_one, one * float(up), one * float(not up))
+    # Each single pulse rounds G and u once more: 90 roundings of float32.
+    np.testing.assert_allclose(at_once.G, one_by_one.G, rtol=90 * 1.2e-7, atol=0)
+    np.testing.assert_array_equal(at_once.n_pulses, one_by_one.n_pulses)
+
+
+@pytest.mark.parametrize("name", SPANNING)
+def test_n_pulses_span_the_range_both_ways(name):
+    device = Device(SPANNING[name])
+    cells = device.init(jnp.array([G_MIN, G_MAX]))
+    n = jnp.full(2, 64.0)
+    cells = device.pulse(cells, n.at[1].set(0), n.at[0].set(0))
+    np.testing.assert_allclose(cells.G, [G_MAX, G_MIN], rtol=1e-5)
+    short = device.pulse(device.init(jnp.array([G_MIN])), n[:1] - 1, 0 * n[:1])
+    assert short.G[0] < G_MAX * (1 - 1e-4)
+
+
+def test_exponential_device_follows_its_closed_form():
+    a, last = 20.0, 64
+    device, n = Device(exponential(last, a)), jnp.arange(last + 1.0)
+    cells = device.pulse(device.init(jnp.full(last + 1, G_MIN)), n, 0 * n)
+    b = (G_MAX - G_MIN) / (1 - np.exp(-last / a))
+    np.testing.assert_allclose(
+        cells.G, b * (1 - np.exp(-np.arange(last + 1) / a)) + G_MIN, rtol=1e-6
+    )
+    inverse = -a * np.log(1 - (np.asarray(cells.G, float) - G_MIN) / b)
+    np.testing.assert_allclose(inverse, n, atol=1e-3)  # 1e-7 of G over the last step, .2% of R
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_pulses_lead_to_a_conductance_and_back(name):
+    device = DEVICES[name]
+    n = jnp.arange(0.0, 40.0)
+    there = device.pulse(device.init(jnp.full(40, G_MIN)), n, 0 * n)
+    np.testing.assert_array_equal(device.pulses_to(there.G), n)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+@given(u=st.floats(0, 1), n=st.integers(0, 300), m=st.integers(0, 300))
+def test_bounds_hold_and_pulses_go_the_right_way(name, u, n, m):
+    device = DEVICES[name]
+    start = device.init(jnp.array([G_MIN + u * (G_MAX - G_MIN)]))
+    up = pulses(device, start, n)
+    down = pulses(device, up, 0, m)
+    for cells in (start, up, down):
+        assert G_MIN * (1 - 1e-6) <= cells.G[0] <= G_MAX * (1 + 1e-6)
+    assert up.G[0] >= start.G[0] * (1 - 1e-6)
+    assert down.G[0] <= up.G[0] * (1 + 1e-6)
+    assert down.n_pulses[0] == n + m
+
+
+@pytest.mark.parametrize("name", DEVICES)
+@given(u=st.floats(0, 1))
+def test_enough_pulses_reach_either_bound(name, u):
+    device = DEVICES[name]
+    start = device.init(jnp.array([G_MIN + u * (G_MAX - G_MIN)]))
+    # power 2 is the slowest: 1 - u = 64 / n, so 10,000 pulses leave less than 1%.
+    np.testing.assert_allclose(pulses(device, start, 10_000).G, G_MAX, rtol=0.01)
+    low = pulses(device, start, 0, 10_000).G - G_MIN
+    assert low[0] <= 0.01 * (G_MAX - G_MIN)
+
+
+def test_cycle_noise_grows_with_the_root_of_the_pulses():
+    device = Device(linear(1000), sigma_c2c=0.002)
+    start = device.init(jnp.full(20_000, 5.5e-6))
+    for n in (1, 9):
+        after = pulses(device, start, n, key=jax.random.key(n)).G
+        moved = (np.asarray(after, float) - 5.5e-6) / (G_MAX - G_MIN)
+        sigma = 0.002 * np.sqrt(n)
+        assert moved.mean() == pytest.approx(n / 1000, abs=4 * sigma / np.sqrt(20_000))
+        assert moved.std() == pytest.approx(sigma, rel=4 / np.sqrt(2 * 20_000))
+
+
+def test_a_device_without_pulses_keeps_its_conductance_to_the_bit():
+    device = Device(soft_bounds(64), sigma_c2c=0.1)
+    start = device.init(jnp.linspace(G_MIN, G_MAX, 50))
+    np.testing.assert_array_equal(pulses(device, start, 0, key=jax.random.key(0)).G, start.G)
+
+
+def test_read_noise_has_the_spread_asked_for_and_leaves_the_state():
+    device = Device(linear(64), sigma_read=0.05)
+    cells = device.init(jnp.full(20_000, 5.5e-6))
+    seen = np.asarray(device.read(cells, key=jax.random.key(0)), float)
+    sigma = 0.05 * (G_MAX - G_MIN)
+    assert seen.std() == pytest.approx(sigma, rel=4 / np.sqrt(2 * 20_000))
+    assert seen.mean() == pytest.approx(5.5e-6, abs=4 * sigma / np.sqrt(20_000))
+    np.testing.assert_array_equal(device.read(cells), cells.G)
+
+
+def test_conductance_drifts_with_slope_minus_nu():
+    device = Device(linear(64), nu=0.06, t_0=20.0)
+    cells = device.init(jnp.array([8e-6]))
+    t = np.array([0.0, 10.0, 20.0, 2e2, 2e3, 2e6])
+    G = np.array([float(device.read(cells, t=x)[0]) for x in t])
+    np.testing.assert_allclose(G[:3], 8e-6, rtol=1e-6)
+    slope = np.diff(np.log(G[2:])) / np.diff(np.log(t[2:]))
+    np.testing.assert_allclose(slope, -0.06, rtol=1e-4)
+    again = device.pulse(cells, jnp.ones(1), jnp.zeros(1), t=1e3)
+    assert device.read(again, t=1e3)[0] == again.G[0] > cells.G[0]
+
+
+def test_variation_has_its_moments_and_keeps_the_window_open():
+    device = varied(jax.random.key(0), Device(linear(64), nu=0.1), (40_000,), 0.3)
+    nominal = {"step": 1 / 64, "G_min": G_MIN, "nu": 0.1}
+    drawn = {"step": device.up.step, "G_min": device.G_min, "nu": device.nu}
+    # The normal is cut off at 1 / .3 sigma, where its variance is .9897 of the whole.
+    sigma = 0.3 * np.sqrt(0.9897)
+    for name, x in drawn.items():
+        factor = np.asarray(x, float) / nominal[name]
+        assert factor.mean() == pytest.approx(1, abs=4 * sigma / 200)
+        assert factor.std() == pytest.approx(sigma, rel=4 / np.sqrt(2 * 40_000) + 1e-3)
+        assert factor.min() > 0
+    assert (device.G_max > device.G_min).all()
+    assert abs(np.corrcoef(device.up.step, device.down.step)[0, 1]) < 4 / 200
+
+
+def test_parts_of_the_devices_are_stuck_and_stay_so():
+    device = varied(
+        jax.random.key(1), Device(linear(8)), (10_000,), 0.0, stuck_low=0.1, stuck_high=0.2
+    )
+    cells = pulses(device, device.init(jnp.full(10_000, 5e-6)), 3)
+    low, high = np.isclose(cells.G, G_MIN), np.isclose(cells.G, G_MAX)
+    assert low.mean() == pytest.approx(0.1, abs=4 * 0.003)
+    assert high.mean() == pytest.approx(0.2, abs=4 * 0.004)
+    for up, down in ((50, 0), (0, 50)):
+        after = pulses(device, cells, up, down).G
+        np.testing.assert_array_equal(after[low | high], cells.G[low | high])
+
+
+def test_a_table_has_no_states_but_its_levels():
+    levels = jnp.array([1e-6, 2e-6, 4e-6, 8e-6])
+    device = Table(levels)
+    cells = device.init(jnp.array([1.4e-6, 1.6e-6, 7e-6]))
+    np.testing.assert_array_equal(cells.level, [0, 1, 3])
+    cells = device.pulse(cells, jnp.array([2.0, 9, 0]), jnp.array([0.0, 0, 1]))
+    np.testing.assert_array_equal(cells.level, [2, 3, 2])
+    np.testing.assert_array_equal(cells.G, levels[jnp.array([2, 3, 2])])
+
+
+def test_a_table_is_linear_between_its_points():
+    device = table(jnp.array([1.0, 2.0, 4.0]), n_states=5)
+    np.testing.assert_allclose(device.levels, [1.0, 1.5, 2.0, 3.0, 4.0])
+
+
+def test_parameters_are_vmapped_as_they_are_run_alone():
+    def after(beta, n):
+        device = Device(querlioz(n, beta))
+        return device.pulse(device.init(jnp.array([2e-6])), jnp.array([5.0]), jnp.array([2.0])).G
+
+    beta, n = jnp.array([0.5, 2.0, 5.0]), jnp.array([16.0, 64.0, 256.0])
+    alone = jnp.stack([after(b, k) for b, k in zip(beta, n, strict=True)])
+    np.testing.assert_allclose(jax.jit(jax.vmap(after))(beta, n), alone, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Device(linear(8), G_min=1e-5, G_max=1e-5), "G_max must be above G_min"),
+        (lambda: Device(linear(8), G_min=-1e-6), r"G_min must be finite and >= 0 S; got -1e-06"),
+        (lambda: linear(0), r"n_pulses must be finite and > 0 pulses; got 0"),
+        (lambda: querlioz(8, -1.0), r"beta must be finite and >= 0"),
+        (lambda: exponential(8, 0.0), r"a must be finite and > 0 pulses"),
+        (lambda: Device(linear(8), sigma_c2c=-0.1), r"sigma_c2c must be finite and >= 0"),
+        (lambda: Table(jnp.array([1e-6])), r"levels must be two or more rising numbers, S"),
+        (lambda: Table(jnp.array([2e-6, 1e-6])), r"levels must be two or more rising"),
+        (lambda: table(jnp.array([1.0, 2.0]), 1), r"n_states must be a whole number >= 2; got 1"),
+        (lambda: linear(0.5), r"step must lie in \[0, 1\]; got 2"),
+        (
+            lambda: varied(jax.random.key(0), Device(linear(8)), (2,), -0.1),
+            r"sigma_d2d must be finite and >= 0",
+        ),
+        (
+            lambda: varied(jax.random.key(0), Device(linear(8)), (2,), 0.1, stuck_low=1.5),
+            r"stuck_low must lie in \[0, 1\]",
+        ),
+        (
+            lambda: varied(
+                jax.random.key(0), Device(linear(8)), (2,), 0.1, stuck_low=0.6, stuck_high=0.6
+            ),
+            r"stuck_low \+ stuck_high must be at most 1; got 1.2",
+        ),
+    ],
+)
+def test_a_device_that_cannot_be_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
