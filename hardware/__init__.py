@@ -5,6 +5,7 @@ learning: a plastic projection reaches a device through the methods of `neurojax
 a network moves from numbers to devices by what makes its weights alone.
 """
 
+from hardware import presets
 from hardware.crossbar import Crossbar, Quantiser, crossbar
 from hardware.devices import (
     Affine,
@@ -21,6 +22,7 @@ from hardware.devices import (
     table,
     varied,
 )
+from hardware.pcm import PCM
 from hardware.programming import (
     Bidirectional,
     MixedPrecision,
@@ -32,8 +34,8 @@ from hardware.programming import (
 )
 
 __all__ = [
-    "Affine", "Bidirectional", "Crossbar", "Device", "MixedPrecision", "OneSide", "Quantiser",
-    "Single", "Stepwise", "Table", "Train", "Unidirectional", "WriteVerify", "crossbar",
-    "exp_step", "exponential", "linear", "piecewise", "power", "querlioz", "soft_bounds", "table",
-    "varied",
+    "Affine", "Bidirectional", "Crossbar", "Device", "MixedPrecision", "OneSide", "PCM",
+    "Quantiser", "Single", "Stepwise", "Table", "Train", "Unidirectional", "WriteVerify",
+    "crossbar", "exp_step", "exponential", "linear", "piecewise", "power", "presets", "querlioz",
+    "soft_bounds", "table", "varied",
 ]  # fmt: skip

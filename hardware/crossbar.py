@@ -127,10 +127,11 @@ class Crossbar(eqx.Module):
 
     def _sigma(self) -> Array:
         """Standard deviation of each weight as it is read."""
-        G = self.pair.cells_plus.G
-        side = lambda d: (d.sigma_read * (d.G_max - d.G_min)) ** 2  # noqa: E731
-        sigma = jnp.sqrt(side(self.pair.plus) + side(self.pair.minus))
-        return jnp.broadcast_to(sigma.astype(G.dtype), G.shape) * self._scale(G.dtype)
+        pair = self.pair
+        plus = pair.plus.read_sigma(pair.cells_plus, t=pair.t)
+        minus = pair.minus.read_sigma(pair.cells_minus, t=pair.t)
+        sigma = jnp.sqrt(plus**2 + minus**2) * self._scale(plus.dtype)
+        return jnp.broadcast_to(sigma, pair.cells_plus.G.shape)
 
 
 def crossbar(
@@ -154,7 +155,8 @@ def crossbar(
         raise ValueError(f"policy must be OneSide with a reference column; got {policy}")
     w_max = positive("w_max", "")(w_max)
     rows = None if rows is None else count("rows")(rows)
-    noisy = bool(np.any(np.asarray(device.sigma_read) > 0))
+    at_top = device.init(jnp.atleast_1d(device.G_max))
+    noisy = bool(np.any(np.asarray(device.read_sigma(at_top)) > 0))
 
     def made(key: Array, shape: tuple[int, ...]) -> Any:
         if isinstance(device, Device):

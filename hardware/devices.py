@@ -273,26 +273,33 @@ class Device(eqx.Module):
         if key is None:
             return G
         noise = jax.random.normal(key, G.shape, G.dtype)
-        return jnp.maximum(G + p.sigma_read * (p.G_max - p.G_min) * noise, 0)
+        return jnp.maximum(G + self.read_sigma(cells, t=t) * noise, 0)
+
+    def read_sigma(self, cells: Cells, *, t: ArrayLike = 0.0) -> Float[Array, "*#d"]:
+        """Standard deviation of what is read, S."""
+        return (self.sigma_read * (self.G_max - self.G_min)).astype(cells.G.dtype)
 
     def pulses_to(self, G: Float[Array, "*d"]) -> Float[Array, "*d"]:
         """Noiseless pulses up that bring devices from G_min nearest to `G`."""
         p = cast(self, G.dtype)
         target = jnp.clip((G - p.G_min) / (p.G_max - p.G_min), 0, 1)
-        if not isinstance(p.up, Affine):
-            return _counted(p.up, target)
-        n = p.up.pulses_to(target)
-        if not self.discrete:
-            return n
-        zero, n = jnp.zeros_like(G), jnp.floor(n)
-        middle = (p.up(zero, n) + p.up(zero, n + 1)) / 2
-        return jnp.where(target > middle, n + 1, n)
+        if isinstance(p.up, Affine) and not self.discrete:
+            return p.up.pulses_to(target)
+        return nearest(p.up, target)
 
     def _held(self, G: Array) -> Array:
         """Stuck devices at their ends."""
         if self.stuck is None:
             return G
         return jnp.where(self.stuck < 0, self.G_min, jnp.where(self.stuck > 0, self.G_max, G))
+
+
+def nearest(response: Response, u: Float[Array, "*d"]) -> Float[Array, "*d"]:
+    """Whole number of pulses from 0 that comes nearest to `u`."""
+    if not isinstance(response, Affine):
+        return _counted(response, u)
+    zero, n = jnp.zeros_like(u), jnp.floor(response.pulses_to(u))
+    return jnp.where(u > (response(zero, n) + response(zero, n + 1)) / 2, n + 1, n)
 
 
 @eqx.filter_jit
@@ -380,11 +387,14 @@ class Table(eqx.Module):
         self, cells: Levels, *, key: Key[Array, ""] | None = None, t: ArrayLike = 0.0
     ) -> Float[Array, "*d"]:
         """Conductance, S."""
-        p, G = cast(self, cells.G.dtype), cells.G
         if key is None:
-            return G
-        noise = jax.random.normal(key, G.shape, G.dtype)
-        return jnp.maximum(G + p.sigma_read * (p.G_max - p.G_min) * noise, 0)
+            return cells.G
+        noise = jax.random.normal(key, cells.G.shape, cells.G.dtype)
+        return jnp.maximum(cells.G + self.read_sigma(cells, t=t) * noise, 0)
+
+    def read_sigma(self, cells: Levels, *, t: ArrayLike = 0.0) -> Float[Array, "*#d"]:
+        """Standard deviation of what is read, S."""
+        return (self.sigma_read * (self.G_max - self.G_min)).astype(cells.G.dtype)
 
 
 def table(G: Float[Array, " p"], n_states: int | None = None) -> Table:

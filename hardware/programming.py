@@ -14,7 +14,6 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from hardware._check import ordered_thresholds
-from hardware.devices import Cells, Levels
 from neurojax._check import between, count, positive
 
 Memory = Array | None
@@ -38,8 +37,8 @@ class Pair(NamedTuple):
 
     plus: Any
     minus: Any
-    cells_plus: Cells | Levels
-    cells_minus: Cells | Levels
+    cells_plus: Any  # what the devices' `init` gives: `G` and `n_pulses` at the least
+    cells_minus: Any
     spent: Spent
     t: Float[Array, ""]  # s, the clock that drift goes by
 
@@ -80,7 +79,7 @@ def _paid(pair: Pair, energy: ArrayLike, time: ArrayLike) -> Pair:
     return pair._replace(spent=spent, t=pair.t + time)
 
 
-def _pulsed(device: Any, cells: Cells | Levels, n: Pulses | None, key, t):
+def _pulsed(device: Any, cells: Any, n: Pulses | None, key, t):
     if n is None:
         return cells, 0.0, 0.0
     new = device.pulse(cells, n.up, n.down, key=key, t=t)
@@ -96,7 +95,7 @@ class Coder(Protocol):
     def __call__(
         self,
         device: Any,
-        cells: Cells | Levels,
+        cells: Any,
         dG: Float[Array, "*d"],
         *,
         key: Key[Array, ""] | None,
@@ -143,7 +142,7 @@ class Train(eqx.Module):
 
 
 def step_size(
-    device: Any, cells: Cells | Levels, up: Bool[Array, "*d"], n_pulses: Array, adaptive: bool
+    device: Any, cells: Any, up: Bool[Array, "*d"], n_pulses: Array, adaptive: bool
 ) -> Float[Array, "*#d"]:
     """What a pulse is taken to move, S: R / n_pulses, or what it would move now, noiseless.
 
@@ -252,14 +251,14 @@ def refreshed(pair: Pair, upper: Array, lower: Array, *, key: Key[Array, ""] | N
     return jax.lax.cond(worn.any(), rewrite, lambda pair: pair, pair)
 
 
-def _level(device: Any, cells: Cells | Levels) -> Array:
+def _level(device: Any, cells: Any) -> Array:
     return (cells.G - device.G_min) / (device.G_max - device.G_min)
 
 
 def _reset(pair: Pair, worn: Bool[Array, "*d"]) -> Pair:
     """Worn pairs at G_min, at the price of one pulse a device."""
 
-    def side(device: Any, cells: Cells | Levels):
+    def side(device: Any, cells: Any):
         low = device.init(jnp.broadcast_to(device.G_min, cells.G.shape).astype(cells.G.dtype))
         pick = lambda new, old: jnp.where(worn, new, old)  # noqa: E731
         n_pulses = cells.n_pulses + worn.astype(jnp.int32)

@@ -1,0 +1,116 @@
+"""Phase-change memory: noise of programming, drift, and 1/f noise of reading."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Key
+
+from hardware._check import window
+from hardware.devices import Response, linear, nearest
+from neurojax._check import cast, nonnegative, positive
+
+_LEAST = 1e-7  # of G_max: below it the logarithms of the fit make no sense
+
+
+class PCMCells(NamedTuple):
+    """State of an array of phase-change devices, of any shape `d`."""
+
+    G: Float[Array, "*d"]  # S, when it was programmed
+    n_pulses: Int[Array, "*d"]  # received so far: endurance
+    since: Float[Array, "*d"]  # s, time of the last pulse
+    nu: Float[Array, "*d"]  # exponent of the drift since then
+
+
+class PCM(eqx.Module):
+    """Phase-change device: pulses up crystallise step by step, any pulse down resets to G_min.
+
+    With g = G / G_max, G in uS for the first line, ln natural, t the time since programming:
+
+        programming    G + sigma xi, sigma = (.26348 + 1.965 g - 1.1731 g^2) G_max / 25
+        drift          G(t) = G (1 + t / t_0)^-nu, nu = |mu + s xi|,
+                       mu = .0244 - .0155 ln g, within [.049, .1],
+                       s = -.0125 ln g - .0059, within [.008, .045]
+        reading        noise G min(.0088 / g^.65, .2) sqrt(ln((t + t_0 + t_read) / (2 t_read)))
+
+    Noise and exponent are drawn anew whenever a device is pulsed; without a key there is no
+    noise and nu is its mean. The fit is of devices programmed with verification; that it also
+    holds pulse by pulse is our assumption.
+    Raises `ValueError` for a parameter out of range, or G_max <= G_min.
+    Source: Nandakumar et al. (2019), ICECS, as in aihwkit's PCMLikeNoiseModel.
+    """
+
+    up: Response = linear(20)
+    G_min: Float[Array, "*#d"] = eqx.field(default=0.0, converter=nonnegative("G_min", "S"))
+    G_max: Float[Array, "*#d"] = eqx.field(default=25e-6, converter=positive("G_max", "S"))
+    t_0: Float[Array, ""] = eqx.field(default=20.0, converter=positive("t_0", "s"))
+    t_read: Float[Array, ""] = eqx.field(default=250e-9, converter=positive("t_read", "s"))
+    v_pulse: Float[Array, ""] = eqx.field(default=1.0, converter=nonnegative("v_pulse", "V"))
+    t_pulse: Float[Array, ""] = eqx.field(default=1e-7, converter=positive("t_pulse", "s"))
+    discrete: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self):
+        window(self.G_min, self.G_max)
+
+    def init(self, G: Float[Array, "*d"], *, t: ArrayLike = 0.0) -> PCMCells:
+        """Devices at conductance `G`, held within the window, without noise."""
+        p = cast(self, G.dtype)
+        G = jnp.clip(G, p.G_min, p.G_max)
+        return PCMCells(G, jnp.zeros(G.shape, jnp.int32), jnp.full_like(G, t), p._drift(G, None))
+
+    def pulse(
+        self, cells: PCMCells, n_up: Float[Array, "*d"], n_down: Float[Array, "*d"], *,
+        key: Key[Array, ""] | None = None, t: ArrayLike = 0.0,
+    ) -> PCMCells:  # fmt: skip
+        """After `n_up` pulses up, then `n_down` down, ending at time `t`."""
+        p, n, span = cast(self, cells.G.dtype), n_up + n_down, self.G_max - self.G_min
+        span = span.astype(cells.G.dtype)
+        u = p.up(jnp.clip((cells.G - p.G_min) / span, 0, 1), n_up)
+        G = p.G_min + span * jnp.where(n_down > 0, 0, u)
+        k_noise, k_drift = (None, None) if key is None else jax.random.split(key)
+        if k_noise is not None:
+            G = jnp.maximum(G + p._spread(G) * jax.random.normal(k_noise, G.shape, G.dtype), 0)
+        keep = lambda new, old: jnp.where(n > 0, new, old)  # noqa: E731
+        return PCMCells(
+            keep(G, cells.G), cells.n_pulses + n.astype(jnp.int32),
+            keep(jnp.asarray(t, G.dtype), cells.since), keep(p._drift(G, k_drift), cells.nu),
+        )  # fmt: skip
+
+    def pulses_to(self, G: Float[Array, "*d"]) -> Float[Array, "*d"]:
+        """Noiseless pulses up that bring devices from G_min nearest to `G`."""
+        p = cast(self, G.dtype)
+        return nearest(p.up, jnp.clip((G - p.G_min) / (p.G_max - p.G_min), 0, 1))
+
+    def read(
+        self, cells: PCMCells, *, key: Key[Array, ""] | None = None, t: ArrayLike = 0.0
+    ) -> Float[Array, "*d"]:
+        """Conductance at time `t`, S."""
+        p, G = cast(self, cells.G.dtype), cells.G
+        G = G * (1 + (jnp.asarray(t, G.dtype) - cells.since) / p.t_0) ** -cells.nu
+        if key is None:
+            return G
+        noise = jax.random.normal(key, G.shape, G.dtype)
+        return jnp.maximum(G + self.read_sigma(cells, t=t) * noise, 0)
+
+    def read_sigma(self, cells: PCMCells, *, t: ArrayLike = 0.0) -> Float[Array, "*d"]:
+        """Standard deviation of what is read at time `t`, S."""
+        p, G = cast(self, cells.G.dtype), self.read(cells, t=t)
+        part = jnp.minimum(0.0088 / jnp.maximum(cells.G / p.G_max, _LEAST) ** 0.65, 0.2)
+        age = jnp.asarray(t, G.dtype) - cells.since + p.t_0
+        return G * part * jnp.sqrt(jnp.log((age + p.t_read) / (2 * p.t_read)))
+
+    def _spread(self, G: Array) -> Array:
+        """Standard deviation of programming, S."""
+        g = G / self.G_max
+        return (0.26348 + 1.965 * g - 1.1731 * g**2) * self.G_max / 25
+
+    def _drift(self, G: Array, key: Key[Array, ""] | None) -> Array:
+        """Exponent of the drift from `G` on."""
+        log_g = jnp.log(jnp.maximum(G / self.G_max, _LEAST))
+        mean = jnp.clip(0.0244 - 0.0155 * log_g, 0.049, 0.1)
+        if key is None:
+            return mean
+        s = jnp.clip(-0.0125 * log_g - 0.0059, 0.008, 0.045)
+        return jnp.abs(mean + s * jax.random.normal(key, G.shape, G.dtype))
