@@ -97,7 +97,7 @@ class Config:
     """Step from which error and scores count; negative: that many steps before the end."""
 
     teacher: Literal["soft", "hard"] = "soft"
-    gain: float = 30.0
+    gain: Preset[float] = UNSET
     """Soft: slope of the softmax over scores."""
     margin: Preset[float] = UNSET
     """No error below this (soft), no error once the target leads by this (hard)."""
@@ -127,7 +127,7 @@ class Config:
     optimiser: Literal["adam", "sgd", "momentum"] = "adam"
     lr: Preset[float] = UNSET
     lr_readout: Preset[float] = UNSET
-    weight_decay: float = 0.0
+    weight_decay: Preset[float] = UNSET
     average: Preset[float] = UNSET
     """Decay in a batch of the average of weights that is evaluated; 0: none."""
 
@@ -139,16 +139,19 @@ PRESETS: dict[str, dict[str, Any]] = {
     "static": dict(
         epochs=10, batch_size=64, augment="affine", input_dropout=0.0, hidden=(512, 512),
         tau_mem=9.5, r_mem=2.0, recurrence="local", gain_in=2.0, gain_recurrent=0.3, tau_out=9.5,
-        start=5, margin=0.02, window_width=0.5, reset_trace=True, target_rate=0.05, lr=4e-3,
-        lr_readout=5e-3, average=0.998,
+        start=5, gain=6.0, margin=0.02, window_width=0.5, reset_trace=True, target_rate=0.05,
+        lr=4e-3, lr_readout=5e-3, weight_decay=0.1, average=0.998,
     ),
     "rows": dict(
         epochs=10, batch_size=64, augment="none", input_dropout=0.0, hidden=(512,), tau_mem=4.5,
         r_mem=3.0, recurrence="dense", gain_in=3.0, gain_recurrent=0.5, tau_out=19.5, start=-10,
-        margin=0.0, window_width=1.0, reset_trace=True, target_rate=0.08, lr=5e-3, lr_readout=1e-2,
-        average=0.998,
+        gain=30.0, margin=0.0, window_width=1.0, reset_trace=True, target_rate=0.08, lr=5e-3,
+        lr_readout=1e-2, weight_decay=0.0, average=0.998,
     ),
-    "digits": dict(epochs=40, batch_size=32, augment="weak", hidden=(256, 256), average=0.99),
+    "digits": dict(
+        epochs=40, batch_size=32, augment="weak", hidden=(256, 256), gain=12.0, weight_decay=0.0,
+        average=0.99,
+    ),
 }  # fmt: skip
 
 

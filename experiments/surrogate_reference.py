@@ -41,6 +41,7 @@ class Config(wta_broadcast.Config):
     """Slope of the softmax over the scores that decide."""
     slope: float = 5.0
     """Derivative of a spike: 1 / (1 + slope |v - v_th|)^2, slope per mV."""
+    weight_decay: float = 0.0
     rate_penalty: float = 0.0
     """Weight in the loss of the squared difference of each neuron's rate from target."""
 
