@@ -66,4 +66,5 @@ def k_winners(v: Float[Array, " n"], k: int) -> Float[Array, " n"]:
     """
     if not 1 <= k <= v.shape[-1]:
         raise ValueError(f"k must be in [1, {v.shape[-1]}]; got {k}")
+    v = jnp.where(v == 0, 0, v)  # top_k would put -0 below 0
     return jnp.zeros_like(v).at[jax.lax.top_k(v, k)[1]].set(1)

@@ -122,7 +122,7 @@ class Noisy(Ideal):
 
 def test_a_held_input_is_read_once_and_a_moving_one_anew_in_each_step():
     net = Network({"h": Layer(5, RELAY)}, {"in": one_to_one("input", "h", 0)})
-    weights = net.init_weights(KEY, Noisy)
+    weights = net.init_weights(KEY, lambda w, connectivity, key: Noisy(w, connectivity))
     x = jnp.ones((T, 5))
 
     @quick

@@ -155,7 +155,7 @@ def test_the_network_learns_on_devices_by_its_weights_alone():
         Device(querlioz(N, 2.0)), Unidirectional(Single(N)), 2.0, sigma_d2d=0.1, stuck_low=0.01
     )
     tx = optax.sgd(0.5)
-    state = wb.init(system, tx, KEY, make)
+    state = eqx.filter_jit(lambda key: wb.init(system, tx, key, make))(KEY)
     step = eqx.filter_jit(lambda s: wb.train_step(system, tx, s, x, target)[0])
     after = state
     for _ in range(5):

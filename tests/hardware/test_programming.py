@@ -49,6 +49,8 @@ def program(policy, pair, dG, key=None):
     return policy(pair, memory, dG, key=key)[0]
 
 
+refresh = eqx.filter_jit(refreshed)
+
 POLICIES = {
     "bidirectional": Bidirectional(TRAIN),
     "one side": OneSide(TRAIN),
@@ -84,7 +86,7 @@ def test_each_policy_moves_the_devices_that_it_says():
 )
 def test_refresh_resets_both_sides_and_writes_their_difference_back(before, after):
     fine = Device(linear(1000), G_min=G_MIN, G_max=G_MAX)
-    new = refreshed(pair(*before, fine), jnp.array(0.75), jnp.array(0.25))
+    new = refresh(pair(*before, fine), jnp.array(0.75), jnp.array(0.25))
     np.testing.assert_allclose(np.ravel(u(new)), after, atol=0.5 / 1000)
     assert int(new.spent.n_refresh.sum()) == (before != after)
 
@@ -98,7 +100,7 @@ def test_refresh_resets_both_sides_and_writes_their_difference_back(before, afte
 def test_a_noiseless_refresh_leaves_the_weight_within_half_a_level(device, seed):
     places = jax.random.uniform(jax.random.key(seed), (2, 200), minval=0.2)
     start = pair(*places, device)
-    new = refreshed(start, jnp.array(0.75), jnp.array(0.25))
+    new = refresh(start, jnp.array(0.75), jnp.array(0.25))
     n = device.pulses_to(jnp.abs(start.dG) + G_MIN)
     low = device.init(jnp.full_like(start.dG, G_MIN))
     steps = [device.pulse(low, jnp.maximum(n + k, 0), 0 * n).G for k in (-1, 0, 1)]
@@ -173,7 +175,7 @@ def test_energy_and_time_are_those_of_the_pulses():
 
 
 def test_a_refresh_is_paid_for():
-    after = refreshed(pair(0.8, 0.4), jnp.array(0.75), jnp.array(0.25))
+    after = refresh(pair(0.8, 0.4), jnp.array(0.75), jnp.array(0.25))
     # One reset each, then round(.4 N) = 26 pulses up on the larger side.
     assert after.cells_plus.n_pulses.item() == 27
     assert after.cells_minus.n_pulses.item() == 1
