@@ -178,7 +178,7 @@ def _line(row: str, runs: list[dict]) -> str:
         each(mean("active_fraction", 100), ".0f"),
         each(mean("layer_readout_accuracy", 100), ".1f"),
         f"{mean('synaptic_events_per_inference'):,.0f}",
-        f"{np.mean([np.median(r['seconds_per_epoch']) for r in runs]):.0f}",
+        f"{np.mean([np.median(r['seconds_per_epoch']) for r in runs]):.1f}",
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -158,10 +158,17 @@ def crossbar(
     at_top = device.init(jnp.atleast_1d(device.G_max))
     noisy = bool(np.any(np.asarray(device.read_sigma(at_top)) > 0))
 
+    alike = not (np.any(np.asarray(sigma_d2d) != 0) or stuck_low or stuck_high)
+    if not alike and not isinstance(device, Device):
+        raise ValueError(
+            "sigma_d2d, stuck_low and stuck_high must be 0 for devices that `varied` does not"
+            f" draw; got {sigma_d2d}, {stuck_low}, {stuck_high} for a {type(device).__name__}"
+        )
+
     def made(key: Array, shape: tuple[int, ...]) -> Any:
-        if isinstance(device, Device):
-            return varied(key, device, shape, sigma_d2d, stuck_low=stuck_low, stuck_high=stuck_high)
-        return device
+        if alike:
+            return device
+        return varied(key, device, shape, sigma_d2d, stuck_low=stuck_low, stuck_high=stuck_high)
 
     def make(w: Float[Array, "..."], connectivity: Connectivity, key: Key[Array, ""]) -> Crossbar:
         keys, dtype = jax.random.split(key, 4), w.dtype

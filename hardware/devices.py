@@ -208,6 +208,7 @@ class Device(eqx.Module):
         G_n = G_min + R f(u, n) + sigma_c2c R sqrt(n) xi,        R = G_max - G_min
         G(t) = G_n max(1, (t - t_n) / t_0)^-nu + sigma_read R xi
 
+    Pulses act on G_n: what has drifted since the last one is taken to come back with the next.
     `down` is the response of u' = 1 - u to pulses down (None: that of `up`). Devices with
     `stuck` -1 or 1 stay at G_min or G_max. `discrete` False lets n be any number >= 0.
     Raises `ValueError` for a parameter out of range, or G_max <= G_min.

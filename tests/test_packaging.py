@@ -28,6 +28,7 @@ for package in map(importlib.import_module, {PACKAGES}):
         importlib.import_module(module.name)
 loaded = {{"tensorflow", "tensorflow_datasets", "torch"}} & set(sys.modules)
 assert not loaded, loaded
+print("imported", *{PACKAGES})
 """
 
 
@@ -75,7 +76,9 @@ def test_wheel_imports_from_another_folder_without_tensorflow(wheel, tmp_path):
     site = tmp_path / "site"
     pip("install", "--target", str(site), str(wheel))
     run = [sys.executable, "-c", IMPORT_EVERYTHING, str(site)]
-    subprocess.run(run, check=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)})
+    env = os.environ | {"PYTHONPATH": str(site)}
+    done = subprocess.run(run, check=True, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stdout.split() == ["imported", *PACKAGES]
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,9 @@ def test_the_readme_learns_with_each_neuron_and_rule_that_it_shows(tmp_path):
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p != "README.md" and blocks(p)])
 def test_code_of_a_page_runs_as_written(page, tmp_path):
-    run("\n".join(blocks(page)), tmp_path)
+    code = "\n".join(blocks(page))
+    assert re.search(r"^\s*assert ", code, re.M), "a page's code must check what it shows"
+    assert run(code + '\nprint("to the end")', tmp_path).endswith("to the end\n")
 
 
 @pytest.mark.parametrize("name", ["QIF", "RewardSTDP"])
@@ -176,7 +178,9 @@ def commands():
 
 @pytest.mark.parametrize(("module", "options"), commands())
 def test_commands_have_options_that_exist(module, options):
-    tyro.cli(importlib.import_module(module).Config, args=shlex.split(options))
+    config = importlib.import_module(module).Config
+    asked = tyro.cli(config, args=shlex.split(options))
+    assert (asked != config()) == bool(options.strip())
 
 
 def test_options_in_the_text_exist():

@@ -136,7 +136,7 @@ def test_the_table_shows_mean_and_standard_deviation(runs, config, capsys):
         "100 / 50",
         "80.0 / 70.0",
         "12,346",
-        "12",  # the median: the first epoch compiles
+        "12.0",  # the median: the first epoch compiles
     ]
 
 

@@ -187,6 +187,10 @@ def test_a_change_that_is_no_number_reaches_no_conductance():
             "policy must be OneSide with a reference column",
         ),
         (lambda: crossbar(LINEAR, POLICIES["one side"], 1.0, rows=0), "rows must be a whole"),
+        (
+            lambda: crossbar(table(jnp.array([1e-6, 2e-6])), OneSide(Train(1)), 1.0, sigma_d2d=0.1),
+            r"sigma_d2d, stuck_low and stuck_high must be 0 .* got 0.1, 0.0, 0.0 for a Table",
+        ),
         (lambda: drawn(DENSE)[0].waited(-1.0), "seconds must be finite and >= 0 s; got -1"),
     ],
 )
