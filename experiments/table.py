@@ -26,6 +26,10 @@ from neurojax._files import write_whole
 _LOCAL, _SURROGATE = "experiments.wta_broadcast", "experiments.surrogate_reference"
 _MNIST = "--dataset mnist"
 _SMALL = f"{_MNIST} --hidden 256 256 --epochs 5"
+_SINGLE = (
+    f"{_MNIST} --readout-population 1 --gain 30 --weight-decay 0 --homeostasis 2"
+    " --target-rate 0.045"
+)
 _ROWS = f"{_MNIST} --presentation rows --readout-density 1 --readout-population 1"
 _SGD = f"{_SMALL} --optimiser momentum --lr 0.02 --lr-readout 0.02"
 
@@ -36,8 +40,8 @@ ROWS: dict[str, tuple[str, str]] = {
     "density 100%": (_LOCAL, f"{_MNIST} --readout-density 1"),
     "density 5%": (_LOCAL, _MNIST),
     "density 2%": (_LOCAL, f"{_MNIST} --readout-density 0.02"),
-    "density 5%, P = 1": (_LOCAL, f"{_MNIST} --readout-population 1"),
-    "density 2%, P = 1": (_LOCAL, f"{_MNIST} --readout-population 1 --readout-density 0.02"),
+    "density 5%, P = 1": (_LOCAL, _SINGLE),
+    "density 2%, P = 1": (_LOCAL, f"{_SINGLE} --readout-density 0.02"),
     "frozen, 100%": (_LOCAL, f"{_MNIST} --readout-density 1 --freeze-hidden"),
     "frozen, 5%": (_LOCAL, f"{_MNIST} --freeze-hidden"),
     "surrogate gradient, 100%": (_SURROGATE, f"{_MNIST} --readout-density 1"),
