@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from experiments import _run
+from experiments._devices import Synapse, Synapses, Update
 
 _T = TypeVar("_T")
 if TYPE_CHECKING:
@@ -124,6 +125,23 @@ class Config:
     rate_penalty: float = 0.0
     """Weight of the rate's difference from target in the learning signal."""
 
+    synapse: Synapse = "ideal"
+    """What holds plastic weights: numbers, or devices by how they respond to pulses."""
+    update: Update = "bidirectional"
+    """Devices: which of a pair receive pulses."""
+    n_states: int = 64
+    """Devices: levels."""
+    nonlinearity: float = 2.0
+    """exponential and querlioz: the last step up is e^-nonlinearity of the first."""
+    dynamic_range: float = 10.0
+    """Devices: G_max / G_min."""
+    sigma_d2d: float = 0.0
+    """Devices: relative variation of each parameter from device to device."""
+    sigma_c2c: float = 0.0
+    """Devices: noise of a pulse, in parts of the range."""
+    w_max: Preset[float] = UNSET
+    """Devices: the weight of a pair at its ends."""
+
     optimiser: Literal["adam", "sgd", "momentum"] = "adam"
     lr: Preset[float] = UNSET
     lr_readout: Preset[float] = UNSET
@@ -134,37 +152,48 @@ class Config:
     def __post_init__(self):
         _check(self)
 
+    @property
+    def synapses(self) -> Synapses:
+        """Which devices, and how they are programmed."""
+        return Synapses(
+            self.synapse, self.update, self.n_states, self.nonlinearity, self.dynamic_range,
+            self.sigma_d2d, self.sigma_c2c,
+        )  # fmt: skip
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     "static": dict(
         epochs=10, batch_size=64, augment="affine", input_dropout=0.0, hidden=(512, 512),
         tau_mem=9.5, r_mem=2.0, recurrence="local", gain_in=2.0, gain_recurrent=0.3, tau_out=9.5,
         start=5, gain=6.0, margin=0.02, window_width=0.5, reset_trace=True, target_rate=0.05,
-        lr=4e-3, lr_readout=5e-3, weight_decay=0.1, average=0.998,
+        lr=4e-3, lr_readout=5e-3, weight_decay=0.1, average=0.998, w_max=0.6,
     ),
     "rows": dict(
         epochs=10, batch_size=64, augment="none", input_dropout=0.0, hidden=(512,), tau_mem=4.5,
         r_mem=3.0, recurrence="dense", gain_in=3.0, gain_recurrent=0.5, tau_out=19.5, start=-10,
         gain=30.0, margin=0.0, window_width=1.0, reset_trace=True, target_rate=0.08, lr=5e-3,
-        lr_readout=1e-2, weight_decay=0.0, average=0.998,
+        lr_readout=1e-2, weight_decay=0.0, average=0.998, w_max=1.0,
     ),
     "digits": dict(
         epochs=40, batch_size=32, augment="weak", hidden=(256, 256), gain=12.0, weight_decay=0.0,
-        average=0.99,
+        average=0.99, w_max=1.0,
     ),
+    "devices": dict(average=0.0),
 }  # fmt: skip
 
 
 def resolved(config: Config) -> Config:
     """The configuration with every None that a preset knows filled in."""
     preset = PRESETS[config.presentation] | PRESETS.get(config.dataset, {})
+    if config.synapse != "ideal":
+        preset |= PRESETS["devices"]
     return replace(config, **{k: v for k, v in preset.items() if getattr(config, k) is None})
 
 
 def _check(c: Config) -> None:
     """Refuse numbers out of range, naming the option."""
     whole = dict(epochs=1, batch_size=1, train_size=1, readout_population=1, n_steps=1,
-                 bandwidth=1, modulators=0, radius=1, winners=1, seed=0)  # fmt: skip
+                 bandwidth=1, modulators=0, radius=1, winners=1, seed=0, n_states=2)  # fmt: skip
     for name, low in whole.items():
         value = getattr(c, name)
         if value is not None and value < low:
@@ -178,7 +207,11 @@ def _check(c: Config) -> None:
                   gain="(0, inf)", margin="[0, inf)", window_width="(0, inf)", lr="[0, inf)",
                   lr_readout="[0, inf)", weight_decay="[0, inf)", homeostasis="[0, inf)",
                   rate_penalty="[0, inf)", inhibition="[0, inf)", gain_in="[0, inf)",
+                  w_max="(0, inf)", nonlinearity="(0, 20]",
+                  dynamic_range="(1, inf)", sigma_d2d="[0, 1]", sigma_c2c="[0, 1]",
                   max_rate="(0, 1000]", gain_forward="[0, inf)", gain_recurrent="[0, inf)",
     )  # fmt: skip
     for name, interval in ranges.items():
         _run.require_within(f"--{_run.dashed(name)}", getattr(c, name), interval)
+    if c.synapse != "ideal" and c.average:
+        raise ValueError(f"--average must be 0, as devices hold no average; got {c.average}")

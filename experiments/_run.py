@@ -31,7 +31,11 @@ from neurojax._files import write_whole
 
 _PACKAGES = ("neurojax", "jax", "jaxlib", "equinox", "optax", "flax", "orbax-checkpoint", "numpy")
 _BEGUN = "run.json"  # the configuration; its presence says that a run has begun
-_OURS = ("metrics.json", "learning_curve.png", "raster.png", "weights.png", "checkpoints", _BEGUN)
+_FIGURES = ("learning_curve", "raster", "weights", "advantage", "variation")
+_OURS = (
+    "metrics.json", "search.json", "checkpoints", "parts", _BEGUN,
+    *(f"{name}.png" for name in _FIGURES),
+)  # fmt: skip
 _NOT_THE_RUN = ("out", "resume", "overwrite", "data_dir")  # may differ when a run goes on
 
 
@@ -132,15 +136,25 @@ class Folder:
             self._refuse_results()
         self._refuse_unwritable()
 
+    def begin(self) -> None:
+        """Make the folder this run's: unless it goes on, nothing of another run stays in it."""
+        if not self.config.resume:
+            self._clear()
+            write_whole(self.path / _BEGUN, text(jsonable(self.config)))
+
     def start(self, state: Any) -> tuple[int, Any, History]:
         """Epoch, state and history to go on from: the last checkpoint's, or `state` afresh."""
-        resumed = self.config.resume and checkpoint.latest(self._checkpoints) is not None
-        if not resumed:
-            self._clear()
-            write_whole(self.path / _BEGUN, json.dumps(jsonable(self.config), indent=1) + "\n")
+        self.begin()
+        if checkpoint.latest(self._checkpoints) is None:
             return 0, state, History()
         epoch, state, kept = checkpoint.restore(self._checkpoints, state)
         return epoch, state, History(**{k: tuple(v) for k, v in kept["history"].items()})
+
+    def part(self, name: str) -> Path:
+        """File for a finished part of a run that has no epochs to keep checkpoints of."""
+        folder = self.path / "parts"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{name.replace(' ', '-')}.json"
 
     def save(self, epoch: int, state: Any, history: History) -> None:
         """One checkpoint; returns when it is on disk."""
@@ -155,7 +169,7 @@ class Folder:
             figure.savefig(buffer, format="png", dpi=150)
             write_whole(self.path / f"{name}.png", buffer.getvalue())
         metrics = metrics | provenance(self.config)
-        write_whole(self.path / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+        write_whole(self.path / "metrics.json", text(metrics))
         return metrics
 
     def _clear(self) -> None:
@@ -263,6 +277,11 @@ class Progress:
     def seconds(self) -> float:
         """Since the epoch began."""
         return time.perf_counter() - self._since
+
+
+def text(content: Any) -> str:
+    """JSON as it is written to files."""
+    return json.dumps(content, indent=1) + "\n"
 
 
 def jsonable(config: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from experiments import _run, _training
+from experiments import _devices, _run, _training
 from experiments._config import Config, resolved
 from neurojax import data, plotting
 from neurojax.learning import wta_broadcast as wb
@@ -82,6 +82,7 @@ def run(config: Config, changes: wb.Changes = wb.deltas) -> dict[str, Any]:
     quick: Any = {"compiler_options": {"xla_backend_optimization_level": 1}}
     system, state = eqx.filter_jit(make, **quick)(key)
     steps = _training.trainer(c, system, tx, n_batches, changes)
+    written = {name: _devices.spent(w) for name, w in state.weights.items()}
     done, state, history = folder.start(state)
     if done == 0:
         state = _training.settled(c, steps, state, lesson)
@@ -93,6 +94,10 @@ def run(config: Config, changes: wb.Changes = wb.deltas) -> dict[str, Any]:
             bar.finish_epoch(val)
             state = learnt
     metrics, figures = measured(c, steps, state, sets, history)
+    if c.synapse != "ideal":
+        metrics["devices"] = {
+            n: _devices.counted(state.weights[n], before) for n, before in written.items()
+        }
     _report(metrics, bar.console)
     return folder.finish(metrics, figures)
 
@@ -100,7 +105,8 @@ def run(config: Config, changes: wb.Changes = wb.deltas) -> dict[str, Any]:
 def fresh(c: Config, n_in: int, n_classes: int, n_steps: int, tx, key: Key[Array, ""]):
     """System and initial state, all that is random drawn from `key`; can be vmapped over it."""
     system = build(c, n_in, n_classes, n_steps, fold(key, "system"))
-    return system, wb.init(system, tx, fold(key, "state"))
+    make_weights = _devices.make_weights(c.synapses, c.w_max)
+    return system, wb.init(system, tx, fold(key, "state"), make_weights)
 
 
 def _lesson(c: Config, split: data.Split) -> data.Split:

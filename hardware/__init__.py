@@ -10,6 +10,7 @@ from hardware.crossbar import Crossbar, Quantiser, crossbar
 from hardware.devices import (
     Affine,
     Device,
+    Response,
     Stepwise,
     Table,
     exp_step,
@@ -27,6 +28,7 @@ from hardware.programming import (
     Bidirectional,
     MixedPrecision,
     OneSide,
+    Policy,
     Single,
     Train,
     Unidirectional,
@@ -35,7 +37,7 @@ from hardware.programming import (
 
 __all__ = [
     "Affine", "Bidirectional", "Crossbar", "Device", "MixedPrecision", "OneSide", "PCM",
-    "Quantiser", "Single", "Stepwise", "Table", "Train", "Unidirectional", "WriteVerify",
-    "crossbar", "exp_step", "exponential", "linear", "piecewise", "power", "presets", "querlioz",
-    "soft_bounds", "table", "varied",
+    "Policy", "Quantiser", "Response", "Single", "Stepwise", "Table", "Train", "Unidirectional",
+    "WriteVerify", "crossbar", "exp_step", "exponential", "linear", "piecewise", "power",
+    "presets", "querlioz", "soft_bounds", "table", "varied",
 ]  # fmt: skip

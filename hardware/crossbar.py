@@ -7,6 +7,7 @@ makes its weights, and by nothing else.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import equinox as eqx
@@ -17,7 +18,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from hardware.devices import Device, varied
-from hardware.programming import OneSide, Pair, Policy, Spent
+from hardware.programming import Memory, OneSide, Pair, Policy, Spent
 from neurojax._check import cast, choice, count, nonnegative, positive
 from neurojax.weights import Connectivity
 
@@ -49,7 +50,7 @@ class Crossbar(eqx.Module):
     connectivity: Connectivity
     pair: Pair
     policy: Policy
-    memory: Array | None
+    memory: Memory
     w_max: Float[Array, ""]
     span: Float[Array, ""]  # nominal R, S
     dac: Quantiser | None = None
@@ -93,9 +94,7 @@ class Crossbar(eqx.Module):
             raise ValueError(f"dw must have shape {shape}; got {dw.shape}")
         dw = eqx.error_if(dw, ~jnp.isfinite(dw).all(), "dw must be finite; got NaN or infinity")
         pair, memory = self.policy(self.pair, self.memory, dw / self._scale(dw.dtype), key=key)
-        return eqx.tree_at(
-            lambda a: (a.pair, a.memory), self, (pair, memory), is_leaf=lambda x: x is None
-        )
+        return replace(self, pair=pair, memory=memory)
 
     def waited(self, seconds: ArrayLike) -> "Crossbar":
         """The array after a time without pulses, in which conductances may drift."""
@@ -156,9 +155,8 @@ def crossbar(
     w_max = positive("w_max", "")(w_max)
     rows = None if rows is None else count("rows")(rows)
     at_top = device.init(jnp.atleast_1d(device.G_max))
-    noisy = bool(np.any(np.asarray(device.read_sigma(at_top)) > 0))
-
-    alike = not (np.any(np.asarray(sigma_d2d) != 0) or stuck_low or stuck_high)
+    noisy = not _zero(device.read_sigma(at_top))
+    alike = _zero(sigma_d2d) and not (stuck_low or stuck_high)
     if not alike and not isinstance(device, Device):
         raise ValueError(
             "sigma_d2d, stuck_low and stuck_high must be 0 for devices that `varied` does not"
@@ -178,14 +176,23 @@ def crossbar(
         span = (device.G_max - device.G_min).astype(dtype) / (2 if single else 1)
         up, down = _targets(w * span / w_max.astype(dtype), cast(device, dtype), kind, start)
         plus, minus = cast((plus, minus), dtype)
+        cells_minus = minus.init(down) if single else _written(minus, down, keys[3])
         pair = Pair(
-            plus, minus, _written(plus, up, keys[2]), _written(minus, down, keys[3]),
-            Spent.none(w.shape, dtype), jnp.zeros((), dtype),
+            plus, minus, _written(plus, up, keys[2]), cells_minus, Spent.none(w.shape, dtype),
+            jnp.zeros((), dtype),
         )  # fmt: skip
         held, memory = cast(policy, dtype), policy.init(w)
         return Crossbar(connectivity, pair, held, memory, w_max, span, dac, adc, rows, noisy)
 
     return make
+
+
+def _zero(x: ArrayLike) -> bool:
+    """Whether all of `x` is known to be 0; what is traced may be anything."""
+    try:
+        return not np.any(np.asarray(x))
+    except jax.errors.TracerArrayConversionError:
+        return False
 
 
 def _innermost(policy: Any) -> Any:

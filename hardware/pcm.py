@@ -1,5 +1,6 @@
 """Phase-change memory: noise of programming, drift, and 1/f noise of reading."""
 
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -42,7 +43,7 @@ class PCM(eqx.Module):
     Source: Nandakumar et al. (2019), ICECS, as in aihwkit's PCMLikeNoiseModel.
     """
 
-    up: Response = linear(20)
+    up: Response = eqx.field(default_factory=partial(linear, 20))
     G_min: Float[Array, "*#d"] = eqx.field(default=0.0, converter=nonnegative("G_min", "S"))
     G_max: Float[Array, "*#d"] = eqx.field(default=25e-6, converter=positive("G_max", "S"))
     t_0: Float[Array, ""] = eqx.field(default=20.0, converter=positive("t_0", "s"))

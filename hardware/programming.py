@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from hardware._check import ordered_thresholds
 from neurojax._check import between, count, positive
 
-Memory = Array | None
+Memory = Any  # a pytree of arrays, or None
 
 
 class Spent(NamedTuple):
@@ -210,7 +210,7 @@ class Unidirectional(eqx.Module):
 
     A pair whose larger u exceeds `upper` while its smaller exceeds `lower` is refreshed: both
     are reset and their difference is written back by pulses on one of them. It is looked for
-    in every call.
+    in every call, or once in `every` calls.
     Raises `ValueError` unless 0 <= lower < upper <= 1.
     Source: Lim et al. (2019), arXiv 1707.06381 (unidirectional update).
     """
@@ -218,20 +218,25 @@ class Unidirectional(eqx.Module):
     coder: Coder
     upper: Float[Array, ""] = eqx.field(default=0.75, converter=between("upper", 0.0, 1.0))
     lower: Float[Array, ""] = eqx.field(default=0.25, converter=between("lower", 0.0, 1.0))
+    every: int = eqx.field(static=True, default=1, converter=count("every"))
 
     def __check_init__(self):
         ordered_thresholds(self.lower, self.upper)
 
-    def init(self, dG) -> None:
-        """No memory."""
+    def init(self, dG) -> Int[Array, ""]:
+        """Calls so far."""
+        return jnp.zeros((), jnp.int32)
 
     def __call__(self, pair, memory, dG, *, key=None):
-        """The pair after a change by `dG`, S, and after refresh."""
-        k_plus, k_minus, k_pulse, k_refresh = _split(key, 4)
-        plus = self.coder(pair.plus, pair.cells_plus, jnp.maximum(dG, 0), key=k_plus)
-        minus = self.coder(pair.minus, pair.cells_minus, jnp.maximum(-dG, 0), key=k_minus)
+        """The pair after a change by `dG`, S, and after refresh where it is due."""
+        k_code, k_pulse, k_refresh = _split(key, 3)
+        # One side at most is asked for anything, so both can go by the same draw.
+        plus = self.coder(pair.plus, pair.cells_plus, jnp.maximum(dG, 0), key=k_code)
+        minus = self.coder(pair.minus, pair.cells_minus, jnp.maximum(-dG, 0), key=k_code)
         pair = pulsed(pair, plus, minus, key=k_pulse)
-        return refreshed(pair, self.upper, self.lower, key=k_refresh), memory
+        refresh = lambda pair: refreshed(pair, self.upper, self.lower, key=k_refresh)  # noqa: E731
+        due = (memory + 1) % self.every == 0
+        return jax.lax.cond(due, refresh, lambda pair: pair, pair), memory + 1
 
 
 def refreshed(pair: Pair, upper: Array, lower: Array, *, key: Key[Array, ""] | None = None) -> Pair:
@@ -307,17 +312,17 @@ class MixedPrecision(eqx.Module):
     policy: Policy
     n_pulses: Float[Array, ""] = eqx.field(converter=positive("n_pulses", "pulses"))
 
-    def init(self, dG) -> Array:
-        """Nothing owed yet."""
-        return jnp.zeros_like(dG)
+    def init(self, dG) -> tuple[Array, Memory]:
+        """Nothing owed yet, and the memory of the policy."""
+        return jnp.zeros_like(dG), self.policy.init(dG)
 
     def __call__(self, pair, memory, dG, *, key=None):
         """The pair after a change by `dG`, S, or with it in memory."""
         step = ((pair.plus.G_max - pair.plus.G_min) / self.n_pulses).astype(dG.dtype)
-        owed = memory + dG
+        owed, inner = memory[0] + dG, memory[1]
         due = jnp.trunc(owed / step) * step
-        pair, _ = self.policy(pair, None, due, key=key)
-        return pair, owed - due
+        pair, inner = self.policy(pair, inner, due, key=key)
+        return pair, (owed - due, inner)
 
 
 def _split(key: Key[Array, ""] | None, n: int):

@@ -109,7 +109,7 @@ class ThreeFactor(eqx.Module):
     decay: Float[Array, ""] | None = eqx.field(
         default=None, converter=optional(between("decay", 0.0, 1.0))
     )
-    window: Window = eqx.field(static=True, default=triangle())
+    window: Window = eqx.field(static=True, default_factory=triangle)
     reset_trace: bool = eqx.field(static=True, default=True)
 
     def trace_decay(self, neuron: Neuron, z: Array, dt: float) -> Array:

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import re
 import signal
 import subprocess
@@ -18,7 +17,6 @@ import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from matplotlib.figure import Figure
 
 from experiments import _config, _run, _training
@@ -30,27 +28,6 @@ SMALL = (
     "--epochs 12 --hidden 24 20 --radius 4 --train-size 320 --n-steps 8 --start 2"
     " --readout-density 0.2 --readout-population 3"
 ).split()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compile_once_and_quickly(tmp_path_factory):
-    """Programs are kept between runs, those of other processes too, and hardly optimised."""
-    root = tmp_path_factory.getbasetemp()
-    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
-    switches = {  # what it is here, and what it is elsewhere
-        "jax_compilation_cache_dir": (str(root / "programs"), None),
-        "jax_persistent_cache_min_compile_time_secs": (0.0, 1.0),
-        "jax_disable_most_optimizations": (True, False),
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, (here, _) in switches.items():
-            patch.setenv(name.upper(), str(here))
-            jax.config.update(name, here)
-        compilation_cache.reset_cache()
-        yield
-    for name, (_, elsewhere) in switches.items():
-        jax.config.update(name, elsewhere)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(autouse=True)
@@ -388,6 +365,8 @@ SWITCHES = {
     " --reset subtract --window spike --bandwidth 1",
     "fixed": "--freeze-hidden --augment none --input-dropout 0.1 --tau-spread 1 --rate-penalty 1"
     " --optimiser momentum --lr-readout 0.05 --weight-decay 0.01 --average 0 --epochs 20",
+    "devices": "--synapse exponential --update unidirectional --n-states 16 --nonlinearity 3"
+    " --sigma-d2d 0.2 --sigma-c2c 0.01 --recurrence none",
 }
 
 
@@ -409,6 +388,16 @@ def test_switches_work_together(name, oblong, tmp_path):
     if name == "fixed":
         assert system.network.plastic() == ("h1->readout",)
         assert n_pre == 5 * 7
+    if name == "devices":
+        counted = run.metrics["devices"]
+        assert set(counted) == set(run.state.weights)
+        for projection, spent in counted.items():
+            held = run.state.weights[projection]
+            assert spent["most_pulses"] == held.n_pulses.max()
+            assert 0 < spent["n_pulses"] < held.n_pulses.sum()  # the first weights took some too
+            assert spent["n_refresh"] == held.pair.spent.n_refresh.sum()
+            assert 0 < spent["energy"] < held.pair.spent.energy
+            assert spent["time"] > 0
 
 
 def test_the_seed_decides_everything(oblong, tmp_path):
@@ -450,6 +439,14 @@ def test_presets_leave_nothing_open(presentation):
         ("--max-rate 2000", "--max-rate must be in (0, 1000]; got 2000.0"),
         ("--hidden 8 0", "--hidden must name one or more layers of >= 1 neurons; got (8, 0)"),
         ("--hidden", "--hidden must name one or more layers of >= 1 neurons; got ()"),
+        ("--n-states 1", "--n-states must be a whole number >= 2; got 1"),
+        ("--dynamic-range 1", "--dynamic-range must be in (1, inf); got 1.0"),
+        ("--sigma-d2d -1", "--sigma-d2d must be in [0, 1]; got -1.0"),
+        ("--w-max 0", "--w-max must be in (0, inf); got 0.0"),
+        (
+            "--synapse linear --average 0.9",
+            "--average must be 0, as devices hold no average; got 0.9",
+        ),
         ("--start 8", "--start must be in [-8, 8); got 8"),
         ("--start -9", "--start must be in [-8, 8); got -9"),
         ("--batch-size 321", "--batch-size must be at most 320 pictures; got 321"),

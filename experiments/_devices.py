@@ -1,0 +1,95 @@
+"""The choices of synapse and update that experiments offer, as what makes weights."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import hardware as hw
+from neurojax.weights import MakeWeights, Weights, ideal
+
+Response = Literal["linear", "exponential", "querlioz", "soft-bounds"]
+Synapse = Literal["ideal", Response]
+Update = Literal["bidirectional", "unidirectional", "one-side", "mixed-precision"]
+G_MAX = 1e-5  # S
+
+
+class Synapses(NamedTuple):
+    """Which devices, and how they are programmed; names change the compiled program."""
+
+    synapse: str  # a Synapse
+    update: str  # an Update, unless the synapse is ideal
+    n_states: Any = 64  # levels of a device
+    nonlinearity: Any = 2.0  # the last step up is e^-nonlinearity of the first
+    dynamic_range: Any = 10.0  # G_max / G_min
+    sigma_d2d: Any = 0.0
+    sigma_c2c: Any = 0.0
+    upper: Any = 0.75  # thresholds of refresh
+    lower: Any = 0.25
+    every: int = 20  # updates from one look for worn pairs to the next
+
+
+_RESPONSES: dict[str, Callable[[Any, Any], hw.Response]] = {
+    "linear": lambda n, x: hw.linear(n),
+    "exponential": lambda n, x: hw.exponential(n, n / x),
+    "querlioz": lambda n, x: hw.querlioz(n, x),
+    "soft-bounds": lambda n, x: hw.soft_bounds(n),
+}
+_LAYOUTS: dict[str, dict[str, Any]] = {
+    "bidirectional": {"start": "middle"},
+    "unidirectional": {"start": "low"},
+    "one-side": {"kind": "reference"},
+    "mixed-precision": {"kind": "reference"},
+}
+
+
+def make_weights(a: Synapses, w_max: Any) -> MakeWeights:
+    """Numbers for "ideal", else crossbars, whose weights reach `w_max`.
+
+    Pulses are single and random, but for mixed precision, where memory says how many. One side
+    alone is read against a fixed column; pairs that only go up start low, others in the middle.
+    """
+    if a.synapse == "ideal":
+        return ideal
+    n = a.n_states - 1
+    device = hw.Device(
+        _RESPONSES[a.synapse](n, a.nonlinearity), G_min=G_MAX / a.dynamic_range, G_max=G_MAX,
+        sigma_c2c=a.sigma_c2c,
+    )  # fmt: skip
+    layout = _LAYOUTS[a.update]
+    return hw.crossbar(device, _policy(a, n), w_max, sigma_d2d=a.sigma_d2d, **layout)
+
+
+def _policy(a: Synapses, n: Any) -> hw.Policy:
+    policies: dict[str, Callable[[], hw.Policy]] = {
+        "bidirectional": lambda: hw.Bidirectional(hw.Single(n)),
+        "unidirectional": lambda: hw.Unidirectional(hw.Single(n), a.upper, a.lower, a.every),
+        "one-side": lambda: hw.OneSide(hw.Single(n)),
+        "mixed-precision": lambda: hw.MixedPrecision(hw.OneSide(hw.Train(n)), n),
+    }
+    return policies[a.update]()
+
+
+class Spent(NamedTuple):
+    """What programming an array has taken so far."""
+
+    n_pulses: Any  # all devices together
+    n_refresh: Any  # pairs
+    energy: Any  # J
+    time: Any  # s
+
+
+def spent(w: Weights) -> Spent:
+    """Nothing, for numbers."""
+    if not isinstance(w, hw.Crossbar):
+        return Spent(0.0, 0.0, 0.0, 0.0)
+    now = w.pair.spent
+    return Spent(
+        w.n_pulses.astype(float).sum(), now.n_refresh.astype(float).sum(), now.energy, now.time
+    )
+
+
+def counted(w: Weights, before: Spent) -> dict[str, float]:
+    """What training has taken, beyond the writing of the first weights."""
+    most = w.n_pulses.max() if isinstance(w, hw.Crossbar) else 0
+    now = {name: float(x) for name, x in spent(w)._asdict().items()}
+    since = {name: now[name] - float(x) for name, x in before._asdict().items()}
+    return {"n_synapses": w.w.size, "most_pulses": int(most), **since}

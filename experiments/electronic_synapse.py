@@ -1,0 +1,279 @@
+"""Train a perceptron in arrays of synapse devices: responses, levels, variation, updates.
+
+    python -m experiments.electronic_synapse --dataset mnist --data-dir path/to/mnist
+
+Forward pass, backward pass and update go through the same conductances. After Lim et al.
+(2019), arXiv 1707.06381. The design is fractional: every number of levels meets every
+variation at the middle dynamic range, and every dynamic range meets every variation at the
+middle number of levels, for each response, policy and seed; hidden layers but the first are
+trained at the middle of both alone. What is trained before, on validation pictures alone,
+chooses the learning rate of each response and policy, and the thresholds of refresh.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from experiments import _device_figures, _run
+from experiments._devices import Response, Update
+from experiments._perceptron import Outcome, Program, Setting, lesson, side_by_side, use_cores
+from neurojax import data
+from neurojax._files import write_whole
+
+_IDEAL = ("ideal", "none")
+_SEARCH_SEED = 1_000_000  # a seed of its own: what is chosen is not chosen for the grid's draws
+_SEARCH_VARIATION = (0.0, 0.3)
+_POINT = ("hidden", "n_states", "dynamic_range", "sigma_d2d")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The design, and where its results go."""
+
+    dataset: str = "mnist"
+    """mnist, digits, idx, or an image classification set of tfds."""
+    data_dir: Path | None = None
+    """Folder of the IDX files or of a prepared tfds set; default: $NEUROJAX_DATA."""
+    out: Path = Path("runs/electronic_synapse")
+    """Folder for metrics.json, search.json and figures."""
+    seed: int = 0
+    """The first seed; each decides weights, devices, pulses and order of samples."""
+    seeds: int = 3
+    """How many seeds each point of the design has."""
+    resume: bool = False
+    """Go on with the run in --out, which an interruption has stopped."""
+    overwrite: bool = False
+    """Replace another run's results in --out."""
+
+    epochs: int = 1
+    """Passes over the training pictures."""
+    batch_size: int = 64
+    """Pictures a weight change; what is left over in an epoch waits for the next shuffle."""
+    train_size: int | None = None
+    """Use this many training pictures only."""
+    hidden: tuple[int, ...] = (100, 200)
+    """Hidden neurons, one network each."""
+
+    responses: tuple[Response, ...] = ("linear", "exponential", "querlioz", "soft-bounds")
+    """How conductance answers to pulses."""
+    policies: tuple[Update, ...] = ("bidirectional", "unidirectional", "one-side")
+    """Which devices of a pair receive pulses."""
+    n_states: tuple[int, ...] = (16, 64, 256)
+    """Levels of a device."""
+    dynamic_range: tuple[float, ...] = (3.0, 10.0, 100.0)
+    """G_max / G_min."""
+    sigma_d2d: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5)
+    """Relative variation from device to device of each parameter."""
+
+    lr: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8)
+    """Learning rates that the search tries, for each response and policy."""
+    upper: tuple[float, ...] = (0.75, 0.9, 0.5)
+    """Thresholds of refresh that the search tries, paired with --lower."""
+    lower: tuple[float, ...] = (0.25, 0.5, 0.1)
+
+    width: int = 4
+    """Trainings side by side on each device."""
+    cores: int = 2
+    """CPU devices to spread them over."""
+
+    def __post_init__(self):
+        _check(self)
+
+
+def _check(c: Config) -> None:
+    """Refuse numbers out of range, naming the option."""
+    whole = dict(seed=0, seeds=1, epochs=1, batch_size=1, train_size=1, hidden=1, n_states=2,
+                 width=1, cores=1)  # fmt: skip
+    for name, low in whole.items():
+        for value in _several(name, getattr(c, name)):
+            if value < low:
+                raise ValueError(f"--{_run.dashed(name)} must be >= {low}; got {value}")
+    ranges = dict(dynamic_range="(1, inf)", sigma_d2d="[0, 1]", lr="(0, inf)", upper="[0, 1]",
+                  lower="[0, 1]")  # fmt: skip
+    for name, interval in ranges.items():
+        for value in _several(name, getattr(c, name)):
+            _run.require_within(f"--{_run.dashed(name)}", value, interval)
+    if len(c.upper) != len(c.lower) or any(a <= b for a, b in zip(c.upper, c.lower, strict=True)):
+        raise ValueError(f"--upper must pair with --lower, each above; got {c.upper}, {c.lower}")
+
+
+def _several(name: str, value: Any) -> tuple:
+    """What an option holds, one or many; an empty list is refused."""
+    if value == ():
+        raise ValueError(f"--{_run.dashed(name)} must name at least one; got none")
+    return value if isinstance(value, tuple) else () if value is None else (value,)
+
+
+class Job(NamedTuple):
+    """Trainings that share a compiled program; the name is that of the file that keeps them."""
+
+    name: str
+    program: Program
+    settings: list[Setting]
+
+
+def searched(c: Config) -> list[Job]:
+    """What is trained to choose learning rates and thresholds, at the middle of the design."""
+    at = Setting(_middle(c.n_states), _middle(c.dynamic_range), 0.0, 0.0, 1.0, 0.0, _SEARCH_SEED)
+    pairs = list(zip(c.upper, c.lower, strict=True))
+    jobs = []
+    for response, policy in [_IDEAL, *product(c.responses, c.policies)]:
+        thresholds = pairs if policy == "unidirectional" else pairs[:1]
+        variation = (0.0,) if policy == "none" else _SEARCH_VARIATION
+        settings = [
+            at._replace(lr=lr, upper=upper, lower=lower, sigma_d2d=sigma)
+            for lr, (upper, lower), sigma in product(c.lr, thresholds, variation)
+        ]
+        program = Program(response, policy, c.hidden[0])
+        jobs.append(Job(f"search {response} {policy}", program, settings))
+    return jobs
+
+
+def chosen(rows: list[dict[str, Any]]) -> dict[tuple[str, str], Setting]:
+    """For each response and policy, the numbers with the best mean validation accuracy."""
+    best: dict[tuple[str, str], tuple[float, Setting]] = {}
+    for row, mean in _means(rows, "lr", "upper", "lower"):
+        program = row["response"], row["policy"]
+        setting = Setting(*(row[name] for name in Setting._fields))
+        best[program] = max(best.get(program, (0.0, setting)), (mean["val_accuracy"], setting))
+    return {program: setting for program, (_, setting) in best.items()}
+
+
+def grid(c: Config, best: dict[tuple[str, str], Setting]) -> list[Job]:
+    """The design, with what the search has chosen."""
+    n_0, range_0 = _middle(c.n_states), _middle(c.dynamic_range)
+    others = [(n_0, wide) for wide in c.dynamic_range if wide != range_0]
+    points = [(n, range_0) for n in c.n_states] + others
+    seeds = range(c.seed, c.seed + c.seeds)
+    jobs = []
+    for (response, policy), hidden in product(best, c.hidden):
+        middle = hidden != c.hidden[0] or policy == "none"
+        variation = (0.0,) if policy == "none" else c.sigma_d2d
+        settings = [
+            best[response, policy]._replace(
+                n_states=n, dynamic_range=wide, sigma_d2d=sigma, seed=seed
+            )
+            for (n, wide), sigma, seed in product(
+                [(n_0, range_0)] if middle else points, variation, seeds
+            )
+        ]
+        program = Program(response, policy, hidden)
+        jobs.append(Job(f"{response} {policy} {hidden}", program, settings))
+    return jobs
+
+
+def _middle(values: tuple) -> Any:
+    """The middle one by size, of two the larger."""
+    return sorted(values)[len(values) // 2]
+
+
+def run(config: Config) -> dict[str, Any]:
+    """The whole experiment; returns what it writes to metrics.json."""
+    c, folder = config, _run.Folder(config)
+    use_cores(c.cores)
+    sets = data.load(c.dataset, c.data_dir)
+    n_train = len(sets.train.labels[: c.train_size])
+    if n_train < c.batch_size:
+        raise ValueError(f"--batch-size must be at most {n_train} pictures; got {c.batch_size}")
+    folder.begin()
+    search = _made(c, folder, sets, searched(c), "search")
+    best = chosen(search)
+    kept = [{"response": r, "policy": p} | s._asdict() for (r, p), s in best.items()]
+    write_whole(folder.path / "search.json", _run.text({"tried": search, "chosen": kept}))
+    trainings = _made(c, folder, sets, grid(c, best), "grid")
+    points = [
+        {name: at[name] for name in ("response", "policy", *_POINT)} | mean
+        for at, mean in _means(trainings, *_POINT)
+    ]
+    plain = {p["hidden"]: p for p in points if p["policy"] == "none"}
+    metrics = {
+        "baseline": list(plain.values()),
+        "points": [p for p in points if p["policy"] != "none"],
+        "chosen": kept,
+        "n_trainings": len(trainings),
+        "n_searched": len(search),
+        "seconds": sum({row["job"]: row["seconds"] for row in search + trainings}.values()),
+        "trainings": trainings,
+    }
+    shown = [p for p in metrics["points"] if p["hidden"] == c.hidden[0]]
+    figures = {
+        "advantage": _device_figures.advantage(shown),
+        "variation": _device_figures.variation(shown, plain[c.hidden[0]]["test_accuracy"]),
+    }
+    return folder.finish(metrics, figures)
+
+
+def _made(
+    c: Config, folder: _run.Folder, sets: data.Dataset, jobs: list[Job], title: str
+) -> list[dict[str, Any]]:
+    """All trainings of `jobs`, a row each; jobs whose file is there are read, not run."""
+    pictures, rows = lesson(sets, c.train_size), []
+    with _bar() as bar:
+        task = bar.add_task(title, total=sum(len(job.settings) for job in jobs))
+        for job in jobs:
+            file = folder.part(job.name)
+            if not file.exists():
+                begin, outcomes = time.perf_counter(), []
+                for some in side_by_side(
+                    job.program, sets.n_classes, c.epochs, c.batch_size, pictures,
+                    job.settings, c.width,
+                ):  # fmt: skip
+                    outcomes += some
+                    bar.advance(task, len(some))
+                made = _rows(job, outcomes, time.perf_counter() - begin)
+                write_whole(file, _run.text(made))
+                bar.console.print(_line(made), markup=False)
+                bar.advance(task, -len(job.settings))
+            bar.advance(task, len(job.settings))
+            rows += json.loads(file.read_text())
+    return rows
+
+
+def _bar() -> Progress:
+    console = Console(highlight=False)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    return Progress(
+        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    )
+
+
+def _rows(job: Job, outcomes: list, seconds: float) -> list[dict[str, Any]]:
+    whole = {"job": job.name, "seconds": seconds, **job.program._asdict()}
+    return [
+        whole | s._asdict() | outcome._asdict()
+        for s, outcome in zip(job.settings, outcomes, strict=True)
+    ]
+
+
+def _line(rows: list[dict[str, Any]]) -> str:
+    """What a job has come to."""
+    val = [100 * r["val_accuracy"] for r in rows]
+    return (
+        f"{rows[0]['job']:32} {len(rows):3} trainings  val {min(val):5.1f} to {max(val):5.1f}%"
+        f"  {rows[0]['seconds']:.1f} s"
+    )
+
+
+def _means(rows: list[dict[str, Any]], *keys: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Rows that agree in response, policy and `keys`: the first of them, and their means."""
+    groups: dict[tuple, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[k] for k in ("response", "policy", *keys)), []).append(row)
+    return [(some[0], _mean(some)) for some in groups.values()]
+
+
+def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    spread = float(np.std([r["test_accuracy"] for r in rows], ddof=1)) if len(rows) > 1 else None
+    mean = {name: float(np.mean([r[name] for r in rows])) for name in Outcome._fields}
+    return mean | {"test_accuracy_sd": spread, "n_seeds": len(rows)}
+
+
+if __name__ == "__main__":
+    _run.main(Config, run)
