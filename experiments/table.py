@@ -26,7 +26,9 @@ from neurojax._files import write_whole
 _LOCAL, _SURROGATE = "experiments.wta_broadcast", "experiments.surrogate_reference"
 _MNIST = "--dataset mnist"
 _SMALL = f"{_MNIST} --hidden 256 256 --epochs 5"
-_SINGLE = f"{_MNIST} --readout-population 1 --homeostasis 1 --target-rate 0.045"
+_SINGLE = (  # so few weights to read with cannot fit augmented pictures
+    f"{_MNIST} --readout-population 1 --augment none --gain 30 --weight-decay 0 --homeostasis 2"
+)
 _ROWS = f"{_MNIST} --presentation rows --readout-density 1 --readout-population 1"
 _SGD = f"{_SMALL} --optimiser momentum --lr 0.02 --lr-readout 0.02"
 
