@@ -70,6 +70,29 @@ ROWS: dict[str, tuple[str, str]] = {
     "control: shuffled labels": (_LOCAL, f"{_SMALL} --shuffle-labels"),
 }
 
+# The main network on devices: digits over levels, nonlinearity and update, then MNIST.
+_SYNAPSES = {
+    "linear": "--synapse linear",
+    "exponential 2": "--synapse exponential --nonlinearity 2",
+    "exponential 5": "--synapse exponential --nonlinearity 5",
+}
+ROWS |= {
+    f"devices: digits, {synapse}, {n} levels, {update}": (
+        _LOCAL, f"--dataset digits {options} --n-states {n} --update {update}",
+    )
+    for synapse, options in _SYNAPSES.items()
+    for n in (16, 64, 256)
+    for update in ("unidirectional", "mixed-precision")
+} | {
+    f"devices: MNIST, {synapse}, 64 levels, {update}": (
+        _LOCAL, f"{_MNIST} {_SYNAPSES[synapse]} --update {update}",
+    )
+    for synapse, update in (
+        ("linear", "unidirectional"), ("linear", "mixed-precision"),
+        ("exponential 2", "unidirectional"), ("exponential 2", "mixed-precision"),
+    )
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Config:

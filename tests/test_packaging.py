@@ -28,6 +28,8 @@ for package in map(importlib.import_module, {PACKAGES}):
         importlib.import_module(module.name)
 loaded = {{"tensorflow", "tensorflow_datasets", "torch"}} & set(sys.modules)
 assert not loaded, loaded
+import jax
+jax.config.update("jax_num_cpu_devices", 2)  # refused once a backend has started
 print("imported", *{PACKAGES})
 """
 
@@ -72,7 +74,9 @@ def test_wheel_holds_three_typed_packages_and_nothing_else(wheel):
 
 
 @pytest.mark.slow
-def test_wheel_imports_from_another_folder_without_tensorflow(wheel, tmp_path):
+def test_wheel_imports_from_another_folder_without_tensorflow_and_starts_no_backend(
+    wheel, tmp_path
+):
     site = tmp_path / "site"
     pip("install", "--target", str(site), str(wheel))
     run = [sys.executable, "-c", IMPORT_EVERYTHING, str(site)]
