@@ -61,7 +61,9 @@ def make_weights(a: Synapses, w_max: Any) -> MakeWeights:
 def _policy(a: Synapses, n: Any) -> hw.Policy:
     policies: dict[str, Callable[[], hw.Policy]] = {
         "bidirectional": lambda: hw.Bidirectional(hw.Single(n)),
-        "unidirectional": lambda: hw.Unidirectional(hw.Single(n), a.upper, a.lower, a.every),
+        "unidirectional": lambda: hw.Unidirectional(
+            hw.Single(n), a.upper, a.lower, longest=2 * n, every=a.every
+        ),
         "one-side": lambda: hw.OneSide(hw.Single(n)),
         "mixed-precision": lambda: hw.MixedPrecision(hw.OneSide(hw.Train(n)), n),
     }

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int, Key
 from hardware._check import rising, window
 from neurojax._check import between, cast, count, nonnegative, optional, positive, working
 
+LONGEST = 1024  # pulses of one write: devices that need more are left short of their target
 _NEAR = 1e-6  # of the range: as near to a bound that is never reached as float32 can tell
 
 
@@ -280,13 +281,13 @@ class Device(eqx.Module):
         """Standard deviation of what is read, S."""
         return (self.sigma_read * (self.G_max - self.G_min)).astype(cells.G.dtype)
 
-    def pulses_to(self, G: Float[Array, "*d"]) -> Float[Array, "*d"]:
-        """Noiseless pulses up that bring devices from G_min nearest to `G`."""
+    def pulses_to(self, G: Float[Array, "*d"], longest: ArrayLike = LONGEST) -> Float[Array, "*d"]:
+        """Noiseless pulses up, at most `longest`, that bring devices from G_min nearest to `G`."""
         p = cast(self, G.dtype)
         target = jnp.clip((G - p.G_min) / (p.G_max - p.G_min), 0, 1)
         if isinstance(p.up, Affine) and not self.discrete:
-            return p.up.pulses_to(target)
-        return nearest(p.up, target)
+            return jnp.minimum(p.up.pulses_to(target), jnp.asarray(longest, G.dtype))
+        return nearest(p.up, target, longest)
 
     def _held(self, G: Array) -> Array:
         """Stuck devices at their ends."""
@@ -295,29 +296,35 @@ class Device(eqx.Module):
         return jnp.where(self.stuck < 0, self.G_min, jnp.where(self.stuck > 0, self.G_max, G))
 
 
-def nearest(response: Response, u: Float[Array, "*d"]) -> Float[Array, "*d"]:
-    """Whole number of pulses from 0 that comes nearest to `u`."""
+def nearest(
+    response: Response, u: Float[Array, "*d"], longest: ArrayLike = LONGEST
+) -> Float[Array, "*d"]:
+    """Whole number of pulses from 0, at most `longest`, that comes nearest to `u`."""
+    longest = jnp.asarray(longest, u.dtype)
     if not isinstance(response, Affine):
-        return _counted(response, u)
+        return _counted(response, u, longest)
     zero, n = jnp.zeros_like(u), jnp.floor(response.pulses_to(u))
-    return jnp.where(u > (response(zero, n) + response(zero, n + 1)) / 2, n + 1, n)
+    n = jnp.where(u > (response(zero, n) + response(zero, n + 1)) / 2, n + 1, n)
+    return jnp.minimum(n, longest)
 
 
 @eqx.filter_jit
-def _counted(response: Response, target: Float[Array, "*d"]) -> Float[Array, "*d"]:
+def _counted(response: Response, target: Array, longest: ArrayLike) -> Array:
     """Pulses from u = 0 nearest to `target`, one by one, for as long as any device moves on."""
+    one = jnp.ones_like(target)
 
-    def more(u):
-        after = response(u, jnp.ones_like(u))
-        return after, (target > (u + after) / 2) & (after > u)
+    def on(carry):
+        u, after, n = carry
+        return (target > (u + after) / 2) & (after > u) & (n < longest)
 
     def pulse(carry):
-        u, n = carry
-        after, on = more(u)
-        return jnp.where(on, after, u), n + on.astype(n.dtype)
+        more, (u, after, n) = on(carry), carry
+        u = jnp.where(more, after, u)
+        return u, response(u, one), n + more.astype(n.dtype)
 
     zero = jnp.zeros_like(target)
-    return jax.lax.while_loop(lambda carry: more(carry[0])[1].any(), pulse, (zero, zero))[1]
+    start = zero, response(zero, one), zero
+    return jax.lax.while_loop(lambda carry: on(carry).any(), pulse, start)[2]
 
 
 class Levels(NamedTuple):
@@ -380,9 +387,9 @@ class Table(eqx.Module):
         G = jnp.where(n > 0, G, cells.G)
         return Levels(G, cells.n_pulses + n.astype(jnp.int32), level)
 
-    def pulses_to(self, G: Float[Array, "*d"]) -> Float[Array, "*d"]:
-        """Pulses up from the lowest level to that nearest to `G`."""
-        return self.init(G).level.astype(G.dtype)
+    def pulses_to(self, G: Float[Array, "*d"], longest: ArrayLike = LONGEST) -> Float[Array, "*d"]:
+        """Pulses up, at most `longest`, from the lowest level to that nearest to `G`."""
+        return jnp.minimum(self.init(G).level.astype(G.dtype), jnp.asarray(longest, G.dtype))
 
     def read(
         self, cells: Levels, *, key: Key[Array, ""] | None = None, t: ArrayLike = 0.0

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from hardware._check import window
-from hardware.devices import Response, linear, nearest
+from hardware.devices import LONGEST, Response, linear, nearest
 from neurojax._check import cast, nonnegative, positive
 
 _LEAST = 1e-7  # of G_max: below it the logarithms of the fit make no sense
@@ -79,10 +79,10 @@ class PCM(eqx.Module):
             keep(jnp.asarray(t, G.dtype), cells.since), keep(p._drift(G, k_drift), cells.nu),
         )  # fmt: skip
 
-    def pulses_to(self, G: Float[Array, "*d"]) -> Float[Array, "*d"]:
-        """Noiseless pulses up that bring devices from G_min nearest to `G`."""
+    def pulses_to(self, G: Float[Array, "*d"], longest: ArrayLike = LONGEST) -> Float[Array, "*d"]:
+        """Noiseless pulses up, at most `longest`, that bring devices from G_min nearest to `G`."""
         p = cast(self, G.dtype)
-        return nearest(p.up, jnp.clip((G - p.G_min) / (p.G_max - p.G_min), 0, 1))
+        return nearest(p.up, jnp.clip((G - p.G_min) / (p.G_max - p.G_min), 0, 1), longest)
 
     def read(
         self, cells: PCMCells, *, key: Key[Array, ""] | None = None, t: ArrayLike = 0.0

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from hardware._check import ordered_thresholds
+from hardware.devices import LONGEST
 from neurojax._check import between, count, positive
 
 Memory = Any  # a pytree of arrays, or None
@@ -210,7 +211,7 @@ class Unidirectional(eqx.Module):
 
     A pair whose larger u exceeds `upper` while its smaller exceeds `lower` is refreshed: both
     are reset and their difference is written back by pulses on one of them. It is looked for
-    in every call, or once in `every` calls.
+    in every call, or once in `every` calls; a write takes `longest` pulses at the most.
     Raises `ValueError` unless 0 <= lower < upper <= 1.
     Source: Lim et al. (2019), arXiv 1707.06381 (unidirectional update).
     """
@@ -218,6 +219,7 @@ class Unidirectional(eqx.Module):
     coder: Coder
     upper: Float[Array, ""] = eqx.field(default=0.75, converter=between("upper", 0.0, 1.0))
     lower: Float[Array, ""] = eqx.field(default=0.25, converter=between("lower", 0.0, 1.0))
+    longest: Float[Array, ""] = eqx.field(default=LONGEST, converter=positive("longest", "pulses"))
     every: int = eqx.field(static=True, default=1, converter=count("every"))
 
     def __check_init__(self):
@@ -234,12 +236,16 @@ class Unidirectional(eqx.Module):
         plus = self.coder(pair.plus, pair.cells_plus, jnp.maximum(dG, 0), key=k_code)
         minus = self.coder(pair.minus, pair.cells_minus, jnp.maximum(-dG, 0), key=k_code)
         pair = pulsed(pair, plus, minus, key=k_pulse)
-        refresh = lambda pair: refreshed(pair, self.upper, self.lower, key=k_refresh)  # noqa: E731
+        limits = self.upper, self.lower, self.longest
+        refresh = lambda pair: refreshed(pair, *limits, key=k_refresh)  # noqa: E731
         due = (memory + 1) % self.every == 0
         return jax.lax.cond(due, refresh, lambda pair: pair, pair), memory + 1
 
 
-def refreshed(pair: Pair, upper: Array, lower: Array, *, key: Key[Array, ""] | None = None) -> Pair:
+def refreshed(
+    pair: Pair, upper: Array, lower: Array, longest: ArrayLike = LONGEST, *,
+    key: Key[Array, ""] | None = None,
+) -> Pair:  # fmt: skip
     """Worn pairs reset, their difference written back on one side; counted and paid for."""
     u_plus, u_minus = _level(pair.plus, pair.cells_plus), _level(pair.minus, pair.cells_minus)
     worn = (jnp.maximum(u_plus, u_minus) > upper) & (jnp.minimum(u_plus, u_minus) > lower)
@@ -247,7 +253,9 @@ def refreshed(pair: Pair, upper: Array, lower: Array, *, key: Key[Array, ""] | N
     def rewrite(pair: Pair) -> Pair:
         reset = _reset(pair, worn)
         left = jnp.where(worn, pair.dG - reset.dG, 0)  # what the reset has lost
-        up = lambda device, cells, more: device.pulses_to(cells.G + jnp.maximum(more, 0))  # noqa: E731
+        up = lambda device, cells, more: device.pulses_to(  # noqa: E731
+            cells.G + jnp.maximum(more, 0), longest
+        )
         none = jnp.zeros_like(left)
         plus = jnp.where(worn, up(reset.plus, reset.cells_plus, left), none)
         minus = jnp.where(worn, up(reset.minus, reset.cells_minus, -left), none)
