@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 else:
     Preset = _T | None
 UNSET: Any = None
+_OF_DEVICES = ("update", "n_states", "nonlinearity", "dynamic_range", "sigma_d2d", "sigma_c2c")
 
 
 @dataclass(frozen=True)
@@ -126,13 +127,13 @@ class Config:
     """Weight of the rate's difference from target in the learning signal."""
 
     synapse: Synapse = "ideal"
-    """What holds plastic weights: numbers, or devices by how they respond to pulses."""
+    """What holds weights: numbers, or devices by how they respond to pulses."""
     update: Update = "bidirectional"
     """Devices: which of a pair receive pulses."""
     n_states: int = 64
     """Devices: levels."""
     nonlinearity: float = 2.0
-    """exponential and querlioz: the last step up is e^-nonlinearity of the first."""
+    """exponential and querlioz: a step up at G_max is e^-nonlinearity of one at G_min."""
     dynamic_range: float = 10.0
     """Devices: G_max / G_min."""
     sigma_d2d: float = 0.0
@@ -213,5 +214,9 @@ def _check(c: Config) -> None:
     )  # fmt: skip
     for name, interval in ranges.items():
         _run.require_within(f"--{_run.dashed(name)}", getattr(c, name), interval)
+    for name in _OF_DEVICES:
+        value = getattr(c, name)
+        if c.synapse == "ideal" and value != getattr(Config, name):
+            raise ValueError(f"--{_run.dashed(name)} needs devices: pass --synapse; got {value}")
     if c.synapse != "ideal" and c.average:
         raise ValueError(f"--average must be 0, as devices hold no average; got {c.average}")

@@ -8,7 +8,12 @@ from matplotlib.figure import Figure
 Points = list[dict[str, Any]]  # of the design: its coordinates and the mean `test_accuracy`
 
 # Okabe and Ito (2008): told apart by the colour-blind as well.
-_COLOURS = {"bidirectional": "#0072B2", "unidirectional": "#D55E00", "one-side": "#009E73"}
+_COLOURS = {
+    "bidirectional": "#0072B2",
+    "unidirectional": "#D55E00",
+    "one-side": "#009E73",
+    "mixed-precision": "#CC79A7",
+}
 
 
 def advantage(points: Points) -> Figure:

@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+import jax.numpy as jnp
+
 import hardware as hw
-from neurojax.weights import MakeWeights, Weights, ideal
+from neurojax.weights import MakeWeights, Weights, connectivity_mask, ideal
 
 Response = Literal["linear", "exponential", "querlioz", "soft-bounds"]
 Synapse = Literal["ideal", Response]
 Update = Literal["bidirectional", "unidirectional", "one-side", "mixed-precision"]
 G_MAX = 1e-5  # S
+EVERY = 20  # updates from one look for worn pairs to the next
 
 
 class Synapses(NamedTuple):
@@ -18,13 +21,12 @@ class Synapses(NamedTuple):
     synapse: str  # a Synapse
     update: str  # an Update, unless the synapse is ideal
     n_states: Any = 64  # levels of a device
-    nonlinearity: Any = 2.0  # the last step up is e^-nonlinearity of the first
+    nonlinearity: Any = 2.0  # a step at G_max is e^-nonlinearity of one at G_min
     dynamic_range: Any = 10.0  # G_max / G_min
     sigma_d2d: Any = 0.0
     sigma_c2c: Any = 0.0
     upper: Any = 0.75  # thresholds of refresh
     lower: Any = 0.25
-    every: int = 20  # updates from one look for worn pairs to the next
 
 
 _RESPONSES: dict[str, Callable[[Any, Any], hw.Response]] = {
@@ -55,14 +57,14 @@ def make_weights(a: Synapses, w_max: Any) -> MakeWeights:
         sigma_c2c=a.sigma_c2c,
     )  # fmt: skip
     layout = _LAYOUTS[a.update]
-    return hw.crossbar(device, _policy(a, n), w_max, sigma_d2d=a.sigma_d2d, **layout)
+    return hw.crossbar(device, _policy(a, n), w_max, sigma_d2d=a.sigma_d2d, longest=2 * n, **layout)
 
 
 def _policy(a: Synapses, n: Any) -> hw.Policy:
     policies: dict[str, Callable[[], hw.Policy]] = {
         "bidirectional": lambda: hw.Bidirectional(hw.Single(n)),
         "unidirectional": lambda: hw.Unidirectional(
-            hw.Single(n), a.upper, a.lower, longest=2 * n, every=a.every
+            hw.Single(n), a.upper, a.lower, longest=2 * n, every=EVERY
         ),
         "one-side": lambda: hw.OneSide(hw.Single(n)),
         "mixed-precision": lambda: hw.MixedPrecision(hw.OneSide(hw.Train(n)), n),
@@ -89,9 +91,13 @@ def spent(w: Weights) -> Spent:
     )
 
 
-def counted(w: Weights, before: Spent) -> dict[str, float]:
-    """What training has taken, beyond the writing of the first weights."""
+def counted(w: Any, before: Spent) -> dict[str, float]:
+    """What training has taken, beyond the writing of the first weights.
+
+    But for `most_pulses`, all that one synapse has received: its two devices wear by them.
+    """
+    present = connectivity_mask(w.connectivity, jnp.ones(w.w.shape))
     most = w.n_pulses.max() if isinstance(w, hw.Crossbar) else 0
     now = {name: float(x) for name, x in spent(w)._asdict().items()}
     since = {name: now[name] - float(x) for name, x in before._asdict().items()}
-    return {"n_synapses": w.w.size, "most_pulses": int(most), **since}
+    return {"n_synapses": int(present.sum()), "most_pulses": int(most), **since}

@@ -13,13 +13,14 @@ from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
 from experiments import _devices
-from experiments._devices import Synapses
+from experiments._devices import EVERY, Synapses
 from neurojax.connectivity import Dense
 from neurojax.data import Dataset
 from neurojax.weights import MakeWeights, Weights, normal
 
 REACH = 10.0  # w_max sqrt(fan-in): trained numbers have less, but for one in a thousand
 _NONLINEARITY = {"exponential": 2.0, "querlioz": 3.0}
+HELD = {"reach": REACH, "nonlinearity": _NONLINEARITY, "refresh_every": EVERY}
 
 
 class Program(NamedTuple):

@@ -36,7 +36,14 @@ _OURS = (
     "metrics.json", "search.json", "checkpoints", "parts", _BEGUN,
     *(f"{name}.png" for name in _FIGURES),
 )  # fmt: skip
-_NOT_THE_RUN = ("out", "resume", "overwrite", "data_dir")  # may differ when a run goes on
+_NOT_THE_RUN = (
+    "out",
+    "resume",
+    "overwrite",
+    "data_dir",
+    "width",
+    "cores",
+)  # may differ when a run goes on
 
 
 def dashed(name: str) -> str:
@@ -75,7 +82,7 @@ def main(config: type, run: Callable[[Any], dict[str, Any]], argv: list[str] | N
         console.print(f"error: {in_options(str(error), config)}", style="red", markup=False)
         sys.exit(2)
     except KeyboardInterrupt:
-        console.print("interrupted; the same command with --resume goes on from the last epoch")
+        console.print("interrupted; the same command with --resume goes on from what is saved")
         sys.exit(130)
 
 
@@ -121,8 +128,8 @@ class History:
 class Folder:
     """The folder of one run: refuses another run's results, keeps checkpoints, writes whole files.
 
-    Nothing is changed before `start`. Raises `ValueError` for a folder that holds results or
-    cannot be written, and with --resume for a run of another configuration;
+    Nothing is changed before `begin` or `start`. Raises `ValueError` for a folder that holds
+    results or cannot be written, and with --resume for a run of another configuration;
     `FileNotFoundError` for none.
     """
 

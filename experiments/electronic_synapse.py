@@ -23,13 +23,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments import _device_figures, _run
 from experiments._devices import Response, Update
-from experiments._perceptron import Outcome, Program, Setting, lesson, side_by_side, use_cores
+from experiments._perceptron import HELD, Outcome, Program, Setting, lesson, side_by_side, use_cores
 from neurojax import data
 from neurojax._files import write_whole
 
 _IDEAL = ("ideal", "none")
 _SEARCH_SEED = 1_000_000  # a seed of its own: what is chosen is not chosen for the grid's draws
 _SEARCH_VARIATION = (0.0, 0.3)
+_PAIRED = ("upper", "lower")
 _POINT = ("hidden", "n_states", "dynamic_range", "sigma_d2d")
 
 
@@ -78,7 +79,7 @@ class Config:
     """Thresholds of refresh that the search tries, paired with --lower."""
     lower: tuple[float, ...] = (0.25, 0.5, 0.1)
 
-    width: int = 4
+    width: int = 2
     """Trainings side by side on each device."""
     cores: int = 2
     """CPU devices to spread them over."""
@@ -95,6 +96,8 @@ def _check(c: Config) -> None:
         for value in _several(name, getattr(c, name)):
             if value < low:
                 raise ValueError(f"--{_run.dashed(name)} must be >= {low}; got {value}")
+    for name in ("responses", "policies"):
+        _several(name, getattr(c, name))
     ranges = dict(dynamic_range="(1, inf)", sigma_d2d="[0, 1]", lr="(0, inf)", upper="[0, 1]",
                   lower="[0, 1]")  # fmt: skip
     for name, interval in ranges.items():
@@ -105,9 +108,11 @@ def _check(c: Config) -> None:
 
 
 def _several(name: str, value: Any) -> tuple:
-    """What an option holds, one or many; an empty list is refused."""
+    """What an option holds, one or many; an empty list is refused, and one with repetitions."""
     if value == ():
         raise ValueError(f"--{_run.dashed(name)} must name at least one; got none")
+    if isinstance(value, tuple) and len(set(value)) < len(value) and name not in _PAIRED:
+        raise ValueError(f"--{_run.dashed(name)} must name each once; got {value}")
     return value if isinstance(value, tuple) else () if value is None else (value,)
 
 
@@ -197,6 +202,7 @@ def run(config: Config) -> dict[str, Any]:
         "baseline": list(plain.values()),
         "points": [p for p in points if p["policy"] != "none"],
         "chosen": kept,
+        "held": HELD,
         "n_trainings": len(trainings),
         "n_searched": len(search),
         "seconds": sum({row["job"]: row["seconds"] for row in search + trainings}.values()),
@@ -219,7 +225,9 @@ def _made(
         task = bar.add_task(title, total=sum(len(job.settings) for job in jobs))
         for job in jobs:
             file = folder.part(job.name)
-            if not file.exists():
+            if file.exists():
+                bar.advance(task, len(job.settings))
+            else:
                 begin, outcomes = time.perf_counter(), []
                 for some in side_by_side(
                     job.program, sets.n_classes, c.epochs, c.batch_size, pictures,
@@ -230,8 +238,6 @@ def _made(
                 made = _rows(job, outcomes, time.perf_counter() - begin)
                 write_whole(file, _run.text(made))
                 bar.console.print(_line(made), markup=False)
-                bar.advance(task, -len(job.settings))
-            bar.advance(task, len(job.settings))
             rows += json.loads(file.read_text())
     return rows
 

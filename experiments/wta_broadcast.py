@@ -24,6 +24,7 @@ from neurojax.neurons import ALIF, LIF, LeakyIntegrator
 from neurojax.plasticity import Homeostasis, ThreeFactor, boxcar, post_spike, triangle
 from neurojax.structured import Recurrence, structured
 from neurojax.teaching import HardWTA, SoftWTA
+from neurojax.weights import MakeWeights, ideal
 
 
 def build(c: Config, n_in: int, n_classes: int, n_steps: int, key: Key[Array, ""]) -> wb.System:
@@ -77,7 +78,8 @@ def run(config: Config, changes: wb.Changes = wb.deltas) -> dict[str, Any]:
     n_in, n_steps = _input_shape(c, sets.train.images.shape)
     key, n_batches = jax.random.key(c.seed), c.epochs * (len(lesson.labels) // c.batch_size)
     tx = _training.optimiser(c, n_batches)
-    make = lambda key: fresh(c, n_in, sets.n_classes, n_steps, tx, key)  # noqa: E731
+    synapses = _devices.make_weights(c.synapses, c.w_max)
+    make = lambda key: fresh(c, n_in, sets.n_classes, n_steps, tx, key, synapses)  # noqa: E731
     # Used once: lightly optimised, the same numbers are compiled in half the time.
     quick: Any = {"compiler_options": {"xla_backend_optimization_level": 1}}
     system, state = eqx.filter_jit(make, **quick)(key)
@@ -102,10 +104,12 @@ def run(config: Config, changes: wb.Changes = wb.deltas) -> dict[str, Any]:
     return folder.finish(metrics, figures)
 
 
-def fresh(c: Config, n_in: int, n_classes: int, n_steps: int, tx, key: Key[Array, ""]):
+def fresh(
+    c: Config, n_in: int, n_classes: int, n_steps: int, tx, key: Key[Array, ""],
+    make_weights: MakeWeights = ideal,
+):  # fmt: skip
     """System and initial state, all that is random drawn from `key`; can be vmapped over it."""
     system = build(c, n_in, n_classes, n_steps, fold(key, "system"))
-    make_weights = _devices.make_weights(c.synapses, c.w_max)
     return system, wb.init(system, tx, fold(key, "state"), make_weights)
 
 

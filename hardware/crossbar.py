@@ -17,10 +17,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
-from hardware.devices import Device, varied
+from hardware.devices import LONGEST, Device, varied
 from hardware.programming import Memory, OneSide, Pair, Policy, Spent
 from neurojax._check import cast, choice, count, nonnegative, positive
-from neurojax.weights import Connectivity
+from neurojax.weights import Connectivity, connectivity_mask
 
 
 class Quantiser(eqx.Module):
@@ -63,7 +63,8 @@ class Crossbar(eqx.Module):
         """What each synapse holds now, in weight units."""
         plus, minus = self.pair.plus, self.pair.minus
         G = plus.read(self.pair.cells_plus, t=self.pair.t)
-        return (G - minus.read(self.pair.cells_minus, t=self.pair.t)) * self._scale(G.dtype)
+        w = (G - minus.read(self.pair.cells_minus, t=self.pair.t)) * self._scale(G.dtype)
+        return connectivity_mask(self.connectivity, w)
 
     @property
     def n_pulses(self) -> Int[Array, "..."]:
@@ -93,7 +94,8 @@ class Crossbar(eqx.Module):
         if dw.shape != shape:
             raise ValueError(f"dw must have shape {shape}; got {dw.shape}")
         dw = eqx.error_if(dw, ~jnp.isfinite(dw).all(), "dw must be finite; got NaN or infinity")
-        pair, memory = self.policy(self.pair, self.memory, dw / self._scale(dw.dtype), key=key)
+        dG = connectivity_mask(self.connectivity, dw) / self._scale(dw.dtype)
+        pair, memory = self.policy(self.pair, self.memory, dG, key=key)
         return replace(self, pair=pair, memory=memory)
 
     def waited(self, seconds: ArrayLike) -> "Crossbar":
@@ -138,15 +140,16 @@ def crossbar(
     kind: Literal["differential", "reference"] = "differential",
     start: Literal["low", "middle"] = "low", sigma_d2d: ArrayLike = 0.0,
     stuck_low: float = 0.0, stuck_high: float = 0.0, dac: Quantiser | None = None,
-    adc: Quantiser | None = None, rows: int | None = None,
+    adc: Quantiser | None = None, rows: int | None = None, longest: ArrayLike = LONGEST,
 ) -> Callable[[Array, Connectivity, Array], Crossbar]:  # fmt: skip
     """What makes the weights of a network: a function of (w, connectivity, key).
 
     "differential": two devices a synapse, of which one is at G_min where pairs `start` "low",
     or both about the middle. "reference": one device a synapse, against a column held in the
     middle, which needs a policy that moves one side only. The initial weights are written
-    with pulses, which count; beyond +-`w_max` they end at the bound. The key decides how
-    devices differ, where `sigma_d2d` or a stuck part says that they do (see `varied`).
+    with pulses, at most `longest`, which count; beyond +-`w_max` they end at the bound. The key
+    decides how devices differ, where `sigma_d2d` or a stuck part says that they do (see
+    `varied`).
     """
     choice("kind", "differential", "reference")(kind)
     choice("start", "low", "middle")(start)
@@ -154,8 +157,7 @@ def crossbar(
         raise ValueError(f"policy must be OneSide with a reference column; got {policy}")
     w_max = positive("w_max", "")(w_max)
     rows = None if rows is None else count("rows")(rows)
-    at_top = device.init(jnp.atleast_1d(device.G_max))
-    noisy = not _zero(device.read_sigma(at_top))
+    noisy = not _zero(getattr(device, "sigma_read", 1.0))
     alike = _zero(sigma_d2d) and not (stuck_low or stuck_high)
     if not alike and not isinstance(device, Device):
         raise ValueError(
@@ -176,11 +178,10 @@ def crossbar(
         span = (device.G_max - device.G_min).astype(dtype) / (2 if single else 1)
         up, down = _targets(w * span / w_max.astype(dtype), cast(device, dtype), kind, start)
         plus, minus = cast((plus, minus), dtype)
-        cells_minus = minus.init(down) if single else _written(minus, down, keys[3])
-        pair = Pair(
-            plus, minus, _written(plus, up, keys[2]), cells_minus, Spent.none(w.shape, dtype),
-            jnp.zeros((), dtype),
-        )  # fmt: skip
+        cells = _written(plus, up, keys[2], longest)
+        others = minus.init(down) if single else _written(minus, down, keys[3], longest)
+        spent = Spent.none(w.shape, dtype)
+        pair = Pair(plus, minus, cells, others, spent, jnp.zeros((), dtype))
         held, memory = cast(policy, dtype), policy.init(w)
         return Crossbar(connectivity, pair, held, memory, w_max, span, dac, adc, rows, noisy)
 
@@ -210,8 +211,8 @@ def _targets(dG: Array, device: Any, kind: str, start: str) -> tuple[Array, Arra
     return low + jnp.maximum(dG, 0), low + jnp.maximum(-dG, 0)
 
 
-def _written(device: Any, G: Array, key: Key[Array, ""]) -> Any:
+def _written(device: Any, G: Array, key: Key[Array, ""], longest: ArrayLike) -> Any:
     """Devices taken from G_min to `G` by pulses."""
     cells = device.init(jnp.broadcast_to(device.G_min, G.shape).astype(G.dtype))
-    n = device.pulses_to(G)
+    n = device.pulses_to(G, longest)
     return device.pulse(cells, n, jnp.zeros_like(n), key=key)

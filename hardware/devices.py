@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, Key
 from hardware._check import rising, window
 from neurojax._check import between, cast, count, nonnegative, optional, positive, working
 
-LONGEST = 1024  # pulses of one write: devices that need more are left short of their target
+LONGEST = 2**16  # pulses of one write: devices that need more are left short of their target
 _NEAR = 1e-6  # of the range: as near to a bound that is never reached as float32 can tell
 
 
@@ -300,7 +300,7 @@ def nearest(
     response: Response, u: Float[Array, "*d"], longest: ArrayLike = LONGEST
 ) -> Float[Array, "*d"]:
     """Whole number of pulses from 0, at most `longest`, that comes nearest to `u`."""
-    longest = jnp.asarray(longest, u.dtype)
+    longest = jnp.floor(jnp.asarray(longest, u.dtype))
     if not isinstance(response, Affine):
         return _counted(response, u, longest)
     zero, n = jnp.zeros_like(u), jnp.floor(response.pulses_to(u))
@@ -389,7 +389,8 @@ class Table(eqx.Module):
 
     def pulses_to(self, G: Float[Array, "*d"], longest: ArrayLike = LONGEST) -> Float[Array, "*d"]:
         """Pulses up, at most `longest`, from the lowest level to that nearest to `G`."""
-        return jnp.minimum(self.init(G).level.astype(G.dtype), jnp.asarray(longest, G.dtype))
+        longest = jnp.floor(jnp.asarray(longest, G.dtype))
+        return jnp.minimum(self.init(G).level.astype(G.dtype), longest)
 
     def read(
         self, cells: Levels, *, key: Key[Array, ""] | None = None, t: ArrayLike = 0.0

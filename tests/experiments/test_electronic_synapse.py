@@ -3,6 +3,7 @@
 import json
 from functools import partial
 from itertools import product
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from experiments import _perceptron, _run
+from experiments import _device_figures, _perceptron, _run
 from experiments import electronic_synapse as study
+from experiments._devices import Update
 from experiments._perceptron import Perceptron, Program, Setting
 from neurojax import data
 
@@ -50,13 +52,15 @@ def test_trainings_side_by_side_are_each_as_alone(pictures):
         SETTING._replace(n_states=n, sigma_d2d=sigma, seed=seed)
         for n, sigma, seed in ((16.0, 0.0, 0), (64.0, 0.3, 0), (16.0, 0.0, 1))
     ]
+    settings.append(SETTING._replace(upper=0.05, lower=0.01, lr=0.8))
     train = partial(_perceptron.side_by_side, program, 10, 3, 16, pictures, width=1)
-    (together,) = train(settings)  # eight devices, three trainings
+    (together,) = train(settings)  # eight devices, four trainings
     for s, outcome in zip(settings, together, strict=True):
         assert [[outcome]] == [*train([s])]
         assert outcome.n_pulses > 0
         assert outcome.energy > 0
-    assert len({outcome.n_pulses for outcome in together}) == 3
+    assert len({outcome.n_pulses for outcome in together}) == 4
+    assert together[-1].n_refresh > 0
 
 
 def test_the_design_is_what_is_said_of_it():
@@ -79,7 +83,7 @@ def test_the_design_is_what_is_said_of_it():
     assert {hidden for _, _, hidden, *_ in made} == {100, 200}
 
 
-def test_every_policy_is_searched_alike_and_its_best_mean_is_chosen():
+def test_every_policy_is_searched_at_the_same_rates_and_its_best_mean_is_chosen():
     c = study.Config(responses=("linear",), lr=(0.1, 0.4))
     jobs = {job.program.policy: job.settings for job in study.searched(c)}
     for policy, settings in jobs.items():
@@ -128,6 +132,10 @@ def test_the_results_hold_what_was_trained(whole):
         assert matplotlib.image.imread(whole / f"{name}.png").std() > 0.05
 
 
+def test_figures_have_a_colour_for_every_policy():
+    assert set(_device_figures._COLOURS) == set(get_args(Update))
+
+
 def test_what_is_there_is_not_trained_again(whole, monkeypatch):
     before = json.loads((whole / "metrics.json").read_text())
     (whole / "metrics.json").unlink()
@@ -156,6 +164,8 @@ def test_what_is_there_is_not_trained_again(whole, monkeypatch):
         ("--upper 0.2 --lower 0.5", "--upper must pair with --lower, each above"),
         ("--upper 0.2 0.5 --lower 0.1", "--upper must pair with --lower, each above"),
         ("--lr 0", "--lr must be in (0, inf); got 0.0"),
+        ("--n-states 16 64 64", "--n-states must name each once; got (16, 64, 64)"),
+        ("--policies", "--policies must name at least one; got none"),
         ("--hidden", "--hidden must name at least one; got none"),
         ("--dataset digits --batch-size 4000", "--batch-size must be at most 1150 pictures"),
     ],

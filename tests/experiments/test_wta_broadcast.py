@@ -393,10 +393,12 @@ def test_switches_work_together(name, oblong, tmp_path):
         assert set(counted) == set(run.state.weights)
         for projection, spent in counted.items():
             held = run.state.weights[projection]
-            assert spent["most_pulses"] == held.n_pulses.max()
-            assert 0 < spent["n_pulses"] < held.n_pulses.sum()  # the first weights took some too
-            assert spent["n_refresh"] == held.pair.spent.n_refresh.sum()
-            assert 0 < spent["energy"] < held.pair.spent.energy
+            assert spent["most_pulses"] == int(held.n_pulses.max())
+            assert (
+                0 < spent["n_pulses"] < int(held.n_pulses.sum())
+            )  # the first weights took some too
+            assert spent["n_refresh"] == int(held.pair.spent.n_refresh.sum())
+            assert 0 < spent["energy"] < float(held.pair.spent.energy)
             assert spent["time"] > 0
 
 
@@ -439,6 +441,7 @@ def test_presets_leave_nothing_open(presentation):
         ("--max-rate 2000", "--max-rate must be in (0, 1000]; got 2000.0"),
         ("--hidden 8 0", "--hidden must name one or more layers of >= 1 neurons; got (8, 0)"),
         ("--hidden", "--hidden must name one or more layers of >= 1 neurons; got ()"),
+        ("--sigma-d2d 0.1", "--sigma-d2d needs devices: pass --synapse; got 0.1"),
         ("--n-states 1", "--n-states must be a whole number >= 2; got 1"),
         ("--dynamic-range 1", "--dynamic-range must be in (1, inf); got 1.0"),
         ("--sigma-d2d -1", "--sigma-d2d must be in [0, 1]; got -1.0"),

@@ -89,6 +89,35 @@ def test_a_change_of_whole_levels_is_made(policy):
     assert moved.pair.spent.time > 0
 
 
+@pytest.mark.parametrize("n", [15, 64])  # with 15 pulses no device lies in the middle
+def test_a_reference_column_lies_in_the_middle_and_costs_nothing(n):
+    device, w = drawn(DENSE, device=Device(linear(n)), kind="reference")
+    middle = (device.pair.minus.G_min + device.pair.minus.G_max) / 2
+    np.testing.assert_allclose(device.pair.cells_minus.G, middle, rtol=1e-6)
+    assert device.pair.cells_minus.n_pulses.sum() == 0
+    error = np.asarray(device.w - np.clip(w, -W_MAX, W_MAX))
+    assert np.abs(error).max() <= 1.01 * W_MAX / n  # half of a step of 2 w_max / n
+
+
+def test_where_there_is_no_synapse_nothing_is_held_and_nothing_is_programmed():
+    device, _ = drawn(BAND, sigma_d2d=0.3)
+    changed = device.program(jnp.full(BAND.shape, 2 * LEVEL))
+    absent = ~np.asarray(BAND.mask)
+    assert absent.any()
+    for held in (device, changed):
+        assert (np.asarray(held.w)[absent] == 0).all()
+    pulses = np.asarray(changed.n_pulses - device.n_pulses)
+    assert (pulses[absent] == 0).all()
+    assert (pulses[~absent] > 0).all()
+
+
+def test_devices_without_read_noise_draw_none_also_when_made_under_jit():
+    for device, noisy in ((LINEAR, False), (Device(linear(N), sigma_read=0.02), True)):
+        make = crossbar(device, POLICIES["one side"], W_MAX)
+        made = eqx.filter_jit(lambda w, make=make: make(w, DENSE, KEY))(jnp.zeros(DENSE.shape))
+        assert made.noisy is noisy
+
+
 def test_variation_reaches_the_weights_and_the_key_decides_it():
     make = crossbar(LINEAR, POLICIES["one side"], W_MAX, sigma_d2d=0.2, start="middle")
     w = jnp.zeros(DENSE.shape)

@@ -174,6 +174,23 @@ def test_energy_and_time_are_those_of_the_pulses():
     np.testing.assert_array_equal(after.cells_plus.n_pulses, n)
 
 
+@pytest.mark.parametrize("wrapped", [lambda policy: policy, lambda p: MixedPrecision(p, N)])
+def test_worn_pairs_are_looked_for_once_in_so_many_calls(wrapped):
+    policy, state = wrapped(Unidirectional(TRAIN, every=3)), pair(0.8, 0.4)
+    nothing, memory = jnp.zeros((1, 1)), wrapped(Unidirectional(TRAIN)).init(jnp.zeros((1, 1)))
+    refreshes = []
+    for _ in range(6):
+        worn = pair(0.8, 0.4)._replace(spent=state.spent)  # worn anew at every call
+        state, memory = policy(worn, memory, nothing)
+        refreshes.append(state.spent.n_refresh.item())
+    assert refreshes == [0, 0, 1, 1, 1, 2]
+
+
+def test_a_refresh_writes_no_longer_than_it_may():
+    after = refresh(pair(0.8, 0.4), jnp.array(0.75), jnp.array(0.25), 10)
+    np.testing.assert_allclose(np.ravel(u(after)), (10 / N, 0), atol=1e-6)
+
+
 def test_a_refresh_is_paid_for():
     after = refresh(pair(0.8, 0.4), jnp.array(0.75), jnp.array(0.25))
     # One reset each, then round(.4 N) = 26 pulses up on the larger side.
