@@ -158,7 +158,7 @@ class Config:
         """Which devices, and how they are programmed."""
         return Synapses(
             self.synapse, self.update, self.n_states, self.nonlinearity, self.dynamic_range,
-            self.sigma_d2d, self.sigma_c2c,
+            self.sigma_d2d, self.sigma_c2c or None,
         )  # fmt: skip
 
 

@@ -36,9 +36,7 @@ def advantage(points: Points) -> Figure:
         ax.set_title(name, loc="left", fontsize="medium")
         ax.set_xlabel("Levels")
     axes[0].set_ylabel("Variation (%)")
-    figure.colorbar(
-        axes[0].images[0], ax=list(axes), label="Unidirectional − bidirectional (points)"
-    )
+    figure.colorbar(axes[0].images[0], ax=list(axes), label="Difference (points)")
     return figure
 
 

@@ -24,7 +24,7 @@ class Synapses(NamedTuple):
     nonlinearity: Any = 2.0  # a step at G_max is e^-nonlinearity of one at G_min
     dynamic_range: Any = 10.0  # G_max / G_min
     sigma_d2d: Any = 0.0
-    sigma_c2c: Any = 0.0
+    sigma_c2c: Any = None  # no noise of pulses
     upper: Any = 0.75  # thresholds of refresh
     lower: Any = 0.25
 

@@ -37,16 +37,20 @@ class Affine(eqx.Module):
 
         u_n = u + (1 - slope u) (1 - q^n) / slope,    q = 1 - step slope
 
-    `slope` 0 is linear, 1 has soft bounds, between them lies the exponential device.
+    `slope` None or 0 is linear, 1 has soft bounds, between them lies the exponential device.
     Source: aihwkit's ConstantStep, LinearStep and SoftBounds (Rasch et al. 2021); closed
     form: their geometric sum.
     """
 
     step: Float[Array, "*#d"] = eqx.field(converter=between("step", 0.0, 1.0))
-    slope: Float[Array, "*#d"] = eqx.field(default=0.0, converter=nonnegative("slope", ""))
+    slope: Float[Array, "*#d"] | None = eqx.field(
+        default=None, converter=optional(nonnegative("slope", ""))
+    )
 
     def __call__(self, u: Float[Array, "*d"], n: Float[Array, "*d"]) -> Float[Array, "*d"]:
         """u after `n` pulses up."""
+        if self.slope is None:
+            return jnp.minimum(u + n * self.step, 1.0)
         curved = self.slope > 0
         slope = jnp.where(curved, self.slope, 1.0)
         # log1p(-1) = -inf is the device that one pulse takes to its bound; 0 pulses do not.
@@ -56,6 +60,8 @@ class Affine(eqx.Module):
 
     def pulses_to(self, u: Float[Array, "*d"]) -> Float[Array, "*d"]:
         """How many pulses, whole or not, lead from 0 to `u`; as many as matter where none do."""
+        if self.slope is None:
+            return u / self.step
         curved = self.slope > 0
         slope = jnp.where(curved, self.slope, 1.0)
         shrink = jnp.log1p(-jnp.minimum(self.step * slope, 1 - _NEAR))
@@ -210,6 +216,7 @@ class Device(eqx.Module):
         G(t) = G_n max(1, (t - t_n) / t_0)^-nu + sigma_read R xi
 
     Pulses act on G_n: what has drifted since the last one is taken to come back with the next.
+    Without `sigma_c2c` no noise is drawn, which saves time.
     `down` is the response of u' = 1 - u to pulses down (None: that of `up`). Devices with
     `stuck` -1 or 1 stay at G_min or G_max. `discrete` False lets n be any number >= 0.
     Raises `ValueError` for a parameter out of range, or G_max <= G_min.
@@ -221,7 +228,9 @@ class Device(eqx.Module):
     down: Response | None = None
     G_min: Float[Array, "*#d"] = eqx.field(default=1e-6, converter=nonnegative("G_min", "S"))
     G_max: Float[Array, "*#d"] = eqx.field(default=1e-5, converter=positive("G_max", "S"))
-    sigma_c2c: Float[Array, "*#d"] = eqx.field(default=0.0, converter=nonnegative("sigma_c2c", ""))
+    sigma_c2c: Float[Array, "*#d"] | None = eqx.field(
+        default=None, converter=optional(nonnegative("sigma_c2c", ""))
+    )
     sigma_read: Float[Array, "*#d"] = eqx.field(
         default=0.0, converter=nonnegative("sigma_read", "")
     )
@@ -254,7 +263,7 @@ class Device(eqx.Module):
         n = n_up + n_down
         u = p.up(jnp.clip((G - p.G_min) / (p.G_max - p.G_min), 0, 1), n_up)
         u = 1 - (p.down or p.up)(1 - u, n_down)
-        if key is not None:
+        if key is not None and p.sigma_c2c is not None:
             noise = jax.random.normal(key, u.shape, dtype)
             u = jnp.clip(u + p.sigma_c2c * jnp.sqrt(n) * noise, 0, 1)
         # A device that gets no pulse keeps its conductance to the bit.
@@ -345,7 +354,9 @@ class Table(eqx.Module):
     """
 
     levels: Float[Array, " k"]  # S, rising
-    sigma_c2c: Float[Array, "*#d"] = eqx.field(default=0.0, converter=nonnegative("sigma_c2c", ""))
+    sigma_c2c: Float[Array, "*#d"] | None = eqx.field(
+        default=None, converter=optional(nonnegative("sigma_c2c", ""))
+    )
     sigma_read: Float[Array, "*#d"] = eqx.field(
         default=0.0, converter=nonnegative("sigma_read", "")
     )
@@ -381,7 +392,7 @@ class Table(eqx.Module):
         up = jnp.minimum(cells.level + n_up.astype(jnp.int32), len(self.levels) - 1)
         level = jnp.maximum(up - n_down.astype(jnp.int32), 0)
         G = p.levels[level]
-        if key is not None:
+        if key is not None and p.sigma_c2c is not None:
             noise = p.sigma_c2c * jnp.sqrt(n) * jax.random.normal(key, G.shape, G.dtype)
             G = jnp.clip(G + (p.G_max - p.G_min) * noise, p.G_min, p.G_max)
         G = jnp.where(n > 0, G, cells.G)

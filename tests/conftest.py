@@ -10,6 +10,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import hypothesis  # noqa: E402  (the flags must stand before JAX starts)
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from jax.experimental.compilation_cache import compilation_cache  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -24,3 +25,24 @@ def x64():
     """Double precision for one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="module")
+def quick_compilation(tmp_path_factory):
+    """Programs are kept between runs, those of other processes too, and hardly optimised."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    switches = {  # what it is here, and what it is elsewhere
+        "jax_compilation_cache_dir": (str(root / "programs"), None),
+        "jax_persistent_cache_min_compile_time_secs": (0.0, 1.0),
+        "jax_disable_most_optimizations": (True, False),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, (here, _) in switches.items():
+            patch.setenv(name.upper(), str(here))
+            jax.config.update(name, here)
+        compilation_cache.reset_cache()
+        yield
+    for name, (_, elsewhere) in switches.items():
+        jax.config.update(name, elsewhere)
+    compilation_cache.reset_cache()
