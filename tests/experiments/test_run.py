@@ -112,7 +112,7 @@ def test_an_interrupt_says_how_to_go_on(capsys):
 
     code, said = stopped(capsys, run)
     assert code == 130
-    assert said == "interrupted; the same command with --resume goes on from the last epoch\n"
+    assert said == "interrupted; the same command with --resume goes on from what is saved\n"
 
 
 @pytest.mark.parametrize("error", [TypeError, RuntimeError, KeyError, AttributeError])
