@@ -14,6 +14,8 @@ from jax.experimental.compilation_cache import compilation_cache  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Most tests compile more than they compute.
+jax.config.update("jax_disable_most_optimizations", True)
 
 # No deadline: the first example compiles. The same examples at every run.
 hypothesis.settings.register_profile("neurojax", deadline=None, derandomize=True, max_examples=30)
@@ -28,16 +30,16 @@ def x64():
 
 
 @pytest.fixture(scope="module")
-def quick_compilation(tmp_path_factory):
-    """Programs are kept between runs, those of other processes too, and hardly optimised."""
+def programs_kept(tmp_path_factory):
+    """Compiled programs are kept between runs, those of other processes too."""
     root = tmp_path_factory.getbasetemp()
     root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
     switches = {  # what it is here, and what it is elsewhere
         "jax_compilation_cache_dir": (str(root / "programs"), None),
         "jax_persistent_cache_min_compile_time_secs": (0.0, 1.0),
-        "jax_disable_most_optimizations": (True, False),
     }
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "True")  # as above, in other processes
         for name, (here, _) in switches.items():
             patch.setenv(name.upper(), str(here))
             jax.config.update(name, here)

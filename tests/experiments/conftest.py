@@ -1,4 +1,4 @@
-"""Programs are compiled quickly; Ctrl-C reaches tests also where the background ignores it."""
+"""Programs are kept; Ctrl-C reaches tests also where the background ignores it."""
 
 import signal
 
@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quickly(quick_compilation):
+def _programs(programs_kept):
     return
 
 

@@ -28,8 +28,6 @@ from neurojax.structured import Recurrence, structured
 from neurojax.teaching import SoftWTA
 from neurojax.weights import Ideal, Weights, normal
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 KEY, N, W_MAX = jax.random.key(0), 64, 0.5
 LEVEL = W_MAX / N  # weight of one step of one device
 LINEAR = Device(linear(N))
