@@ -5,8 +5,9 @@
 
 784-100-10 with ReLU, batches of 64, plain SGD on the cross-entropy, one learning rate of each
 system's own, weights in +-w_max of each layer, devices of constant step without noise;
-validation on 5,000 training pictures left out, not timed. The work differs: aihwkit updates picture by picture with trains of coincident pulses, we sum a batch and send
-at most one pulse a device. Prints a line a stretch of batches, and last of all JSON.
+validation on 5,000 training pictures left out, not timed. The work differs: aihwkit updates
+picture by picture with trains of coincident pulses, we sum a batch and send at most one pulse
+a device. Prints a line a stretch of batches, and last of all JSON.
 """
 
 import argparse
