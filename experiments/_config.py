@@ -17,28 +17,15 @@ _OF_DEVICES = ("update", "n_states", "nonlinearity", "dynamic_range", "sigma_d2d
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_run.Options):
     """Every switch of the experiment; None takes what suits the data set (`PRESETS`)."""
 
-    dataset: str = "digits"
-    """digits (embedded), mnist, idx (four IDX files), or an image classification set of tfds."""
-    data_dir: Path | None = None
-    """Folder of the IDX files or of a prepared tfds set; default: $NEUROJAX_DATA."""
     out: Path = Path("runs/wta_broadcast")
-    """Folder for metrics.json, figures and checkpoints."""
-    seed: int = 0
-    """Decides weights, wiring, order of samples and augmentation; never the split."""
-    resume: bool = False
-    """Go on from the last checkpoint in --out."""
-    overwrite: bool = False
-    """Replace another run's results in --out."""
 
     epochs: Preset[int] = UNSET
     """Passes over the training pictures."""
     batch_size: Preset[int] = UNSET
     """Pictures a weight change; what is left over in an epoch waits for the next shuffle."""
-    train_size: int | None = None
-    """Use this many training pictures only."""
     augment: Preset[Literal["none", "weak", "affine"]] = UNSET
     """Random affine maps of training pictures; weak is half as strong."""
     input_dropout: Preset[float] = UNSET

@@ -48,6 +48,7 @@ def make_weights(a: Synapses, w_max: Any) -> MakeWeights:
 
     Pulses are single and random, but for mixed precision, where memory says how many. One side
     alone is read against a fixed column; pairs that only go up start low, others in the middle.
+    `n_states` - 1 pulses span the range; soft bounds never end, their first step is that part.
     """
     if a.synapse == "ideal":
         return ideal

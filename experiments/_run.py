@@ -36,14 +36,28 @@ _OURS = (
     "metrics.json", "search.json", "checkpoints", "parts", _BEGUN,
     *(f"{name}.png" for name in _FIGURES),
 )  # fmt: skip
-_NOT_THE_RUN = (
-    "out",
-    "resume",
-    "overwrite",
-    "data_dir",
-    "width",
-    "cores",
-)  # may differ when a run goes on
+# May differ when a run goes on.
+_NOT_THE_RUN = ("out", "resume", "overwrite", "data_dir", "width", "cores")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every experiment is told: what to learn from, and where its results go."""
+
+    dataset: str = "digits"
+    """digits (embedded), mnist, idx (four IDX files), or an image classification set of tfds."""
+    data_dir: Path | None = None
+    """Folder of the IDX files or of a prepared tfds set; default: $NEUROJAX_DATA."""
+    out: Path = Path("runs")
+    """Folder for metrics.json, figures and what a run needs to go on."""
+    seed: int = 0
+    """Decides weights, wiring, order of samples and augmentation; never the split."""
+    resume: bool = False
+    """Go on with the run in --out, from what it has saved."""
+    overwrite: bool = False
+    """Replace another run's results in --out."""
+    train_size: int | None = None
+    """Use this many training pictures only."""
 
 
 def dashed(name: str) -> str:
@@ -133,7 +147,7 @@ class Folder:
     `FileNotFoundError` for none.
     """
 
-    def __init__(self, config: Any):
+    def __init__(self, config: Options):
         self.config = config
         self.path = Path(config.out)
         self._checkpoints = self.path / "checkpoints"

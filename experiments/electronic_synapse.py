@@ -35,30 +35,18 @@ _POINT = ("hidden", "n_states", "dynamic_range", "sigma_d2d")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_run.Options):
     """The design, and where its results go."""
 
     dataset: str = "mnist"
-    """mnist, digits, idx, or an image classification set of tfds."""
-    data_dir: Path | None = None
-    """Folder of the IDX files or of a prepared tfds set; default: $NEUROJAX_DATA."""
     out: Path = Path("runs/electronic_synapse")
-    """Folder for metrics.json, search.json and figures."""
-    seed: int = 0
-    """The first seed; each decides weights, devices, pulses and order of samples."""
     seeds: int = 3
-    """How many seeds each point of the design has."""
-    resume: bool = False
-    """Go on with the run in --out, which an interruption has stopped."""
-    overwrite: bool = False
-    """Replace another run's results in --out."""
+    """How many seeds each point of the design has, from --seed on."""
 
     epochs: int = 1
     """Passes over the training pictures."""
     batch_size: int = 64
     """Pictures a weight change; what is left over in an epoch waits for the next shuffle."""
-    train_size: int | None = None
-    """Use this many training pictures only."""
     hidden: tuple[int, ...] = (100, 200)
     """Hidden neurons, one network each."""
 

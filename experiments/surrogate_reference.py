@@ -36,7 +36,6 @@ class Config(wta_broadcast.Config):
     """Options of the local system, but for those of its learning rule, which are refused."""
 
     out: Path = Path("runs/surrogate_reference")
-    """Folder for metrics.json, figures and checkpoints."""
     gain: float = 10.0
     """Slope of the softmax over the scores that decide."""
     slope: float = 5.0

@@ -131,7 +131,7 @@ from neurojax import checkpoint
 from neurojax._files import write_whole
 def killed_state(step):
     key = jax.random.fold_in(jax.random.key(0), step)
-    return {"w": jax.random.normal(key, (128, 128)), "key": key}
+    return {"w": jax.random.bits(key, (128, 128)), "key": key}
 folder, metrics, pad = sys.argv[1], sys.argv[2], "x" * 1_000_000
 last = checkpoint.latest(folder)
 for step in itertools.count(0 if last is None else last + 1):
@@ -143,7 +143,7 @@ for step in itertools.count(0 if last is None else last + 1):
 
 def killed_state(step):
     key = jax.random.fold_in(jax.random.key(0), step)
-    return {"w": jax.random.normal(key, (128, 128)), "key": key}
+    return {"w": jax.random.bits(key, (128, 128)), "key": key}
 
 
 def test_a_process_killed_at_any_moment_leaves_its_last_whole_step(tmp_path):
