@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from experiments import _devices
 from experiments._devices import EVERY, Synapses
-from neurojax.connectivity import Dense
 from neurojax.data import Dataset
+from neurojax.layouts import Dense
 from neurojax.weights import MakeWeights, Weights, normal
 
 REACH = 10.0  # w_max sqrt(fan-in): trained numbers have less, but for one in a thousand

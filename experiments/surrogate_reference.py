@@ -20,7 +20,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from experiments import _run, wta_broadcast
-from neurojax.connectivity import Dense, FanIn
+from neurojax.layouts import Dense, FanIn
 from neurojax.learning import wta_broadcast as wb
 from neurojax.surrogate import Spike, fast_sigmoid
 from neurojax.weights import Connectivity, Ideal

@@ -1,16 +1,9 @@
 """Functional simulation of spiking networks and neuromorphic hardware in JAX."""
 
 from neurojax import augment, checkpoint, data, encoding, plotting, surrogate, traces
-from neurojax.connectivity import (
-    Band,
-    Dense,
-    FanIn,
-    fan_in,
-    locally_dense,
-    merged,
-    watts_strogatz,
-)
+from neurojax.connectivity import fan_in, locally_dense, merged, watts_strogatz
 from neurojax.feedback import Broadcast, broadcast
+from neurojax.layouts import Band, Dense, FanIn
 from neurojax.learning import wta_broadcast
 from neurojax.modulation import Modulators, modulators
 from neurojax.network import Layer, Network, Projection, fold, simulate

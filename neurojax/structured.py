@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from neurojax._check import choice
-from neurojax.connectivity import Dense, fan_in, locally_dense, merged
+from neurojax.connectivity import fan_in, locally_dense, merged
+from neurojax.layouts import Dense
 from neurojax.network import Layer, Network, Projection, fold
 from neurojax.neurons import LIF, LeakyIntegrator
 from neurojax.plasticity import ThreeFactor, always

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from neurojax.connectivity import Band, Dense, FanIn
+from neurojax.layouts import Band, Dense, FanIn
 
 Connectivity = Dense | FanIn | Band
 

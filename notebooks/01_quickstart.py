@@ -33,8 +33,8 @@ import optax
 from matplotlib.figure import Figure
 
 from neurojax import data, encoding, plotting
-from neurojax.connectivity import Dense
 from neurojax.feedback import broadcast
+from neurojax.layouts import Dense
 from neurojax.learning import wta_broadcast
 from neurojax.network import Layer, Network, Projection, simulate
 from neurojax.neurons import LIF

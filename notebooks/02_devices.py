@@ -35,7 +35,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import hardware as hw
-from neurojax.connectivity import Dense
+from neurojax.layouts import Dense
 
 # %% [markdown]
 # ## How a conductance responds to pulses

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import connectivity as oracle
 
-from neurojax.connectivity import Band, Dense, fan_in, locally_dense, merged, watts_strogatz
+from neurojax.connectivity import fan_in, locally_dense, merged, watts_strogatz
+from neurojax.layouts import Band, Dense
 
 KEY = jax.random.key(0)
 SEEDS = st.integers(0, 2**31 - 1)

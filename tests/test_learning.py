@@ -12,8 +12,8 @@ import pytest
 from oracles import connectivity as wiring
 from oracles import wta_broadcast as oracle
 
-from neurojax.connectivity import Band, Dense
 from neurojax.feedback import Broadcast, broadcast
+from neurojax.layouts import Band, Dense
 from neurojax.learning import wta_broadcast as wb
 from neurojax.modulation import Modulators, modulators
 from neurojax.network import Layer, Network, Projection, fold

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from neurojax import surrogate
-from neurojax.connectivity import Dense, fan_in, locally_dense
+from neurojax.connectivity import fan_in, locally_dense
+from neurojax.layouts import Dense
 from neurojax.network import Layer, Network, Projection, simulate
 from neurojax.neurons import ALIF, LIF, LeakyIntegrator
 from neurojax.synapses import Exponential

@@ -9,8 +9,9 @@ import optax
 import pytest
 from oracles import connectivity as wiring
 
-from neurojax.connectivity import Band, FanIn, fan_in
+from neurojax.connectivity import fan_in
 from neurojax.feedback import broadcast
+from neurojax.layouts import Band, FanIn
 from neurojax.learning import wta_broadcast as wb
 from neurojax.network import Layer, Network, Projection, fold, simulate
 from neurojax.neurons import LIF, LeakyIntegrator

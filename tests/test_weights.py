@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from oracles import connectivity as wiring
 
-from neurojax.connectivity import Band, Dense, FanIn
+from neurojax.layouts import Band, Dense, FanIn
 from neurojax.weights import Ideal, Weights, normal
 
 KEY = jax.random.key(0)

@@ -12,7 +12,7 @@ from experiments import _config, _training
 from experiments import surrogate_reference as sr
 from experiments import wta_broadcast as wta
 from neurojax import data
-from neurojax.connectivity import FanIn
+from neurojax.layouts import FanIn
 from neurojax.learning import wta_broadcast as wb
 from neurojax.surrogate import fast_sigmoid
 from neurojax.weights import connectivity_mask

@@ -18,8 +18,9 @@ from hardware.programming import (
     Unidirectional,
     WriteVerify,
 )
-from neurojax.connectivity import Dense, fan_in, locally_dense
+from neurojax.connectivity import fan_in, locally_dense
 from neurojax.feedback import broadcast
+from neurojax.layouts import Dense
 from neurojax.learning import wta_broadcast as wb
 from neurojax.network import Layer
 from neurojax.neurons import LIF

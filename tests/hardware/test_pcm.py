@@ -8,7 +8,7 @@ import pytest
 from hardware.crossbar import crossbar
 from hardware.pcm import PCM
 from hardware.programming import Single, Unidirectional
-from neurojax.connectivity import Dense
+from neurojax.layouts import Dense
 
 N = 40_000
 TOP = 25e-6

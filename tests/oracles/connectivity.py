@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from neurojax.connectivity import Band, Dense, FanIn
+from neurojax.layouts import Band, Dense, FanIn
 
 
 def dense(rng, n_post, n_pre):
