@@ -18,7 +18,11 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from neurojax import events
 
 # A gather a slot beats the dense product up to about this fan-in (512 neurons, batch 64, CPU).
 _MAX_GATHERED = 8
@@ -74,6 +78,14 @@ class Dense(eqx.Module):
         post, pre = jnp.indices(self.shape)
         count = jnp.ones_like(pre) if self.count is None else self.count.astype(jnp.int32)
         return Edges(pre.reshape(-1), post.reshape(-1), count.reshape(-1))
+
+    def at_post(self, x: Shaped[Array, " post"]) -> Shaped[Array, "post 1"]:
+        """x of the receiver, as it broadcasts to the synapses."""
+        return x[:, None]
+
+    def at_pre(self, x: Shaped[Array, " pre"]) -> Shaped[Array, "1 pre"]:
+        """x of the sender, as it broadcasts to the synapses."""
+        return x[None]
 
     def matrix(self, w: Float[Array, "post pre"]) -> Float[Array, "post pre"]:
         """Effective weight between each pair."""
@@ -133,6 +145,14 @@ class FanIn(eqx.Module):
         pre = self.index.reshape(-1).astype(post.dtype)
         return Edges(pre, post, jnp.ones_like(pre))
 
+    def at_post(self, x: Shaped[Array, " post"]) -> Shaped[Array, "post 1"]:
+        """x of the receiver, as it broadcasts to the synapses."""
+        return x[:, None]
+
+    def at_pre(self, x: Shaped[Array, " pre"]) -> Shaped[Array, "post k"]:
+        """x of the sender, at each synapse."""
+        return x[self.index]
+
     def matrix(self, w: Float[Array, "post k"]) -> Float[Array, "post pre"]:
         """The same weights as a dense matrix."""
         rows = jnp.arange(self.n_post)[:, None]
@@ -154,6 +174,129 @@ class FanIn(eqx.Module):
     ) -> Float[Array, "post k"]:
         """Summed outer product, picked at the synapses that exist."""
         return jnp.take_along_axis(_outer(post, pre), self.index, axis=1)
+
+
+class FanOut(eqx.Module):
+    """A list of synapses sorted by sender: products cost what the spikes cost, no more.
+
+    `index` [edges] names each synapse's receiver; those of sender j lie at start[j] up to
+    start[j + 1]. `w` has shape [edges]. `apply` and `outer` visit only senders that are not
+    silent, exactly, however many they are (`events`); a batch goes sample by sample.
+    `longest` is the largest fan-out. With `native` False nothing is compiled by a C++
+    compiler. Made by `by_sender`, or drawn by the generators of `connectivity`.
+    """
+
+    index: Int[Array, " edges"]
+    start: Int[Array, " pre_and_end"]
+    n_post: int = eqx.field(static=True)
+    longest: int = eqx.field(static=True)
+    native: bool = eqx.field(static=True, default=True)
+
+    @property
+    def n_pre(self) -> int:
+        """Sending neurons."""
+        return self.start.shape[-1] - 1
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Shape of the weights, [edges]."""
+        return (self.index.shape[-1],)
+
+    @property
+    def fan_in(self) -> Float[Array, " post"]:
+        """Synapses onto each neuron."""
+        return jnp.bincount(self.index, length=self.n_post).astype(float)
+
+    @property
+    def fan_out(self) -> Float[Array, " pre"]:
+        """Synapses that a spike of each sender reaches."""
+        return jnp.diff(self.start).astype(float)
+
+    def edges(self) -> Edges:
+        """Who sends to whom."""
+        pre = self.at_pre(jnp.arange(self.n_pre, dtype=self.index.dtype))
+        return Edges(pre, self.index, jnp.ones_like(self.index))
+
+    def at_post(self, x: Shaped[Array, " post"]) -> Shaped[Array, " edges"]:
+        """x of the receiver, at each synapse."""
+        return x[self.index]
+
+    def at_pre(self, x: Shaped[Array, " pre"]) -> Shaped[Array, " edges"]:
+        """x of the sender, at each synapse."""
+        return jnp.repeat(x, jnp.diff(self.start), total_repeat_length=self.shape[0])
+
+    def matrix(self, w: Float[Array, " edges"]) -> Float[Array, "post pre"]:
+        """The same weights as a dense matrix."""
+        pre, post, _ = self.edges()
+        return jnp.zeros((self.n_post, self.n_pre), w.dtype).at[post, pre].add(w)
+
+    def apply(self, w: Float[Array, " edges"], s: Float[Array, " pre"]) -> Float[Array, " post"]:
+        """Current into each neuron."""
+        return _scattered(self, w, s)
+
+    def apply_t(self, w: Float[Array, " edges"], e: Float[Array, " post"]) -> Float[Array, " pre"]:
+        """Transposed product, over all synapses."""
+        pre = self.edges().pre
+        return jax.ops.segment_sum(w * e[self.index], pre, self.n_pre, indices_are_sorted=True)
+
+    def outer(
+        self, post: Float[Array, "*lead post"], pre: Float[Array, "*lead pre"]
+    ) -> Float[Array, " edges"]:
+        """Summed outer product on the synapses that exist."""
+        return events.gathered(self.rows, *_flat(post, pre), self.native)
+
+    @property
+    def rows(self) -> events.Rows:
+        """As the event-driven products take it."""
+        return events.Rows(self.index, self.start, self.longest)
+
+
+@jax.custom_vjp
+def _scattered(c: FanOut, w: Array, s: Array) -> Array:
+    """A loop over spikes has no derivative of its own; the product is linear in w and in s."""
+    return events.scattered(c.rows, w, s, c.n_post, c.native)
+
+
+def _scattered_fwd(c, w, s):
+    return _scattered(c, w, s), (c, w, s)
+
+
+def _scattered_bwd(saved, e):
+    c, w, s = saved
+    return None, c.outer(e, s), c.apply_t(w, e)
+
+
+_scattered.defvjp(_scattered_fwd, _scattered_bwd)
+
+
+def by_sender(
+    pre: Int[ArrayLike, " edges"],
+    post: Int[ArrayLike, " edges"],
+    n_pre: int,
+    n_post: int,
+    *,
+    native: bool = True,
+) -> FanOut:
+    """The synapses pre -> post as a `FanOut`; a pair may stand there more than once.
+
+    The order of edges with the same ends is kept. Not for use under `jit`: the largest
+    fan-out becomes part of the structure.
+    Raises `ValueError` for ends that are not of equal length, or name no neuron.
+    """
+    pre, post = np.asarray(pre), np.asarray(post)
+    if pre.shape != post.shape or pre.ndim != 1:
+        raise ValueError(
+            f"pre and post must be lists of equal length; got {pre.shape}, {post.shape}"
+        )
+    for name, ends, n in (("pre", pre, n_pre), ("post", post, n_post)):
+        if ends.size and not (0 <= ends.min() and ends.max() < n):
+            wrong = ends[(ends < 0) | (ends >= n)][0]
+            raise ValueError(f"{name} must name one of {n} neurons, 0 to {n - 1}; got {wrong}")
+    order = np.lexsort((post, pre))
+    n_out = np.bincount(pre, minlength=n_pre)
+    start = np.concatenate([[0], np.cumsum(n_out)])
+    index = jnp.asarray(post[order], jnp.int32)
+    return FanOut(index, jnp.asarray(start, jnp.int32), n_post, int(n_out.max()), native)
 
 
 class Band(eqx.Module):
@@ -198,6 +341,14 @@ class Band(eqx.Module):
         post, column = jnp.indices(self.shape)
         pre = (post + column - self.radius) % self.n_pre
         return Edges(pre.reshape(-1), post.reshape(-1), self.mask.astype(jnp.int32).reshape(-1))
+
+    def at_post(self, x: Shaped[Array, " n"]) -> Shaped[Array, "n 1"]:
+        """x of the receiver, as it broadcasts to the synapses."""
+        return x[:, None]
+
+    def at_pre(self, x: Shaped[Array, " n"]) -> Shaped[Array, "n width"]:
+        """x of the sender, at each place of a synapse."""
+        return x[self.edges().pre.reshape(self.shape)]
 
     def matrix(self, w: Float[Array, "n width"]) -> Float[Array, "n n"]:
         """The same weights as a dense matrix."""

@@ -71,7 +71,7 @@ class Projection(eqx.Module):
 
     def __check_init__(self):
         shape = self.connectivity.shape
-        if self.w is not None and self.w.shape[-2:] != shape:
+        if self.w is not None and self.w.shape[-len(shape) :] != shape:
             raise ValueError(f"w must have shape {shape}; got {self.w.shape}")
 
     def initial(self, key: Key[Array, ""], dtype: DTypeLike = float) -> Float[Array, "..."]:

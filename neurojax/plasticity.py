@@ -140,7 +140,7 @@ class ThreeFactor(eqx.Module):
     def init(self, connectivity: Connectivity, dtype: DTypeLike = float) -> Eligibility:
         """No memory yet; for the step-by-step form."""
         zero = jnp.zeros(connectivity.shape, dtype)
-        return Eligibility(zero, zero, zero, jnp.zeros(connectivity.shape[0], dtype))
+        return Eligibility(zero, zero, zero, jnp.zeros(connectivity.n_post, dtype))
 
     def step(
         self,
@@ -155,14 +155,15 @@ class ThreeFactor(eqx.Module):
     ) -> tuple[Eligibility, Array]:
         """Eligibility after one step, and the change of weights that this step asks for."""
         adaptation = _adaptation(neuron, dt, q)
-        x = state.decay[:, None] * state.x + connectivity.outer(jnp.ones_like(q), pre)
-        local, x_adapt = post.h[:, None] * x, state.x_adapt
+        at_post = connectivity.at_post
+        x = at_post(state.decay) * state.x + connectivity.outer(jnp.ones_like(q), pre)
+        local, x_adapt = at_post(post.h) * x, state.x_adapt
         if adaptation is not None:
             rho, beta = adaptation
-            local = post.h[:, None] * (x - beta[:, None] * x_adapt)
-            x_adapt = rho[:, None] * x_adapt + local
+            local = at_post(post.h) * (x - at_post(beta) * x_adapt)
+            x_adapt = at_post(rho) * x_adapt + local
         e = self.kappa_e.astype(q.dtype) * state.e + local
-        return Eligibility(x, x_adapt, e, self.trace_decay(neuron, post.z, dt)), q[:, None] * e
+        return Eligibility(x, x_adapt, e, self.trace_decay(neuron, post.z, dt)), at_post(q) * e
 
 
 def _adaptation(neuron: Neuron, dt: float, like: Array) -> tuple[Array, Array] | None:

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from neurojax.layouts import Band, Dense, FanIn
+from neurojax.layouts import Band, Dense, FanIn, FanOut
 
-Connectivity = Dense | FanIn | Band
+Connectivity = Dense | FanIn | FanOut | Band
 
 
 @runtime_checkable
@@ -86,8 +86,9 @@ def normal(
 ) -> Float[Array, "..."]:
     """Gaussian weights of standard deviation gain / sqrt(fan-in): current variance gain^2
     for independent inputs of mean square one."""
-    scale = gain / jnp.sqrt(jnp.maximum(connectivity.fan_in, 1.0))[:, None]
-    w = jax.random.normal(key, connectivity.shape, dtype) * scale.astype(dtype)
+    scale = gain / jnp.sqrt(jnp.maximum(connectivity.fan_in, 1.0))
+    w = jax.random.normal(key, connectivity.shape, dtype)
+    w = w * connectivity.at_post(scale.astype(dtype))
     return connectivity_mask(connectivity, w)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from neurojax.layouts import Band, Dense, FanIn
+from neurojax.layouts import Band, Dense, FanIn, FanOut, by_sender
 
 
 def dense(rng, n_post, n_pre):
@@ -27,6 +27,14 @@ def banded(rng, n, radius):
     return Band(jnp.asarray(rng.random((n, 2 * radius + 1)) < 0.7), radius)
 
 
+def listed(rng, n_post, n_pre, native):
+    """About a third of all pairs, in no order, some twice; the last sender has no synapse."""
+    pre, post = np.nonzero(rng.random((n_pre, n_post)) < 0.3)
+    again = rng.permutation(np.tile(np.arange(pre.size), 2))[: pre.size]
+    again = again[pre[again] < n_pre - 1]
+    return by_sender(pre[again], post[again], n_pre, n_post, native=native)
+
+
 class Kind(NamedTuple):
     make: Callable
     sizes: list  # what `make` takes; a seed decides the rest
@@ -37,6 +45,8 @@ KINDS = {
     "counted": Kind(counted, [(45, 45), (3, 7)]),
     "few links": Kind(linked, [(45, 45), (3, 7), (33, 5)]),  # products are gathers
     "many links": Kind(functools.partial(linked, k=9), [(45, 45), (3, 40)]),  # one product
+    "events": Kind(functools.partial(listed, native=False), [(45, 45), (3, 7)]),
+    "events in C++": Kind(functools.partial(listed, native=True), [(45, 45), (3, 100)]),
     # a tile has 32 rows: fewer, one tile, a row more, and a window longer than the ring
     "band": Kind(banded, [(45, 4), (3, 1), (32, 3), (33, 16), (70, 20)]),
 }
@@ -49,6 +59,9 @@ def example(kind, seed=1, size=0):
 
 def synapses(c):
     """Row and column of every stored weight, and how many synapses it stands for."""
+    if isinstance(c, FanOut):
+        columns = np.repeat(np.arange(c.n_pre), np.diff(c.start))
+        return np.asarray(c.index), columns, np.ones(c.shape, int)
     rows, columns = np.indices(c.shape)
     if isinstance(c, Dense):
         return rows, columns, np.ones(c.shape, int) if c.count is None else np.asarray(c.count)
