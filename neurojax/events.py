@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 from jaxtyping import Array, Float, Int
 
 _SOURCE = Path(__file__).with_name("events.cc")
@@ -32,7 +33,7 @@ _SOURCE = Path(__file__).with_name("events.cc")
 class Rows(NamedTuple):
     """Synapses by sender."""
 
-    index: Int[Array, " edges"]  # receiver of each
+    post: Int[Array, " edges"]  # receiver of each
     start: Int[Array, " pre_and_end"]  # where those of each sender begin, and the end
     longest: int  # the largest fan-out
 
@@ -42,7 +43,7 @@ def scattered(
 ) -> Float[Array, " post"]:
     """Current of each receiver, where only senders with s != 0 are visited."""
     run = _either(_native_scattered(n_post), _pure_scattered(rows.longest, n_post), native)
-    return run(rows.index, rows.start, w, s)
+    return run(rows.post, rows.start, w, s)
 
 
 def gathered(
@@ -50,7 +51,7 @@ def gathered(
 ) -> Float[Array, " edges"]:
     """Change of each synapse, where only (step, sender) with pre != 0 are visited."""
     run = _either(_native_gathered, _pure_gathered(rows.longest), native)
-    return run(rows.index, rows.start, post, pre)
+    return run(rows.post, rows.start, post, pre)
 
 
 def _either(kernel: Callable, pure: Callable, native: bool) -> Callable:
@@ -176,7 +177,7 @@ def _built(compiler: str) -> Path:
         "-I",
         jax.ffi.include_dir(),
     ]
-    made_from = "\0".join([_SOURCE.read_text(), compiler, jax.lib.__version__, *flags[:-1]])
+    made_from = "\0".join([_SOURCE.read_text(), compiler, jaxlib.__version__, *flags[:-1]])
     name = hashlib.sha256(made_from.encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neurojax"
     if (kept := cache / f"events-{name}.so").exists():
