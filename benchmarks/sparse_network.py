@@ -1,0 +1,146 @@
+"""Wall seconds a biological second: 20,000 LIF neurons with 2 million synapses, here and in Brian2.
+
+    python benchmarks/sparse_network.py neurojax
+    python benchmarks/sparse_network.py neurojax --pure
+    path/to/peer/python benchmarks/sparse_network.py brian2
+
+Four fifths of the neurons excite and a fifth inhibits; each hears 100, drawn at random, 1.5 ms
+late. A constant current would make all of them fire; inhibition makes them fire seldom and
+irregularly. Graph and initial potentials are drawn by NumPy from --seed, alike for both; steps
+of 0.1 ms, exact integration. neurojax calculates in float32 and Brian2, in C++ compiled as a
+whole, in float64. Only steps are timed: neither compiling nor building. Prints JSON: the seconds
+of --repeats runs, and the statistics of 1,000 neurons after the first 200 ms.
+"""
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Iterable
+
+import numpy as np
+
+FAN_IN, DT, DELAY = 100, 0.1, 15  # DT in ms, DELAY in steps
+NEURON = {"tau_mem": 20.0, "v_th": 20.0, "v_reset": 10.0, "t_ref": 2.0, "v_rest": 30.0}
+TAU_SYN, W_EXC, G_INH = 5.0, 2.5, 8.0
+
+
+def network(n: int, seed: int, start: int = 0):
+    """Sender and receiver of each synapse, its weight (nA), and initial potentials (mV).
+
+    Another `start` is the same graph from other potentials.
+    """
+    rng, n_exc = np.random.default_rng(seed), n * 4 // 5
+    n_inh_heard = FAN_IN // 5
+    exc = rng.integers(0, n_exc, (n, FAN_IN - n_inh_heard))
+    inh = rng.integers(n_exc, n, (n, n_inh_heard))
+    pre = np.concatenate([exc, inh], axis=1).ravel()
+    post = np.repeat(np.arange(n), FAN_IN)
+    v = np.random.default_rng((seed, start)).uniform(0, NEURON["v_th"], n)
+    return pre, post, np.where(pre < n_exc, W_EXC, -G_INH * W_EXC), v
+
+
+def statistics(z: np.ndarray) -> dict[str, float]:
+    """Mean rate (Hz), CV of intervals, mean correlation of counts in 5 ms, from z [T, n]."""
+    z = z[round(200 / DT) :]
+    intervals = [np.diff(np.flatnonzero(x)) for x in z.T]
+    cv = [x.std() / x.mean() for x in intervals if x.size >= 3]
+    width = round(5 / DT)
+    counts = z[: z.shape[0] // width * width].reshape(-1, width, z.shape[1]).sum(1)
+    active = counts[:, counts.std(0) > 0]
+    correlation = np.corrcoef(active.T.astype(float))
+    return {
+        "rate": float(z.mean() * 1000 / DT),
+        "cv": float(np.mean(cv)),
+        "correlation": float(correlation[np.triu_indices_from(correlation, 1)].mean()),
+    }
+
+
+def neurojax(n: int, seconds: float, seed: int, watched: int, starts: Iterable[int], native: bool):
+    """Seconds of a run from each start, and the spikes of the first `watched` neurons."""
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+
+    import neurojax as nj
+
+    pre, post, w, _ = network(n, seed)
+    wiring = nj.by_sender(pre, post, n, n, native=native)
+    w = jnp.asarray(w[np.lexsort((post, pre))], float)
+    net = nj.Network(
+        {"cells": nj.Layer(n, nj.LIF(**NEURON), nj.Exponential(TAU_SYN))},
+        {"loop": nj.Projection("cells", "cells", wiring, delay=DELAY, w=w)},
+    )
+    weights = net.init_weights(jax.random.key(0))
+    steps = round(seconds * 1000 / DT)
+
+    @eqx.filter_jit
+    def run(net, weights, v):
+        state = eqx.tree_at(lambda s: s.neurons["cells"].v, net.init(), v)
+        probe = lambda records: records["cells"].z[:watched].astype(bool)  # noqa: E731
+        return nj.simulate(net, weights, state, {}, n_steps=steps, dt=DT, probe=probe)[1]
+
+    run(net, weights, jnp.zeros(n)).block_until_ready()
+    for start in starts:
+        v = jnp.asarray(network(n, seed, start)[-1], float)
+        begin = time.perf_counter()
+        z = run(net, weights, v).block_until_ready()
+        yield time.perf_counter() - begin, np.asarray(z)
+
+
+def brian2(n: int, seconds: float, seed: int, watched: int, start: int = 0):
+    """The same in Brian2's standalone mode, whose program notes the seconds of each run."""
+    import brian2 as b2
+
+    b2.set_device("cpp_standalone", build_on_run=False)
+    b2.defaultclock.dt = DT * b2.ms
+    pre, post, w, v = network(n, seed, start)
+    space = {"tau_syn": TAU_SYN * b2.ms, "mu": NEURON["v_rest"], "th": NEURON["v_th"]}
+    space |= {"tau_mem": NEURON["tau_mem"] * b2.ms, "v_reset": NEURON["v_reset"]}
+    cells = b2.NeuronGroup(
+        n,
+        """dv/dt = (mu - v + x) / tau_mem : 1 (unless refractory)
+           dx/dt = -x / tau_syn : 1""",
+        threshold="v >= th",
+        reset="v = v_reset",
+        refractory=(NEURON["t_ref"] + DT) * b2.ms,
+        method="exact",
+        namespace=space,
+    )  # fmt: skip - Brian2 counts the step of the spike into the refractory time
+    loop = b2.Synapses(cells, cells, "w : 1", on_pre="x += w", delay=DELAY * DT * b2.ms)
+    loop.connect(i=pre, j=post)
+    loop.w, cells.v = w, v
+    monitor = b2.SpikeMonitor(cells[:watched])
+    b2.run(seconds * b2.second)
+    b2.device.build(directory=None, run=False)
+    while True:
+        b2.device.run()
+        z = np.zeros((round(seconds * 1000 / DT), watched), bool)
+        z[np.round(monitor.t / b2.ms / DT).astype(int), monitor.i] = True
+        yield b2.device._last_run_time, z
+
+
+def main() -> None:
+    """Run one system and print what it took."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("system", choices=("neurojax", "brian2"))
+    options.add_argument("--neurons", type=int, default=20_000)
+    options.add_argument("--seconds", type=float, default=1.0, help="biological, of each run")
+    options.add_argument("--repeats", type=int, default=5)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--pure", action="store_true", help="neurojax without its C++ kernel")
+    c = options.parse_args()
+    watched = min(c.neurons, 1000)
+    if c.system == "neurojax":
+        runs = neurojax(c.neurons, c.seconds, c.seed, watched, range(c.repeats), not c.pure)
+    else:
+        runs = brian2(c.neurons, c.seconds, c.seed, watched)
+    took, z = zip(*itertools.islice(runs, c.repeats), strict=True)
+    took = np.array(took) / c.seconds
+    out = {"system": c.system, "neurons": c.neurons, "pure": c.pure, "seed": c.seed}
+    out |= {"median_s": np.median(took), "min_s": took.min(), "max_s": took.max()}
+    print(json.dumps(out | statistics(z[-1])))
+
+
+if __name__ == "__main__":
+    main()
