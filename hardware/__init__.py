@@ -2,10 +2,11 @@
 
 They respond to pulses in SI units and may use the types of `neurojax`, but know nothing of
 learning: a plastic projection reaches a device through the methods of `neurojax.Weights`, so
-a network moves from numbers to devices by what makes its weights alone.
+a network moves from numbers to devices by what makes its weights alone. `topology`, `routing`
+and `energy` say what the same network would take on a mesh of cores.
 """
 
-from hardware import presets
+from hardware import energy, presets, routing, topology
 from hardware.crossbar import Crossbar, Quantiser, crossbar
 from hardware.devices import (
     Affine,
@@ -34,10 +35,11 @@ from hardware.programming import (
     Unidirectional,
     WriteVerify,
 )
+from hardware.topology import Mesh
 
 __all__ = [
-    "Affine", "Bidirectional", "Crossbar", "Device", "MixedPrecision", "OneSide", "PCM",
+    "Affine", "Bidirectional", "Crossbar", "Device", "Mesh", "MixedPrecision", "OneSide", "PCM",
     "Policy", "Quantiser", "Response", "Single", "Stepwise", "Table", "Train", "Unidirectional",
-    "WriteVerify", "crossbar", "exp_step", "exponential", "linear", "piecewise", "power",
-    "presets", "querlioz", "soft_bounds", "table", "varied",
+    "WriteVerify", "crossbar", "energy", "exp_step", "exponential", "linear", "piecewise",
+    "power", "presets", "querlioz", "routing", "soft_bounds", "table", "topology", "varied",
 ]  # fmt: skip

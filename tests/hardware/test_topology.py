@@ -1,0 +1,219 @@
+"""Placements: what fits where, what is refused, and how far the wiring then reaches."""
+
+import re
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import networkx
+import numpy as np
+import pytest
+
+import neurojax as nj
+from hardware import topology
+from hardware.topology import Mesh
+from neurojax.layouts import Edges
+
+KEY = jax.random.key(0)
+RING = Mesh(20, 20, 1)
+
+
+def small_world(key, p):
+    return nj.watts_strogatz(key, 400, 400, 10, p).edges()
+
+
+def shuffled(edges, n):
+    """The same graph with its neurons numbered at random."""
+    new = jax.random.permutation(jax.random.key(1), n)
+    return edges._replace(pre=new[edges.pre], post=new[edges.post])
+
+
+def chain(*pairs):
+    pre, post = np.array(pairs, np.int32).T
+    return Edges(jnp.asarray(pre), jnp.asarray(post), jnp.ones(len(pairs), jnp.int32))
+
+
+# --- where neurons go ---
+
+
+def test_linear_fills_core_by_core_and_row_after_row():
+    assert topology.linear(7, Mesh(2, 2, 2)).tolist() == [0, 0, 1, 1, 2, 2, 3]
+    assert topology.linear(9, Mesh(3, 3, 1), snake=True).tolist() == [0, 1, 2, 5, 4, 3, 6, 7, 8]
+
+
+def test_a_snake_keeps_neighbours_neighbours():
+    n = RING.capacity
+    line = Edges(jnp.arange(n - 1), jnp.arange(1, n), jnp.ones(n - 1, int))
+    hops = topology.hops(line, topology.linear(n, RING, snake=True), RING)
+    assert (hops == 1).all()
+
+
+def test_each_layer_starts_on_a_fresh_core():
+    mesh = Mesh(3, 2, 4)
+    assert topology.by_layer([5, 0, 4, 2], mesh).tolist() == [0] * 4 + [1] + [2] * 4 + [3] * 2
+    assert (
+        topology.by_layer([9, 1, 4], mesh, snake=True).tolist()
+        == [0] * 4 + [1] * 4 + [2] + [5] + [4] * 4
+    )
+    assert topology.by_layer([], mesh).shape == (0,)
+
+
+def test_a_placement_of_ones_own_is_kept():
+    assert topology.given([3, 0, 3, 1], Mesh(2, 2, 2)).tolist() == [3, 0, 3, 1]
+
+
+@pytest.mark.parametrize("sizes", [(13, 30), (30, 13), (400, 0)])
+def test_bisection_fits_every_core(sizes):
+    n, mesh = sum(sizes), Mesh(7, 5, 12)
+    edges = nj.fan_in(KEY, n, n, 8 / n).edges()
+    placement = topology.bisected(edges, n, mesh)
+    assert topology.given(placement, mesh).shape == (n,)  # refuses a core too full
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 1.0])
+def test_bisection_finds_the_order_of_a_shuffled_small_world(p):
+    ring = small_world(KEY, p)
+    edges = shuffled(ring, 400)
+    linear = topology.mean_hops(edges, topology.linear(400, RING), RING)
+    known = topology.mean_hops(ring, topology.linear(400, RING, snake=True), RING)
+    found = topology.mean_hops(edges, topology.bisected(edges, 400, RING), RING)
+    # A random graph has little order to be found; on a ring the known one is all but best.
+    assert found < (0.8 if p == 1.0 else 0.35) * linear
+    assert found < 1.1 * known
+
+
+def test_bisection_is_never_worse_than_the_order_it_is_given():
+    edges, mesh = small_world(KEY, 0.0), Mesh(10, 10, 4)
+    snake = topology.mean_hops(edges, topology.linear(400, mesh, snake=True), mesh)
+    assert topology.mean_hops(edges, topology.bisected(edges, 400, mesh), mesh) <= snake
+
+
+def test_bisection_keeps_parts_that_are_not_connected_apart():
+    groups = np.random.default_rng(0).permutation(64).reshape(4, 16)
+    pairs = [(a, b) for group in groups for a in group for b in group if a != b]
+    placement = np.asarray(topology.bisected(chain(*pairs), 64, Mesh(2, 2, 16)))
+    assert [len(set(placement[group])) for group in groups] == [1, 1, 1, 1]
+
+
+def test_bisection_without_synapses_is_linear():
+    none = jnp.zeros(0, jnp.int32)
+    mesh = Mesh(2, 2, 2)
+    placement = topology.bisected(Edges(none, none, none), 7, mesh)
+    np.testing.assert_array_equal(placement, topology.linear(7, mesh))
+
+
+# --- how far the wiring reaches ---
+
+
+def ensemble(p, graphs=8):
+    """Mean hops an edge, ours and those of networkx, on a snake."""
+    placement = topology.linear(400, RING, snake=True)
+    ours = [topology.mean_hops(small_world(k, p), placement, RING)
+            for k in jax.random.split(KEY, graphs)]  # fmt: skip
+    core, theirs = np.asarray(placement), []
+    for seed in range(graphs):
+        a, b = core[np.array(networkx.watts_strogatz_graph(400, 10, p, seed=seed).edges()).T]
+        theirs.append((abs(a % 20 - b % 20) + abs(a // 20 - b // 20)).mean())
+    return np.array(ours), np.array(theirs)
+
+
+@pytest.mark.parametrize(("p", "mean"), [(0.0, 3.00), (0.01, 3.11), (0.1, 4.10)])
+def test_small_worlds_reach_as_far_as_those_of_networkx(p, mean):
+    ours, theirs = ensemble(p)
+    error = 4 * np.sqrt((ours.var(ddof=1) + theirs.var(ddof=1)) / 8)  # 4 standard errors
+    assert abs(ours.mean() - theirs.mean()) < error + 1e-6
+    np.testing.assert_allclose(theirs.mean(), mean, atol=0.006)
+
+
+def test_a_random_graph_reaches_as_far_as_pairs_drawn_at_random():
+    # networkx reaches a little farther, 13.5: a rewired edge avoids neighbours still on the ring
+    ours, _ = ensemble(1.0)
+    pairs = 2 * (20**2 - 1) / (3 * 20) * 400 / 399  # those of a neuron with itself left out
+    assert abs(ours.mean() - pairs) < 4 * ours.std(ddof=1) / np.sqrt(8)
+
+
+def test_mean_hops_counts_parallel_synapses_and_leaves_out_those_that_are_none():
+    edges = Edges(jnp.array([0, 0, 1]), jnp.array([1, 3, 2]), jnp.array([3, 1, 0]))
+    mesh = Mesh(2, 2, 1)
+    assert topology.mean_hops(edges, topology.linear(4, mesh), mesh) == (3 * 1 + 2) / 4
+
+
+# --- networks ---
+
+
+def test_wiring_numbers_layer_after_layer_by_name():
+    net = nj.Network(
+        layers={"b": nj.Layer(2, nj.LIF()), "a": nj.Layer(3, nj.LIF())},
+        projections={
+            "in": nj.Projection("x", "b", nj.Dense(4, 2)),
+            "up": nj.Projection("b", "a", nj.Dense(2, 3)),
+            "loop": nj.Projection("a", "a", nj.FanIn(jnp.array([[1], [2], [0]]), 3), delay=1),
+        },
+    )
+    assert topology.wiring(net)[1] == 5
+    assert topology.offsets(net) == {"a": 0, "b": 3}
+    for edges in (topology.wiring(net)[0], eqx.filter_jit(lambda n: topology.wiring(n)[0])(net)):
+        pairs = set(zip(edges.pre.tolist(), edges.post.tolist(), strict=True))
+        assert pairs == {(i, j) for i in (3, 4) for j in (0, 1, 2)} | {(1, 0), (2, 1), (0, 2)}
+        assert edges.count.tolist() == [1] * 9
+
+
+def test_a_network_of_one_layer_has_no_wiring():
+    net = nj.Network(
+        {"cells": nj.Layer(2, nj.LIF())}, {"in": nj.Projection("x", "cells", nj.Dense(4, 2))}
+    )
+    edges, n = topology.wiring(net)
+    assert (n, edges.pre.shape) == (2, (0,))
+
+
+# --- what is refused ---
+
+SMALL = Mesh(2, 2, 2, max_fan_in=2, max_fan_out=3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Mesh(0, 2, 2), "nx must be a whole number >= 1; got 0"),
+        (lambda: Mesh(2, 2, 2, max_fan_in=0), "max_fan_in must be a whole number >= 1; got 0"),
+        (lambda: topology.linear(9, SMALL), "n must be at most 8, what 4 cores of 2 .*; got 9"),
+        (
+            lambda: topology.by_layer([3, 3, 3], SMALL),
+            r"sizes must fit 4 cores of 2 .*\[3, 3, 3\] need 6",
+        ),
+        (lambda: topology.by_layer([-1], SMALL), "sizes must be a whole number >= 0; got -1"),
+        (lambda: topology.given([0, 4], SMALL), r"core must lie in \[0, 3\].*got 4 \(1 of 2\)"),
+        (lambda: topology.given([1, 1, 1], SMALL), "core 1 must hold at most 2 neurons.*got 3"),
+        (
+            lambda: topology.given(np.array([0.5]), SMALL),
+            r"core must be whole numbers of shape \[n\]",
+        ),
+        (
+            lambda: topology.given(np.array([[0]]), SMALL),
+            r"core must be whole .*got shape \(1, 1\)",
+        ),
+        (
+            lambda: topology.bisected(chain((0, 5)), 5, SMALL),
+            r"post of edges must lie in \[0, 4\], the 5 neurons placed; got 5 \(1 of 1\)",
+        ),
+        (
+            lambda: topology.bisected(chain((0, 4), (1, 4), (2, 4)), 5, SMALL),
+            r"fan-in must be at most 2, max_fan_in of the mesh; neuron 4 has 3 \(1 of 5",
+        ),
+        (
+            lambda: topology.check_fan(chain((2, 0), (2, 1), (2, 3), (2, 4)), 5, SMALL),
+            r"fan-out must be at most 3, max_fan_out of the mesh; neuron 2 has 4 \(1 of 5",
+        ),
+        (lambda: topology.bisected(chain((0, 1)), 9, SMALL), "n must be at most 8"),
+    ],
+)
+def test_what_does_not_fit_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_parallel_synapses_count_towards_the_fan():
+    edges = Edges(jnp.array([0]), jnp.array([1]), jnp.array([3]))
+    with pytest.raises(ValueError, match=re.escape("neuron 1 has 3")):
+        topology.check_fan(edges, 2, SMALL)
+    topology.check_fan(edges._replace(count=jnp.array([2])), 2, SMALL)
