@@ -130,6 +130,9 @@ class Config(_run.Options):
     w_max: Preset[float] = UNSET
     """Devices: the weight of a pair at its ends."""
 
+    report_hardware: bool = False
+    """Price what has been trained, inference and learning, on published chips."""
+
     optimiser: Literal["adam", "sgd", "momentum"] = "adam"
     lr: Preset[float] = UNSET
     lr_readout: Preset[float] = UNSET

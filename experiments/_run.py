@@ -23,7 +23,13 @@ from typing import Any
 import tyro
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bar
 
 from neurojax import checkpoint
@@ -31,7 +37,7 @@ from neurojax._files import write_whole
 
 _PACKAGES = ("neurojax", "jax", "jaxlib", "equinox", "optax", "flax", "orbax-checkpoint", "numpy")
 _BEGUN = "run.json"  # the configuration; its presence says that a run has begun
-_FIGURES = ("learning_curve", "raster", "weights", "advantage", "variation")
+_FIGURES = ("learning_curve", "raster", "weights", "advantage", "variation", "routing_cost")
 _OURS = (
     "metrics.json", "search.json", "checkpoints", "parts", _BEGUN,
     *(f"{name}.png" for name in _FIGURES),
@@ -298,6 +304,13 @@ class Progress:
     def seconds(self) -> float:
         """Since the epoch began."""
         return time.perf_counter() - self._since
+
+
+def jobs_bar() -> Bar:
+    """A bar over the parts of an experiment that has no epochs to show."""
+    console = Console(highlight=False)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    return Bar(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
 
 
 def text(content: Any) -> str:

@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments import _device_figures, _run
 from experiments._devices import Response, Update
@@ -209,7 +207,7 @@ def _made(
 ) -> list[dict[str, Any]]:
     """All trainings of `jobs`, a row each; jobs whose file is there are read, not run."""
     pictures, rows = lesson(sets, c.train_size), []
-    with _bar() as bar:
+    with _run.jobs_bar() as bar:
         task = bar.add_task(title, total=sum(len(job.settings) for job in jobs))
         for job in jobs:
             file = folder.part(job.name)
@@ -228,14 +226,6 @@ def _made(
                 bar.console.print(_line(made), markup=False)
             rows += json.loads(file.read_text())
     return rows
-
-
-def _bar() -> Progress:
-    console = Console(highlight=False)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    return Progress(
-        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
-    )
 
 
 def _rows(job: Job, outcomes: list, seconds: float) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from experiments import _devices, _run, _training
+from experiments import _devices, _on_chips, _run, _training
 from experiments._config import Config, resolved
 from neurojax import data, plotting
 from neurojax.learning import wta_broadcast as wb
@@ -101,6 +101,9 @@ def run(config: Config, changes: wb.Changes = wb.deltas) -> dict[str, Any]:
             n: _devices.counted(state.weights[n], before) for n, before in written.items()
         }
     _report(metrics, bar.console)
+    if c.report_hardware:
+        metrics["hardware"] = _on_chips.report(c, steps, state.average, sets.test)
+        _on_chips.show(metrics["hardware"], bar.console)
     return folder.finish(metrics, figures)
 
 

@@ -5,6 +5,7 @@ its `scope`, and a `Chip` refuses constants that would count something twice.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -212,13 +213,13 @@ class Route(Protocol):
 
 def activity(
     net: Network,
-    rasters: dict[str, ArrayLike],
+    rasters: Mapping[str, ArrayLike],
     placement: Int[Array, " n"],
     mesh: Mesh,
     *,
     dt: ArrayLike,
     n_steps: int | None = None,
-    inputs: dict[str, ArrayLike] | None = None,
+    inputs: Mapping[str, ArrayLike] | None = None,
     n_changes: ArrayLike = 0.0,
     route: Route = unicast,
 ) -> Activity:
@@ -252,7 +253,7 @@ def activity(
     traffic = route(wiring(net)[0], placement, mesh, spikes)
     reached = [(sent[p.pre] * p.connectivity.fan_out.astype(float)).sum()
                for p in net.projections.values()]  # fmt: skip
-    visited = sum((net.projections[p].connectivity.edges().count > 0).sum() for p in net.plastic())
+    visited = sum((net.projections[p].connectivity.edges().number > 0).sum() for p in net.plastic())
     total = spikes.sum()
     changes = nonnegative("n_changes", "changes")(n_changes)
     return Activity(
@@ -269,7 +270,7 @@ def activity(
     )
 
 
-def _named(net: Network, rasters: dict[str, Any], inputs: dict[str, Any]) -> None:
+def _named(net: Network, rasters: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
     """Refuse names that are missing or unknown."""
     outside = {net.projections[name].pre for name in net.external()}
     senders = {net.projections[name].pre for name in net.internal()}
@@ -286,10 +287,12 @@ def _named(net: Network, rasters: dict[str, Any], inputs: dict[str, Any]) -> Non
             raise ValueError(f"{what} must be among {sorted(known)}; got {unknown}")
 
 
-def _steps(rasters: dict[str, Any], inputs: dict[str, Any], n_steps: int | None) -> int:
+def _steps(rasters: Mapping[str, Any], inputs: Mapping[str, Any], n_steps: int | None) -> int:
     """Steps of the run, the same by all that say so."""
     said = {
-        f"{name!r}": jnp.shape(x)[0] for name, x in (rasters | inputs).items() if jnp.ndim(x) == 2
+        f"{name!r}": jnp.shape(x)[0]
+        for name, x in {**rasters, **inputs}.items()
+        if jnp.ndim(x) == 2
     }
     if n_steps is not None:
         said["n_steps"] = count("n_steps")(n_steps)

@@ -142,7 +142,7 @@ class _Destinations(NamedTuple):
 
 def _destinations(edges: Edges, placement: Array, mesh: Mesh) -> _Destinations:
     n, core = len(placement), placement[edges.post]
-    pre = jnp.where(edges.count > 0, edges.pre, n)
+    pre = jnp.where(edges.number > 0, edges.pre, n)
     if (n + 1) * mesh.n_cores <= jnp.iinfo(jnp.int32).max:  # one key sorts several times faster
         pre, core = jnp.divmod(jnp.sort(pre * mesh.n_cores + core), mesh.n_cores)
     else:
@@ -301,7 +301,7 @@ def tables(edges: Edges, placement: Int[Array, " n"], mesh: Mesh, *, weight_bits
     each = lambda number, core: jax.ops.segment_sum(number, core, mesh.n_cores)  # noqa: E731
     # A tree comes into each core over one link, but into the one that it begins in.
     entries = each(tree.packets, placement) + _arriving(tree.load).astype(jnp.int32)
-    synapses = each((edges.count > 0).astype(jnp.int32), placement[edges.post])
+    synapses = each((edges.number > 0).astype(jnp.int32), placement[edges.post])
     address, key = _bits(mesh.n_cores), _bits(len(placement))
     local = _bits(mesh.neurons_per_core)
     return Tables(address * each(lists, placement), (key + 5) * entries, (bits + local) * synapses)

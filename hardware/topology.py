@@ -96,12 +96,12 @@ def inside(name: str, x: Int[Array, " e"], high: int, what: str) -> Int[Array, "
 
 def existing(edges: Edges, n: int) -> Edges:
     """The edges, refused if one names a neuron that does not exist."""
-    if not edges.pre.shape == edges.post.shape == edges.count.shape:
-        shapes = edges.pre.shape, edges.post.shape, edges.count.shape
-        raise ValueError(f"pre, post and count of edges must have one shape [E]; got {shapes}")
+    if not edges.pre.shape == edges.post.shape == edges.number.shape:
+        shapes = edges.pre.shape, edges.post.shape, edges.number.shape
+        raise ValueError(f"pre, post and number of edges must have one shape [E]; got {shapes}")
     what = f"the {n} neurons placed"
     pre, post = (inside(f"{end} of edges", getattr(edges, end), n, what) for end in ("pre", "post"))
-    return Edges(pre, post, edges.count)
+    return Edges(pre, post, edges.number)
 
 
 def check_fan(edges: Edges, n: int, mesh: Mesh) -> None:
@@ -196,7 +196,7 @@ def mean_hops(edges: Edges, placement: Int[Array, " n"], mesh: Mesh) -> Float[Ar
 
     Uniform traffic, self-pairs included: (nx^2 - 1) / (3 nx) + (ny^2 - 1) / (3 ny).
     """
-    number = edges.count.astype(float)
+    number = edges.number.astype(float)
     total = (number * hops(edges, placement, mesh).astype(float)).sum()
     return total / jnp.maximum(number.sum(), 1)
 

@@ -1,7 +1,19 @@
 """Functional simulation of spiking networks and neuromorphic hardware in JAX."""
 
-from neurojax import augment, checkpoint, data, encoding, plotting, surrogate, traces
-from neurojax.connectivity import fan_in, locally_dense, merged, watts_strogatz
+from neurojax import augment, checkpoint, data, encoding, metrics, plotting, surrogate, traces
+from neurojax.connectivity import (
+    bernoulli,
+    blocks,
+    distance_dependent,
+    exponential_profile,
+    fan_in,
+    fan_out,
+    gaussian_profile,
+    locally_dense,
+    merged,
+    watts_strogatz,
+    watts_strogatz_grid,
+)
 from neurojax.feedback import Broadcast, broadcast
 from neurojax.layouts import Band, Dense, FanIn, FanOut, by_sender
 from neurojax.learning import wta_broadcast
@@ -19,8 +31,10 @@ __all__ = [
     "ALIF", "Alpha", "Band", "Broadcast", "Delay", "Dense", "Exponential", "FanIn", "FanOut",
     "HardWTA", "Homeostasis", "Ideal", "LIF", "Layer", "LeakyIntegrator", "Modulators",
     "Network", "Projection", "Recurrence", "STDP", "SoftWTA", "ThreeFactor", "Weights",
-    "always", "augment", "boxcar", "broadcast", "by_sender", "checkpoint", "class_scores",
-    "data", "encoding", "fan_in", "fold", "ideal", "k_winners", "locally_dense", "merged",
-    "modulators", "normal", "plotting", "post_spike", "simulate", "structured", "surrogate",
-    "traces", "triangle", "watts_strogatz", "wta_broadcast",
+    "always", "augment", "bernoulli", "blocks", "boxcar", "broadcast", "by_sender",
+    "checkpoint", "class_scores", "data", "distance_dependent", "encoding",
+    "exponential_profile", "fan_in", "fan_out", "fold", "gaussian_profile", "ideal",
+    "k_winners", "locally_dense", "merged", "metrics", "modulators", "normal", "plotting",
+    "post_spike", "simulate", "structured", "surrogate", "traces", "triangle", "watts_strogatz",
+    "watts_strogatz_grid", "wta_broadcast",
 ]  # fmt: skip

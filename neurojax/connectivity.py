@@ -1,12 +1,31 @@
-"""Who connects to whom: generators that draw wiring from a key, as one of the `layouts`."""
+"""Who connects to whom: generators that draw wiring from a key, as one of the `layouts`.
+
+None makes an array of all pairs: time and memory grow with the synapses that are drawn.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+import scipy.special
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from neurojax._check import between
-from neurojax.layouts import Band, Dense, FanIn, check_radius
+from neurojax._check import between, count, positive
+from neurojax.layouts import Band, Dense, FanIn, FanOut, check_radius
+
+# Up to as many pairs, partners are drawn as they were for recorded results.
+_RECORDED = 1 << 22
+# Rows filled side by side: their data stay in the cache, and few wait for the slowest.
+_ROWS = 256
+# Weights of partners are rounded to whole parts of this sum.
+_MASS = 2**31 - 1
+
+# Distances to partners, in spacings of the grid -> weights, in any unit; both [partners].
+Profile = Callable[[np.ndarray], ArrayLike]
 
 
 def fan_in(key: Key[Array, ""], n_pre: int, n_post: int, density: float) -> FanIn:
@@ -14,48 +33,178 @@ def fan_in(key: Key[Array, ""], n_pre: int, n_post: int, density: float) -> FanI
 
     Raises `ValueError` for a density outside (0, 1].
     """
-    k = max(1, round(_density(density) * n_pre))
-    draws = jax.vmap(lambda row: jax.random.choice(row, n_pre, (k,), replace=False))
-    return FanIn(draws(jax.random.split(key, n_post)).astype(jnp.int32), n_pre)
+    return FanIn(_subsets(key, n_post, n_pre, _part(density, n_pre)), n_pre)
+
+
+def fan_out(
+    key: Key[Array, ""], n_pre: int, n_post: int, density: float, *, native: bool = True
+) -> FanOut:
+    """Fixed fan-out: each neuron reaches round(density n_post) different others, at least one.
+
+    Raises `ValueError` for a density outside (0, 1].
+    """
+    k = _part(density, n_post)
+    start = k * jnp.arange(n_pre + 1, dtype=jnp.int32)
+    return FanOut(_drawn(key, n_pre, n_post, k).reshape(-1), start, n_post, k, native)
+
+
+def bernoulli(
+    key: Key[Array, ""], n_pre: int, n_post: int, p: float, *, native: bool = True
+) -> FanOut:
+    """Each pair is connected with probability `p`, alone: `blocks` of one block."""
+    return blocks(key, [n_pre], [n_post], np.full((1, 1), p), native=native)
+
+
+def blocks(
+    key: Key[Array, ""],
+    sizes_pre: Sequence[int],
+    sizes_post: Sequence[int],
+    p: Float[np.ndarray, "post pre"] | Sequence[Sequence[float]],
+    *,
+    native: bool = True,
+) -> FanOut:
+    """Stochastic block model: a pair from block b to block a is connected with p[a, b], alone.
+
+    Neurons are numbered block by block, and may reach themselves. How many a sender reaches
+    in a block is a binomial number (its distribution exact to 2^-32), who they are a uniform
+    subset. Not for use under `jit`: the number of synapses is random.
+    Source: Holland, Laskey and Leinhardt (1983), Social Networks 5, 109.
+    Raises `ValueError` for sizes below 1, `p` outside [0, 1] or of another shape.
+    """
+    chance = np.asarray(p, float)
+    between("p", 0.0, 1.0)(chance)
+    if chance.shape != (len(sizes_post), len(sizes_pre)):
+        expected = (len(sizes_post), len(sizes_pre))
+        raise ValueError(f"p must have shape {expected}, post by pre; got {chance.shape}")
+    n_pre, n_post = ([count("sizes")(n) for n in sizes] for sizes in (sizes_pre, sizes_post))
+    rows = [_receivers(key, b, n, n_post, chance[:, b]) for b, n in enumerate(n_pre)]
+    n_out = np.concatenate([(row >= 0).sum(1) for row in rows])
+    start = jnp.asarray(np.append(0, np.cumsum(n_out)), jnp.int32)
+    index = jnp.asarray(np.concatenate([row[row >= 0] for row in rows]))
+    return FanOut(index, start, sum(n_post), int(n_out.max()), native)
+
+
+def _receivers(key, b: int, n: int, n_post: list[int], p: np.ndarray) -> np.ndarray:
+    """Whom each of n senders of block b reaches, in order; -1 is none."""
+    first, drawn = 0, []
+    for a, m in enumerate(n_post):
+        row = _binomial_subsets(jax.random.fold_in(jax.random.fold_in(key, a), b), n, m, p[a])
+        drawn.append(np.where(row < m, row + first, -1))
+        first += m
+    return np.concatenate(drawn, axis=1)
+
+
+def _binomial_subsets(key, rows: int, m: int, p: float) -> np.ndarray:
+    """Rows that take each of 0 .. m - 1 with `p`, in order; what is m or more is none."""
+    how_many, which = jax.random.split(key)
+    u = (np.asarray(jax.random.bits(how_many, (rows,), "uint32")) + 0.5) / 2**32
+    k = np.searchsorted(scipy.special.bdtr(np.arange(m), m, p), u)
+    # Six standard errors wide, in eights: another key or block compiles nothing, mostly.
+    usual = 8 * math.ceil((m * p + 6 * math.sqrt(m * p * (1 - p)) + 4) / 8)
+    slot = np.arange(max(k.max(), min(m, usual)), dtype=np.int32)
+    missing = slot < k[:, None]
+    return np.asarray(_filled(which, np.where(missing, 0, m + slot), missing, m))
 
 
 def watts_strogatz(
-    key: Key[Array, ""], n_pre: int, n_post: int, k: int, p_rewire: float | Float[Array, ""]
+    key: Key[Array, ""],
+    n_pre: int,
+    n_post: int,
+    k: int,
+    p_rewire: float | Float[Array, ""],
+    *,
+    self_loops: bool = False,
 ) -> FanIn:
     """Small-world fan-in: the k nearest of a ring, each rewired at random with `p_rewire`.
 
     Receivers sit evenly on the senders' ring. Rewired synapses go to partners drawn from all
     that the neuron does not have, near or far, so fan-in is k exactly and no pair is
-    connected twice. `p_rewire` 0 is a local patch, 1 a random graph. With n_pre = n_post the
-    nearest neuron is oneself, and is left out.
+    connected twice. `p_rewire` 0 is a local patch, 1 a random graph. With n_pre = n_post
+    these are k / 2 neighbours on each side, and none is rewired to oneself unless
+    `self_loops`.
     Source: Watts and Strogatz (1998), Nature 393, p. 440.
-    Raises `ValueError` for k outside [1, n_pre] or `p_rewire` outside [0, 1].
+    Raises `ValueError` for k outside [1, n_pre], with n_pre = n_post for k odd or outside
+    [2, n_pre - 1], or `p_rewire` outside [0, 1].
     """
     p = between("p_rewire", 0.0, 1.0)(p_rewire)
-    recurrent = n_pre == n_post
-    if not 1 <= k <= n_pre - recurrent:
-        raise ValueError(f"k must be in [1, {n_pre - recurrent}]; got {k}")
-    centre = np.arange(n_post) * n_pre / n_post
-    offset = (np.arange(n_pre)[None] - centre[:, None] + n_pre / 2) % n_pre - n_pre / 2
-    distance = np.abs(offset) + np.where(offset > 0, 0.0, 1e-6)  # ties go to the right
-    if recurrent:
-        distance[np.arange(n_post), np.arange(n_post)] = np.inf
-    rank = jnp.asarray(distance.argsort(1).argsort(1))
-    return FanIn(_rewired(key, rank, k, p, recurrent), n_pre)
+    if n_pre == n_post:
+        if k % 2 or not 2 <= k < n_pre:
+            raise ValueError(f"k must be even and in [2, {n_pre - 1}], half on each side; got {k}")
+        side = np.arange(1, k // 2 + 1)
+        near = np.concatenate([side, n_pre - side[::-1]])
+        return _rewired_torus(key, (1, n_pre), near, p, self_loops)
+    if not 1 <= k <= n_pre:
+        raise ValueError(f"k must be in [1, {n_pre}]; got {k}")
+    # The first of k in a row whose middle is the receiver's place i n_pre / n_post.
+    first = (2 * np.arange(n_post) * n_pre - k * n_post) // (2 * n_post) + 1
+    near = jnp.asarray(first, jnp.int32)[:, None] + jnp.arange(k, dtype=jnp.int32)[None]
+    return FanIn(_rewired(key, jnp.sort(near % n_pre, axis=1), p, n_pre), n_pre)
 
 
-def _rewired(key, rank, k: int, p, recurrent: bool) -> Int[Array, "post k"]:
-    """Keep each of the k nearest with 1 - p; fill up with any others.
+def watts_strogatz_grid(
+    key: Key[Array, ""],
+    shape: tuple[int, int],
+    k: int,
+    p_rewire: float | Float[Array, ""],
+    *,
+    self_loops: bool = False,
+) -> FanIn:
+    """As `watts_strogatz`, with the k nearest on a torus of (ny, nx) neurons, row by row.
 
-    Sorting by one score does both: kept neighbours score below 0, then come all others in
-    random order, oneself last.
+    Nearest is by Euclidean distance; k must take in all or none that are equally far.
+    Raises `ValueError` for another k, or `p_rewire` outside [0, 1].
     """
-    coin, order = jax.random.split(key)
-    kept = (rank < k) & (jax.random.uniform(coin, rank.shape, p.dtype) >= p)
-    score = jnp.where(kept, -1.0, jax.random.uniform(order, rank.shape))
-    if recurrent:
-        score = jnp.where(rank == rank.shape[1] - 1, jnp.inf, score)
-    return jnp.argsort(score, axis=1)[:, :k].astype(jnp.int32)
+    p = between("p_rewire", 0.0, 1.0)(p_rewire)
+    squared = _squared_distances(shape)
+    order = np.argsort(squared, kind="stable")
+    whole = np.flatnonzero(np.diff(squared[order]))[1:]  # neighbours out to each distance
+    whole = np.append(whole, squared.size - 1)
+    if k not in whole:
+        at = max(0, np.searchsorted(whole, k) - 3)
+        listed = ", ".join(map(str, whole[at : at + 6]))
+        raise ValueError(f"k must take in all that are equally far, as {listed} do; got {k}")
+    return _rewired_torus(key, shape, np.sort(order[1 : k + 1]), p, self_loops)
+
+
+def distance_dependent(
+    key: Key[Array, ""],
+    shape: tuple[int, ...],
+    k: int,
+    profile: Profile,
+    *,
+    self_loops: bool = False,
+) -> FanIn:
+    """Fan-in of k, each partner drawn in proportion to `profile` of its distance.
+
+    On a ring (n,) or a torus (ny, nx), numbered row by row; distance is Euclidean, in
+    spacings of the grid. The k are drawn one after another, each from those that are left.
+    Weights are rounded to 2^-31 of their sum. No self-loops unless `self_loops`.
+    Raises `ValueError` for another shape, weights that are negative or not finite, and k
+    below 1 or above the number of partners whose rounded weight is not 0.
+    """
+    if len(shape) not in (1, 2):
+        raise ValueError(f"shape must be (n,) or (ny, nx); got {shape}")
+    base = 0 if self_loops else 1  # offset 0 is the neuron itself
+    torus = (1, shape[0]) if len(shape) == 1 else (shape[0], shape[1])
+    distance = np.sqrt(_squared_distances(torus))[base:]
+    ends = _cumulated(np.asarray(profile(distance), float))
+    most = np.count_nonzero(np.diff(ends, prepend=0))
+    if not 1 <= k <= most:
+        raise ValueError(f"k must be in [1, {most}], the partners of weight > 2^-32; got {k}")
+    offset = _drawn(key, math.prod(shape), ends.size, k, ends) + base
+    return FanIn(_seen_from_each(offset, torus), math.prod(shape))
+
+
+def exponential_profile(scale: float) -> Profile:
+    """Weight exp(-d / scale) at distance d, for `distance_dependent`."""
+    length = float(positive("scale", "spacings")(scale))
+    return lambda d: np.exp(-d / length)
+
+
+def gaussian_profile(scale: float) -> Profile:
+    """Weight exp(-d^2 / (2 scale^2)) at distance d, for `distance_dependent`."""
+    length = float(positive("scale", "spacings")(scale))
+    return lambda d: np.exp(-0.5 * (d / length) ** 2)
 
 
 def locally_dense(
@@ -82,9 +231,8 @@ def locally_dense(
     mask = jnp.insert(order >= lost, radius, False, axis=1)
     if lost == 0:
         return Band(mask, radius), None
-    far = jax.vmap(lambda k: jax.random.choice(k, spare, (lost,), replace=False))
-    index = far(jax.random.split(where, n)) + radius + 1 + jnp.arange(n)[:, None]
-    return Band(mask, radius), FanIn((index % n).astype(jnp.int32), n)
+    index = _subsets(where, n, spare, lost) + radius + 1 + jnp.arange(n, dtype=jnp.int32)[:, None]
+    return Band(mask, radius), FanIn(index % n, n)
 
 
 def merged(fan: FanIn, population: int) -> Dense:
@@ -98,7 +246,94 @@ def merged(fan: FanIn, population: int) -> Dense:
     return Dense(fan.n_pre, fan.n_post // population, count.astype(jnp.int32))
 
 
-def _density(density: float) -> float:
+def _part(density: float, n: int) -> int:
     if not 0 < density <= 1:
         raise ValueError(f"density must be in (0, 1]; got {density}")
-    return float(density)
+    return max(1, round(float(density) * n))
+
+
+def _squared_distances(shape: tuple[int, int]) -> np.ndarray:
+    """From neuron 0 of a torus to each, flat."""
+    y, x = (np.minimum(np.arange(n), n - np.arange(n)) for n in map(count("shape"), shape))
+    return (y[:, None] ** 2 + x**2).reshape(-1)
+
+
+def _cumulated(weight: np.ndarray) -> np.ndarray:
+    if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
+        raise ValueError("profile must give finite weights >= 0, not all of them 0")
+    upto = np.cumsum(weight)
+    return np.round(upto / upto[-1] * _MASS).astype(np.int32)
+
+
+def _rewired_torus(key, shape: tuple[int, int], near: np.ndarray, p, self_loops: bool) -> FanIn:
+    """All neurons of a torus with the same flat offsets `near`, rewired."""
+    n, base = math.prod(shape), 0 if self_loops else 1  # offset 0 is the neuron itself
+    offset = jnp.broadcast_to(jnp.asarray(near - base, jnp.int32), (n, near.size))
+    offset = _rewired(key, offset, p, n - base) + base
+    return FanIn(_seen_from_each(offset, shape), n)
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def _seen_from_each(offset: Int[Array, "n k"], shape: tuple[int, int]) -> Int[Array, "n k"]:
+    """Who lies at each neuron's flat offsets, which are those from neuron 0."""
+    (ny, nx), here = shape, jnp.arange(offset.shape[0], dtype=jnp.int32)[:, None]
+    return (here // nx + offset // nx) % ny * nx + (here + offset) % nx
+
+
+@jax.jit
+def _rewired(key, near: Int[Array, "n k"], p, m) -> Int[Array, "n k"]:
+    """Rows of which each entry is with `p` drawn anew, from all of m that were not kept."""
+    coin, fill = jax.random.split(key)
+    return _filled(fill, near, jax.random.uniform(coin, near.shape, p.dtype) < p, m)
+
+
+def _subsets(key, rows: int, m: int, k: int) -> Int[Array, "rows k"]:
+    """Each row k different of 0 .. m - 1."""
+    if rows * m > _RECORDED:
+        return _drawn(key, rows, m, k)
+    draw = jax.vmap(lambda row: jax.random.choice(row, m, (k,), replace=False))
+    return draw(jax.random.split(key, rows)).astype(jnp.int32)
+
+
+def _drawn(key, rows: int, m: int, k: int, ends=None) -> Int[Array, "rows k"]:
+    """The same in order, with weights; see `_distinct`."""
+    return _filled(key, jnp.zeros((rows, k), jnp.int32), jnp.ones((rows, k), bool), m, ends)
+
+
+@jax.jit
+def _filled(key, index, missing, m, ends=None) -> Int[Array, "rows k"]:
+    keys = jax.random.split(key, index.shape[0])
+    fill = lambda row: _distinct(row[0], row[1], row[2], m, ends)  # noqa: E731
+    return jax.lax.map(fill, (keys, index, missing), batch_size=_ROWS)
+
+
+def _distinct(
+    key, index: Int[Array, " k"], missing: Bool[Array, " k"], m: Int[Array, ""], ends: Array | None
+) -> Int[Array, " k"]:
+    """A sorted row with its missing entries drawn from those of 0 .. m - 1 it does not have.
+
+    Each round draws as many as are missing, from all that are not in the row yet, in
+    proportion to their weights; `ends` [m] cumulates these in whole numbers (None: all 1).
+    What was drawn twice is missing again. A round never draws too many, so the row ends as
+    the first distinct values of an i.i.d. sequence that skips what it held at first: equal
+    weights make all subsets equally likely, as renaming the partners changes no probability,
+    and others give successive sampling without replacement. A round adds one at least, and
+    mostly all but a few. Entries that are not missing may be m or more: they stand for none.
+    """
+    total = m if ends is None else ends[-1]
+
+    def draw(state):
+        key, index, missing = state
+        key, now = jax.random.split(key)
+        end = index + 1 if ends is None else ends[index]
+        begin = index if ends is None else jnp.where(index > 0, ends[index - 1], 0)
+        held = jnp.cumsum(jnp.where(missing | (index >= m), 0, end - begin), dtype=jnp.int32)
+        # A place in the weight that is free becomes one in all weight: past what lies before.
+        u = jax.random.randint(now, index.shape, 0, total - held[-1], jnp.int32)
+        before = jnp.searchsorted(end - held, u, side="right")
+        u = u + jnp.where(before > 0, held[before - 1], 0)
+        fresh = u if ends is None else jnp.searchsorted(ends, u, side="right").astype(jnp.int32)
+        index = jnp.sort(jnp.where(missing, fresh, index))
+        return key, index, jnp.append(False, index[1:] == index[:-1])
+
+    return jax.lax.while_loop(lambda s: s[2].any(), draw, (key, index, missing))[1]

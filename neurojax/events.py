@@ -19,12 +19,12 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from ctypes import CDLL
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 from jaxtyping import Array, Float, Int
 
 _SOURCE = Path(__file__).with_name("events.cc")
@@ -177,7 +177,7 @@ def _built(compiler: str) -> Path:
         "-I",
         jax.ffi.include_dir(),
     ]
-    made_from = "\0".join([_SOURCE.read_text(), compiler, jaxlib.__version__, *flags[:-1]])
+    made_from = "\0".join([_SOURCE.read_text(), compiler, metadata.version("jaxlib"), *flags[:-1]])
     name = hashlib.sha256(made_from.encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neurojax"
     if (kept := cache / f"events-{name}.so").exists():

@@ -35,7 +35,7 @@ class Edges(NamedTuple):
 
     pre: Int[Array, " e"]
     post: Int[Array, " e"]
-    count: Int[Array, " e"]  # how many synapses it stands for; 0 where there is none
+    number: Int[Array, " e"]  # how many synapses it stands for; 0 where there is none
 
 
 class Dense(eqx.Module):

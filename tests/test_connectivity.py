@@ -1,18 +1,32 @@
 """Every product against loops over the synapses; every generator against what it promises."""
 
 import functools
+import itertools
 import math
 
 import jax
 import jax.numpy as jnp
-import networkx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import connectivity as oracle
+from scipy.stats import binom
 
-from neurojax.connectivity import fan_in, locally_dense, merged, watts_strogatz
+from neurojax import connectivity
+from neurojax.connectivity import (
+    bernoulli,
+    blocks,
+    distance_dependent,
+    exponential_profile,
+    fan_in,
+    fan_out,
+    gaussian_profile,
+    locally_dense,
+    merged,
+    watts_strogatz,
+    watts_strogatz_grid,
+)
 from neurojax.layouts import Band, Dense
 
 KEY = jax.random.key(0)
@@ -125,10 +139,107 @@ def test_fan_in_has_no_favourites():
     assert_frequency(links(fan_in, 12, 10, 0.25, draws=1000), 3 / 12)
 
 
+def test_wiring_of_few_pairs_stays_as_recorded_results_have_it():
+    index = drawn(fan_in, 9, 2, 0.34)(KEY).index
+    np.testing.assert_array_equal(index, [[0, 8, 2], [0, 3, 5]])
+    far = drawn(locally_dense, 9, 2, 0.5)(KEY)[1]
+    expected = [[6, 4], [5, 6], [8, 5], [6, 0], [1, 0], [2, 1], [2, 1], [2, 3], [4, 5]]
+    np.testing.assert_array_equal(far.index, expected)
+
+
+def test_wiring_of_many_pairs_draws_alike(monkeypatch):
+    c = drawn(fan_in, 3001, 1500, 0.004)(KEY)  # above the limit, and not whole batches
+    assert c.shape == (1500, 12)
+    assert_distinct(c)
+    monkeypatch.setattr(connectivity, "_RECORDED", 0)
+    assert_frequency(links(fan_in, 12, 10, 0.25, draws=1000), 3 / 12)
+
+
+def assert_chances(rows, chances):
+    """Rows of partners come as sets with these chances, all of them within 5 standard errors."""
+    rows = np.sort(rows.reshape(-1, rows.shape[-1]), axis=1)
+    seen = {kind: np.all(rows == kind, axis=1).mean() for kind in chances}
+    assert sum(seen.values()) == pytest.approx(1)
+    for kind, chance in chances.items():
+        error = math.sqrt(chance * (1 - chance) / len(rows))
+        assert seen[kind] == pytest.approx(chance, abs=5 * error)
+
+
+def test_fan_out_draws_every_subset_equally_often():
+    c = drawn(fan_out, 20_480, 5, 0.6)(KEY)  # whole batches: one program
+    assert_listed(c, 20_480, 5)
+    subsets = dict.fromkeys(itertools.combinations(range(5), 3), 1 / 10)
+    assert_chances(np.asarray(c.index).reshape(-1, 3), subsets)
+
+
+def assert_listed(c, n_pre, n_post):
+    """A `FanOut` without parallel synapses, in order."""
+    start, index = np.asarray(c.start), np.asarray(c.index)
+    n_out = np.diff(start)
+    assert (c.n_pre, c.n_post, start[0], start[-1]) == (n_pre, n_post, 0, index.size)
+    assert (n_out.min() >= 0, n_out.max()) == (True, c.longest)
+    place = np.repeat(np.arange(n_pre), n_out) * n_post + index
+    assert np.all(np.diff(place) > 0)
+    assert not index.size or 0 <= index.min() <= index.max() < n_post
+
+
+@given(seed=SEEDS, density=st.sampled_from([0.4, 1.0]))
+def test_fan_out_reaches_a_share_of_receivers_once_each(seed, density):
+    c = drawn(fan_out, 40, 13, density)(jax.random.key(seed))
+    assert_listed(c, 40, 13)
+    np.testing.assert_array_equal(c.fan_out, max(1, round(density * 13)))
+
+
+def test_bernoulli_connects_each_pair_alone():
+    n_pre, n_post, p = 5120, 12, 0.3
+    c = bernoulli(KEY, n_pre, n_post, p)
+    assert_listed(c, n_pre, n_post)
+    linked = np.zeros((n_pre, n_post))
+    linked[np.repeat(np.arange(n_pre), np.diff(c.start)), np.asarray(c.index)] = 1
+    assert_frequency(linked, p)
+    both = np.triu(linked.T @ linked, 1) / n_pre  # of any two receivers
+    error = math.sqrt(p**2 * (1 - p**2) / n_pre)
+    np.testing.assert_allclose(both[both > 0], p**2, atol=5 * error)
+    seen = np.bincount(linked.sum(1).astype(int), minlength=n_post + 1) / n_pre
+    chance = binom.pmf(np.arange(n_post + 1), n_post, p)
+    # a count that is expected less than once may still come once or twice
+    error = np.sqrt(chance * (1 - chance) / n_pre)
+    assert np.all(np.abs(seen - chance) < 5 * error + 2 / n_pre)
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_bernoulli_of_nothing_and_of_all(p):
+    c = bernoulli(KEY, 7, 12, p)
+    assert_listed(c, 7, 12)
+    np.testing.assert_array_equal(c.matrix(jnp.ones(c.shape)), np.full((12, 7), p))
+
+
+@settings(max_examples=4)
+@given(seed=SEEDS)
+def test_blocks_have_their_densities(seed):
+    n_pre, n_post = [200, 200], [100, 100, 90]
+    p = np.array([[0.02, 0.5], [0.5, 1.0], [0.0, 0.02]])
+    c = blocks(jax.random.key(seed), n_pre, n_post, p)
+    assert_listed(c, 400, 290)
+    pre, post, _ = c.edges()
+    b, a = (np.repeat(np.arange(len(n)), n) for n in (n_pre, n_post))
+    linked = np.zeros((3, 2))
+    np.add.at(linked, (a[np.asarray(post)], b[np.asarray(pre)]), 1)
+    pairs = np.outer(n_post, n_pre)
+    assert np.all(np.abs(linked - pairs * p) <= 5 * np.sqrt(pairs * p * (1 - p)))
+
+
+def test_blocks_do_not_depend_on_those_added_after_them():
+    few = blocks(KEY, [20], [30], [[0.2]])
+    more = blocks(KEY, [20, 20], [30, 30], np.full((2, 2), 0.2))
+    few, more = (np.asarray(c.matrix(jnp.ones(c.shape))) for c in (few, more))
+    np.testing.assert_array_equal(few, more[:30, :20])
+
+
 small_world = quick(watts_strogatz, static_argnums=(1, 2, 3))
 
 
-@given(seed=SEEDS, p=st.floats(0, 1), sizes=st.sampled_from([(12, 12, 11), (30, 10, 5)]))
+@given(seed=SEEDS, p=st.floats(0, 1), sizes=st.sampled_from([(12, 12, 10), (30, 10, 5)]))
 def test_watts_strogatz_keeps_fan_in_without_pairs_or_loops(seed, p, sizes):
     n_pre, n_post, k = sizes
     c = small_world(jax.random.key(seed), *sizes, jnp.asarray(p))
@@ -138,8 +249,10 @@ def test_watts_strogatz_keeps_fan_in_without_pairs_or_loops(seed, p, sizes):
         assert not np.any(np.asarray(c.index) == np.arange(n_post)[:, None])
 
 
-@pytest.mark.parametrize(("n_pre", "n_post"), [(12, 12), (30, 10), (7, 12)])
-@pytest.mark.parametrize("k", [4, 5])
+@pytest.mark.parametrize(
+    ("n_pre", "n_post", "k"),
+    [(12, 12, 4), (12, 12, 10), (30, 10, 5), (7, 12, 4), (7, 12, 7)],
+)
 def test_watts_strogatz_without_rewiring_takes_the_nearest(n_pre, n_post, k):
     index = np.asarray(small_world(KEY, n_pre, n_post, k, jnp.zeros(())).index)
     for i in range(n_post):
@@ -154,12 +267,105 @@ def test_watts_strogatz_fully_rewired_is_a_uniform_graph():
     linked = links(watts_strogatz, 14, 14, 4, 1.0, draws=1000)
     assert not linked[:, range(14), range(14)].any()
     assert_frequency(linked[:, ~np.eye(14, dtype=bool)], 4 / 13)
+    loops = functools.partial(watts_strogatz, self_loops=True)
+    assert_frequency(links(loops, 14, 14, 4, 1.0, draws=1000), 4 / 14)
+
+
+def test_watts_strogatz_maps_over_rewiring_and_seeds():
+    keys, p = jax.random.split(KEY, 3), jnp.array([0.0, 0.2, 1.0])
+    draw = lambda key, p: watts_strogatz(key, 12, 12, 4, p).index  # noqa: E731
+    all_of_them = quick(jax.vmap(jax.vmap(draw, (None, 0)), (0, None)))(keys, p)
+    one_by_one = [[small_world(key, 12, 12, 4, x).index for x in p] for key in keys]
+    np.testing.assert_array_equal(all_of_them, one_by_one)
+
+
+grid = quick(watts_strogatz_grid, static_argnums=(1, 2))
+
+
+@pytest.mark.parametrize(("shape", "k"), [((5, 7), 8), ((4, 6), 23)])
+def test_watts_strogatz_on_a_grid_takes_the_nearest(shape, k):
+    index = np.asarray(grid(KEY, shape, k, jnp.zeros(())).index)
+    (ny, nx), everyone = shape, list(np.ndindex(shape))
+    for i, (y, x) in enumerate(everyone):
+        away = [math.hypot((v - y + ny // 2) % ny - ny // 2, (u - x + nx // 2) % nx - nx // 2)
+                for v, u in everyone]  # fmt: skip
+        away[i] = math.inf
+        assert sorted(away)[:k] == sorted(away[j] for j in index[i])
+        assert len(set(index[i])) == k
+
+
+@given(seed=SEEDS, p=st.floats(0, 1))
+def test_watts_strogatz_on_a_grid_keeps_fan_in_without_pairs_or_loops(seed, p):
+    c = grid(jax.random.key(seed), (5, 7), 8, jnp.asarray(p))
+    assert c.shape == (35, 8)
+    assert_distinct(c)
+    assert not np.any(np.asarray(c.index) == np.arange(35)[:, None])
+
+
+def seen_from_each(index, shape):
+    """Flat offsets of partners [..., n, k] on a torus: who they would be to neuron 0."""
+    y, x = (np.indices(shape)[axis].reshape(-1) for axis in (0, 1))
+    dy, dx = y[index] - y[:, None], x[index] - x[:, None]
+    return dy % shape[0] * shape[1] + dx % shape[1]
+
+
+@pytest.mark.parametrize(
+    ("profile", "weight", "loops"),
+    [
+        (exponential_profile(1.5), lambda d: math.exp(-d / 1.5), False),
+        (gaussian_profile(1.5), lambda d: math.exp(-(d**2) / 4.5), True),
+    ],
+    ids=["exponential", "Gaussian"],
+)
+def test_partners_come_in_proportion_to_their_profile(profile, weight, loops):
+    shape = (4, 5)
+    draw = lambda key: distance_dependent(key, shape, 1, profile, self_loops=loops).index  # noqa: E731
+    index = np.asarray(quick(jax.vmap(draw))(jax.random.split(KEY, 1000)))
+    w = {
+        (y * 5 + x,): weight(math.hypot(min(y, 4 - y), min(x, 5 - x))) for y, x in np.ndindex(shape)
+    }
+    if not loops:
+        del w[(0,)]
+    chances = {kind: chance / sum(w.values()) for kind, chance in w.items()}
+    assert_chances(seen_from_each(index, shape), chances)
+
+
+def test_partners_are_drawn_one_after_another():
+    profile = lambda d: 3.0**-d  # noqa: E731
+    draw = lambda key: distance_dependent(key, (6,), 3, profile).index  # noqa: E731
+    index = np.asarray(quick(jax.vmap(draw))(jax.random.split(KEY, 3000)))
+    w = {1: 9, 2: 3, 3: 1, 4: 3, 5: 9}
+    chances = dict.fromkeys(itertools.combinations(w, 3), 0.0)
+    for order in itertools.permutations(w, 3):
+        left, chance = sum(w.values()), 1.0
+        for j in order:
+            chance, left = chance * w[j] / left, left - w[j]
+        chances[tuple(sorted(order))] += chance
+    assert_chances(seen_from_each(index, (1, 6)), chances)
+
+
+steep = exponential_profile(0.3)  # the farthest are 20 000 times less likely than the nearest
+
+
+@given(seed=SEEDS)
+def test_distance_dependent_takes_the_last_partner_where_it_must(seed):
+    c = drawn(distance_dependent, (9,), 8, steep)(jax.random.key(seed))
+    everyone = [[j for j in range(9) if j != i] for i in range(9)]
+    np.testing.assert_array_equal(np.sort(c.index, axis=1), everyone)
+
+
+@pytest.mark.usefixtures("x64")
+def test_indices_stay_short_in_double_precision():
+    near = functools.partial(distance_dependent, profile=gaussian_profile(2.0))
+    draw = lambda key: (near(key, (3, 5), 4), watts_strogatz(key, 9, 9, 4, 0.5))  # noqa: E731
+    made = [*jax.eval_shape(draw, KEY), bernoulli(KEY, 7, 12, 0.5)]
+    assert {x.dtype for x in jax.tree.leaves(made)} == {jnp.dtype("int32")}
 
 
 def test_watts_strogatz_rewires_each_neighbour_alone():
     n, k, p, draws = 20, 6, 0.3, 300
     linked = links(watts_strogatz, n, n, k, p, draws=draws)
-    near = np.asarray(watts_strogatz(KEY, n, n, k, 0.0).index)
+    near = (np.arange(n)[:, None] + [-3, -2, -1, 1, 2, 3]) % n
     local = np.take_along_axis(linked, near[None], axis=2).sum(2)
     # lost ~ Bin(k, p); each fills up with any of the n - 1 - k + lost that are not kept
     lost = np.arange(k + 1)
@@ -167,30 +373,6 @@ def test_watts_strogatz_rewires_each_neighbour_alone():
     expected = np.sum(chance * (k - lost + lost * lost / (n - 1 - k + lost)))
     assert local.mean() == pytest.approx(expected, abs=4 * local.std() / math.sqrt(draws * n))
     assert len(np.unique(local)) > k / 2  # a coin for each, not a fixed number
-
-
-def test_watts_strogatz_is_a_small_world_as_that_of_networkx():
-    """Clustering falls as (1 - p)^3 (Barrat and Weigt 2000); paths get short long before."""
-    n, k = 120, 8
-
-    def ours(p, seed):
-        c = small_world(jax.random.key(seed), n, n, k, jnp.asarray(p))
-        edges = [(int(j), i) for i, row in enumerate(np.asarray(c.index)) for j in row]
-        return networkx.DiGraph(edges)
-
-    def ensemble(draw, p):
-        graphs = [draw(p, seed) for seed in range(4)]
-        clustering = np.mean([networkx.average_clustering(g) for g in graphs])
-        return clustering, np.mean([networkx.average_shortest_path_length(g) for g in graphs])
-
-    def theirs(p, seed):
-        return networkx.connected_watts_strogatz_graph(n, k, p, seed=seed)
-
-    assert ensemble(ours, 0.0) == pytest.approx(ensemble(theirs, 0.0))
-    for p in (0.1, 0.5):
-        (clustering, length), (c_oracle, l_oracle) = ensemble(ours, p), ensemble(theirs, p)
-        assert clustering == pytest.approx(c_oracle, abs=0.05)
-        assert length == pytest.approx(l_oracle, rel=0.15)
 
 
 @given(
@@ -229,8 +411,11 @@ def test_locally_dense_rewires_without_favourites():
         drawn(fan_in, 40, 13, 0.05),
         drawn(watts_strogatz, 14, 14, 4, 1.0),
         drawn(locally_dense, 50, 6, 0.1),
+        drawn(fan_out, 40, 13, 0.4),
+        drawn(distance_dependent, (4, 5), 4, gaussian_profile(2.0)),
+        lambda key: bernoulli(key, 20, 12, 0.3),
     ],
-    ids=["fan in", "Watts-Strogatz", "locally dense"],
+    ids=["fan in", "Watts-Strogatz", "locally dense", "fan out", "distance", "Bernoulli"],
 )
 def test_same_key_same_wiring_and_another_key_another(draw):
     first, again, other = (jax.tree.leaves(draw(jax.random.key(seed))) for seed in (1, 1, 2))
@@ -254,7 +439,37 @@ def test_merged_counts_the_copies_that_hear_each_neuron():
         (lambda: fan_in(KEY, 9, 3, 0.0), r"density must be in \(0, 1\]; got 0.0"),
         (lambda: fan_in(KEY, 9, 3, 1.5), r"density must be in \(0, 1\]; got 1.5"),
         (lambda: fan_in(KEY, 9, 3, math.nan), r"density must be in \(0, 1\]; got nan"),
-        (lambda: watts_strogatz(KEY, 9, 9, 9, 0.1), r"k must be in \[1, 8\]; got 9"),
+        (lambda: fan_out(KEY, 9, 3, 1.5), r"density must be in \(0, 1\]; got 1.5"),
+        (lambda: bernoulli(KEY, 9, 3, 1.5), r"p must lie in \[0, 1\]; got 1.5"),
+        (lambda: bernoulli(KEY, 9, 0, 0.5), r"sizes must be a whole number >= 1; got 0"),
+        (lambda: blocks(KEY, [3, 4], [5], [[0.1, -0.1]]), r"p must lie in \[0, 1\]; got -0.1"),
+        (lambda: blocks(KEY, [3, 4], [5], [[0.1]]), r"shape \(1, 2\), post by pre; got \(1, 1\)"),
+        (lambda: watts_strogatz(KEY, 9, 9, 9, 0.1), r"k must be even and in \[2, 8\], .*; got 9"),
+        (lambda: watts_strogatz(KEY, 9, 9, 3, 0.1), r"k must be even and in \[2, 8\], .*; got 3"),
+        (lambda: watts_strogatz(KEY, 9, 9, 10, 0.1), r"k must be even and in \[2, 8\], .*; got 10"),
+        (
+            lambda: watts_strogatz_grid(KEY, (20, 20), 10, 0.1),
+            r"k must take in all that are equally far, as 4, 8, 12, 20, 24, 28 do; got 10",
+        ),
+        (lambda: watts_strogatz_grid(KEY, (5, 7), 8, 1.5), r"p_rewire must lie in .*; got 1.5"),
+        (
+            lambda: distance_dependent(KEY, (9,), 9, gaussian_profile(2.0)),
+            r"k must be in \[1, 8\], the partners of weight > 2.*; got 9",
+        ),
+        (
+            lambda: distance_dependent(KEY, (99,), 20, gaussian_profile(1.0)),
+            r"k must be in \[1, 13\], the partners of weight > 2.*; got 20",
+        ),
+        (
+            lambda: distance_dependent(KEY, (9,), 2, lambda d: 1 - d),
+            r"profile must give finite weights >= 0, not all of them 0",
+        ),
+        (
+            lambda: distance_dependent(KEY, (9, 9, 9), 2, gaussian_profile(2.0)),
+            r"shape must be \(n,\) or \(ny, nx\); got \(9, 9, 9\)",
+        ),
+        (lambda: gaussian_profile(-1.0), r"scale must be finite and > 0 spacings; got -1.0"),
+        (lambda: exponential_profile(0.0), r"scale must be finite and > 0 spacings; got 0.0"),
         (lambda: watts_strogatz(KEY, 9, 3, 10, 0.1), r"k must be in \[1, 9\]; got 10"),
         (lambda: watts_strogatz(KEY, 9, 3, 0, 0.1), r"k must be in \[1, 9\]; got 0"),
         (lambda: watts_strogatz(KEY, 9, 3, 2, 1.1), r"p_rewire must lie in \[0, 1\]; got 1.1"),

@@ -53,7 +53,7 @@ def reference(edges, placement, spikes, route):
     load, core, spikes = np.zeros((4, MESH.ny, MESH.nx)), np.asarray(placement), np.asarray(spikes)
     ew, ns, packets, cores = (np.zeros(N, int) for _ in range(4))
     for neuron in range(N):
-        real = (np.asarray(edges.pre) == neuron) & (np.asarray(edges.count) > 0)
+        real = (np.asarray(edges.pre) == neuron) & (np.asarray(edges.number) > 0)
         to = set(core[np.asarray(edges.post)[real]].tolist())
         links = [link for b in to for link in path(core[neuron], b)]
         away = len(to - {core[neuron]})
@@ -100,7 +100,7 @@ def test_hops_of_an_edge_are_the_shortest_path(seed):
     ends = [(at(core[a]), at(core[b])) for a, b in zip(*map(np.asarray, edges[:2]), strict=True)]
     expected = np.array([lengths[a][b] for a, b in ends])
     np.testing.assert_array_equal(topology.hops(edges, placement, MESH), expected)
-    mean = (expected * np.asarray(edges.count)).sum() / max(np.asarray(edges.count).sum(), 1)
+    mean = (expected * np.asarray(edges.number)).sum() / max(np.asarray(edges.number).sum(), 1)
     np.testing.assert_allclose(topology.mean_hops(edges, placement, MESH), mean, rtol=1e-6)
 
 
@@ -232,7 +232,7 @@ def test_loihi_hops_are_those_of_the_paper():
 def test_tables_are_counted_core_by_core(seed):
     edges, placement, _ = drawn(seed)
     got = routing.tables(edges, placement, MESH, weight_bits=8)
-    core, real = np.asarray(placement), np.asarray(edges.count) > 0
+    core, real = np.asarray(placement), np.asarray(edges.number) > 0
     lists, entries, synapses = (np.zeros(MESH.n_cores, int) for _ in range(3))
     for neuron in range(N):
         mine = real & (np.asarray(edges.pre) == neuron)
@@ -263,7 +263,7 @@ REFUSED = {
     ),
     "ragged edges": (
         dict(edges=Edges(jnp.zeros(3, int), jnp.zeros(2, int), jnp.zeros(3, int))),
-        r"pre, post and count of edges must have one shape \[E\]; got",
+        r"pre, post and number of edges must have one shape \[E\]; got",
     ),
 }
 

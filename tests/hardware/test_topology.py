@@ -155,7 +155,7 @@ def test_wiring_numbers_layer_after_layer_by_name():
     for edges in (topology.wiring(net)[0], eqx.filter_jit(lambda n: topology.wiring(n)[0])(net)):
         pairs = set(zip(edges.pre.tolist(), edges.post.tolist(), strict=True))
         assert pairs == {(i, j) for i in (3, 4) for j in (0, 1, 2)} | {(1, 0), (2, 1), (0, 2)}
-        assert edges.count.tolist() == [1] * 9
+        assert edges.number.tolist() == [1] * 9
 
 
 def test_a_network_of_one_layer_has_no_wiring():
@@ -216,4 +216,4 @@ def test_parallel_synapses_count_towards_the_fan():
     edges = Edges(jnp.array([0]), jnp.array([1]), jnp.array([3]))
     with pytest.raises(ValueError, match=re.escape("neuron 1 has 3")):
         topology.check_fan(edges, 2, SMALL)
-    topology.check_fan(edges._replace(count=jnp.array([2])), 2, SMALL)
+    topology.check_fan(edges._replace(number=jnp.array([2])), 2, SMALL)

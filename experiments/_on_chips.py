@@ -1,0 +1,110 @@
+"""What a trained network would take on published chips, for an inference and for learning."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from rich.console import Console
+from rich.table import Table
+
+from experiments._config import Config
+from experiments._training import Trainer, encoded
+from hardware import routing, topology
+from hardware.energy import CHIPS, Energy, activity, energy
+from neurojax import data
+from neurojax.learning import wta_broadcast as wb
+from neurojax.neurons import LeakyIntegrator
+
+NEURONS_PER_CORE = 32
+_AT_ONCE = 500
+
+
+def report(c: Config, run: Trainer, average, split: data.Split) -> dict[str, Any]:
+    """J of each part on each chip, by what the pictures of `split` make the network do.
+
+    Neurons sit on the smallest square mesh of cores of 32 that holds them, where their wiring
+    suggests; spikes travel as multicast trees. Learning is one picture more, and its share of
+    a change of all plastic synapses. Pictures that come as currents send no spikes.
+    """
+    system = run.system
+    sent, inputs = _counts(c, system, average, split)
+    edges, n = topology.wiring(system.network)
+    side = math.ceil(math.sqrt(math.ceil(n / NEURONS_PER_CORE)))
+    mesh = topology.Mesh(side, side, NEURONS_PER_CORE)
+    placement = topology.bisected(edges, n, mesh)
+    share = {"inference": 0.0, "learning": 1 / c.batch_size}
+    did = {
+        task: activity(
+            system.network, sent, placement, mesh, dt=system.dt, n_steps=system.n_steps,
+            inputs=inputs, n_changes=changes, route=routing.multicast,
+        )
+        for task, changes in share.items()
+    }  # fmt: skip
+    return {
+        "cores": mesh.n_cores,
+        "neurons": n,
+        "activity": {k: float(v) for k, v in did["learning"]._asdict().items()},
+        "energy": {
+            chip.name: {
+                "scope": chip.scope,
+                "not_published": list(chip.missing),
+                **{task: _parts(energy(what, chip)) for task, what in did.items()},
+            }
+            for chip in CHIPS
+        },
+    }
+
+
+def _parts(e: Energy) -> dict[str, float | None]:
+    parts = {name: None if x is None else float(x) for name, x in e._asdict().items()}
+    return parts | {"total": float(e.total)}
+
+
+def _counts(
+    c: Config, system: wb.System, average, split: data.Split
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Mean spikes of each neuron for a picture, and of each input."""
+    spiking = [
+        n for n in system.taught
+        if not isinstance(system.network.layers[n].neuron, LeakyIntegrator)
+    ]  # fmt: skip
+
+    weights, tone = average
+
+    @eqx.filter_jit
+    def summed(images, key):
+        x = encoded(c, images, key)
+        record = jax.vmap(lambda x: wb.present(system, weights, tone, x, key=key))(x)
+        entered = x.sum((0, 1)) if c.encoding != "direct" else jnp.zeros(x.shape[-1])
+        return {n: record[n].z.sum((0, 1)) for n in spiking} | {"input": entered}
+
+    total: dict[str, np.ndarray] = {}
+    for i in range(0, len(split.labels), _AT_ONCE):
+        key = jax.random.fold_in(jax.random.key(c.seed), i)
+        some = summed(jnp.asarray(split.images[i : i + _AT_ONCE]), key)
+        total = {n: total.get(n, np.zeros(())) + np.asarray(x, float) for n, x in some.items()}
+    mean = {n: jnp.asarray(x / len(split.labels), float) for n, x in total.items()}
+    return {n: mean[n] for n in spiking}, {"input": mean["input"]}
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """A line a chip, nJ: parts of an inference, their sum, and the sum for a picture to learn."""
+    parts = ("synaptic", "neuron", "routing", "delivery")
+    table = Table("nJ a picture", *parts, "inference", "learning", box=None)
+    for chip, row in found["energy"].items():
+        shown = row["inference"]
+        cells = [_cell(shown[part]) for part in parts]
+        if shown["lumped"] is not None:
+            cells[0] = _cell(shown["lumped"]) + "*"
+        learnt = None if row["learning"]["learning"] is None else row["learning"]["total"]
+        table.add_row(chip, *cells, _cell(shown["total"]), _cell(learnt))
+    console.print(table)
+    console.print("*: whole or in part with neurons, routing and static power; -: not published")
+
+
+def _cell(joule: float | None) -> str:
+    return "-" if joule is None else f"{float(f'{1e9 * joule:.3g}'):,.10g}"
