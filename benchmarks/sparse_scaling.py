@@ -112,7 +112,7 @@ def figure(rows: list[dict[str, float]], path: Path) -> None:
     each, fixed = straight(rows)
     label = f"{fixed / 1e6:.0f} MB + {each:.0f} B a synapse"
     right.loglog(x, (fixed + each * x) / 1e6, ":", color="#888888", label=label)
-    for ax, place in ((left, "center left"), (right, "upper left")):
+    for ax, place in ((left, (0.02, 0.32)), (right, "upper left")):
         ax.set_xlabel("Synapses")
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False, loc=place)

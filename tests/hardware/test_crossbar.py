@@ -18,7 +18,7 @@ from hardware.programming import (
     Unidirectional,
     WriteVerify,
 )
-from neurojax.connectivity import fan_in, locally_dense
+from neurojax.connectivity import bernoulli, fan_in, locally_dense
 from neurojax.feedback import broadcast
 from neurojax.layouts import Dense
 from neurojax.learning import wta_broadcast as wb
@@ -33,7 +33,8 @@ KEY, N, W_MAX = jax.random.key(0), 64, 0.5
 LEVEL = W_MAX / N  # weight of one step of one device
 LINEAR = Device(linear(N))
 DENSE, FAN, BAND = Dense(12, 20), fan_in(KEY, 24, 10, 0.5), locally_dense(KEY, 40, 5, 0.0)[0]
-WIRINGS = {"dense": DENSE, "fan-in": FAN, "band": BAND}
+LISTED = bernoulli(KEY, 14, 18, 0.3)
+WIRINGS = {"dense": DENSE, "fan-in": FAN, "band": BAND, "events": LISTED}
 POLICIES = {
     "bidirectional": Bidirectional(Train(N)),
     "one side": OneSide(Train(N)),
