@@ -30,7 +30,7 @@ def knee(table: list[dict[str, Any]]) -> Figure:
     least = min((x for x in p if x > 0), default=1.0)
     for ax in axes:
         ax.set_xscale("symlog", linthresh=least, linscale=0.5)
-        ax.set_xlim(0, 1.2 * max(p[-1], least))
+        ax.set_xlim(-0.1 * least, 1.2 * max(p[-1], least))
         ax.set_xticks(p, [f"{x:g}" for x in p])
         ax.minorticks_off()
         ax.set_xlabel("Rewired part p")

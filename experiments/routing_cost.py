@@ -195,7 +195,7 @@ def _networks(
     for name in ("val", "test"):
         split = getattr(sets, name)
         outcome = _each(learner.seen, systems, states, jnp.asarray(split.images), axes=(0, 0, None))
-        right[name] = np.asarray((outcome.scores.argmax(-1) == split.labels).mean(1))
+        right[name] = (np.asarray(outcome.scores.argmax(-1)) == split.labels).mean(1)
         rates = outcome.rates
     cost = _each(partial(price, placement=placement, mesh=mesh), systems, rates, axes=(0, 0))
     cost = jax.tree.map(np.asarray, cost)

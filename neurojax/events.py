@@ -153,13 +153,17 @@ def _native_gathered(index, start, post, pre):
 def compiled() -> bool:
     """Whether the kernel is there; where a compiler is found, it is compiled the first time.
 
-    It is kept in $XDG_CACHE_HOME/neurojax (~/.cache/neurojax), by what it was made from.
+    It is kept in $XDG_CACHE_HOME/neurojax (~/.cache/neurojax), by what it was made from; where
+    that folder cannot be written, there is no kernel.
     Raises `RuntimeError`, with what the compiler says, where it fails.
     """
     compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
     if compiler is None:
         return False
-    library = CDLL(str(_built(compiler)))
+    try:
+        library = CDLL(str(_built(compiler)))
+    except OSError:
+        return False
     for name in ("scattered", "gathered"):
         target = jax.ffi.pycapsule(getattr(library, name))
         jax.ffi.register_ffi_target(f"neurojax_{name}", target, platform="cpu")

@@ -255,7 +255,7 @@ for name, p in system.network.projections.items():
 # the weights is what we evaluate.
 
 # %%
-epochs, batch = 15, 32
+epochs, batch = 10, 32
 train, val, test = (
     (jnp.asarray(split.images).reshape(-1, 64), jnp.asarray(split.labels))
     for split in (digits.train, digits.val, digits.test)

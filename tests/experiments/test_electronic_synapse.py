@@ -46,6 +46,7 @@ def test_a_step_on_numbers_is_gradient_descent(pictures):
         assert np.abs(g).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_trainings_side_by_side_are_each_as_alone(pictures):
     program = Program("exponential", "unidirectional", 8)
     settings = [

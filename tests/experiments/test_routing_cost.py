@@ -41,9 +41,11 @@ def test_wiring_that_goes_far_costs_more(whole):
     assert local["path_length"] > 1.5 * random["path_length"]
     for name in ("hops_per_edge", "hops_per_spike", "hottest_link", "latency", "energy_routing"):
         assert 1.2 * local[name] < random[name], name
+    # the order along the ring is best for a lattice, and no order for a random graph
+    assert local["hops_per_edge"] < local["hops_per_edge_bisected"]
+    assert random["hops_per_edge_bisected"] < random["hops_per_edge"]
     for row in (local, random):
         assert row["hops_per_spike"] <= row["hops_per_spike_unicast"]
-        assert row["hops_per_edge_bisected"] <= row["hops_per_edge"]
         parts = ("synaptic", "neuron", "routing", "delivery", "learning")
         assert row["energy"] == pytest.approx(sum(row[f"energy_{part}"] for part in parts))
         assert row["energy_learning"] == 0
@@ -61,9 +63,11 @@ def test_the_table_is_the_mean_over_seeds(whole):
     assert matplotlib.image.imread(whole[0] / "routing_cost.png").std() > 0.05
 
 
-def test_a_network_among_others_is_as_alone(whole, tmp_path):
-    alone = study(tmp_path, *SMALL[:-2], "--seeds", "1", "--seed", "1")["networks"]
-    for row, other in zip(alone, whole[1]["networks"][1::2], strict=True):
+@pytest.mark.slow
+def test_a_network_does_not_depend_on_those_beside_it(whole, tmp_path):
+    others = study(tmp_path, *SMALL, "--seed", "1")["networks"][::2]
+    for row, other in zip(others, whole[1]["networks"][1::2], strict=True):
+        assert (row["seed"], other["seed"]) == (1, 1)
         # sums of a batch of matrices may be rounded otherwise, and a rare spike tips over
         assert row["test_accuracy"] == pytest.approx(other["test_accuracy"], abs=0.02)
         assert row["hops_per_edge"] == pytest.approx(other["hops_per_edge"], rel=1e-5)

@@ -358,7 +358,7 @@ def assert_sane(run: Run, n_layers):
 
 SWITCHES = {
     "rows": "--presentation rows --start -2 --neuron alif --teacher hard --recurrence dense"
-    " --modulators 2 --optimiser sgd",
+    " --modulators 2 --optimiser sgd --report-hardware",
     "poisson": "--encoding poisson --max-rate 900 --readout spiking --hidden 33 20 --winners 5"
     " --window boxcar --trace-decay 0.5 --recurrence none",
     "latency": "--encoding latency --recurrence none --redraw-feedback --t-ref 2 --gain-in 20"
@@ -378,6 +378,7 @@ def test_switches_work_together(name, oblong, tmp_path):
     n_pre = system.network.projections["input->h1"].connectivity.n_pre
     if name == "rows":
         assert (n_pre, system.n_steps, system.start) == (7, 5, 3)
+        assert run.metrics["hardware"]["energy"]["Loihi"]["learning"]["total"] > 0
     if name == "poisson":
         assert system.network.layers["readout"].n == 3 * 10
         assert rates[0] <= 5 / 33

@@ -173,6 +173,7 @@ def test_a_table_serves_as_well():
     np.testing.assert_allclose(device.w, np.clip(w, -W_MAX, W_MAX), atol=1.01 * LEVEL)
 
 
+@pytest.mark.slow
 def test_the_network_learns_on_devices_by_its_weights_alone():
     x = jax.random.uniform(KEY, (8, 10))
     target = jnp.arange(8) % 2
