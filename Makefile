@@ -18,16 +18,16 @@ demo: $(stamp)
 	$(python) $(DEMO)
 
 test: $(stamp)-test
-	$(python) -m pytest -n 2
+	$(python) -m pytest -n 2 --dist loadgroup
 
 slow: $(stamp)-test
-	$(python) -m pytest -n 2 -m slow
+	$(python) -m pytest -n 2 --dist loadgroup -m slow
 
 check: $(stamp)-dev
 	$(python) -m ruff format --check
 	$(python) -m ruff check
 	$(python) -m pyright
-	$(python) -m pytest -n 2
+	$(python) -m pytest -n 2 --dist loadgroup
 
 # The install is editable, so only what it depends on makes it stale. A .venv that an
 # interruption left half-made is made afresh; one that was made by hand is used as it is.

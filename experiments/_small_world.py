@@ -109,11 +109,15 @@ def price(
     counts = {name: r * n_steps for name, r in rates.items()}
     nothing = {net.projections[name].pre: _silence(net, name) for name in net.external()}
     options = {"dt": system.dt, "n_steps": n_steps, "inputs": nothing}
-    did = activity(net, dict(counts), placement, mesh, **options, route=routing.multicast)
     edges, spikes = topology.wiring(net)[0], _all(net, counts)
     one = routing.unicast(edges, placement, mesh, spikes)
     tree = routing.multicast(edges, placement, mesh, spikes)
-    per_second = routing.multicast(edges, placement, mesh, spikes * 1000 / (n_steps * system.dt))
+
+    def routed(edges, placement, mesh, spikes):
+        return tree
+
+    did = activity(net, dict(counts), placement, mesh, **options, route=routed)
+    per_second = tree._replace(load=tree.load * 1000 / (n_steps * system.dt))
     delay = routing.loihi_delay()
     late = routing.latency(edges, placement, mesh, per_second, delay, 1 / delay.hop_ns)
     sent = jnp.maximum(spikes.sum(), 1)

@@ -79,7 +79,9 @@ def _check(c: Config) -> None:
     if not c.p_rewire or len(set(c.p_rewire)) < len(c.p_rewire):
         raise ValueError(f"--p-rewire must name one or more, each once; got {c.p_rewire}")
     if len(set(c.hidden)) != 1 or min(c.hidden) < 1:
-        raise ValueError(f"--hidden must name layers of one size, as they share a ring; {c.hidden}")
+        raise ValueError(
+            f"--hidden must name layers of one size, as they share a ring; got {c.hidden}"
+        )
 
 
 class Learner(NamedTuple):
@@ -160,7 +162,7 @@ def run(config: Config) -> dict[str, Any]:
     with _run.jobs_bar() as bar:
         task = bar.add_task("networks", total=len(c.p_rewire) * c.seeds)
         for p in c.p_rewire:
-            file = folder.part(f"p {p:g}")
+            file = folder.part(f"p {p!r}")
             if not file.exists():
                 begin = time.perf_counter()
                 rows = _networks(learner, sets, mesh, placement, p)
@@ -168,7 +170,7 @@ def run(config: Config) -> dict[str, Any]:
                 write_whole(file, _run.text([row | {"seconds": seconds} for row in rows]))
                 bar.console.print(_line(rows, seconds), markup=False)
             bar.advance(task, c.seeds)
-    rows = [row for p in c.p_rewire for row in json.loads(folder.part(f"p {p:g}").read_text())]
+    rows = [row for p in c.p_rewire for row in json.loads(folder.part(f"p {p!r}").read_text())]
     table = [_summary([row for row in rows if row["p_rewire"] == p]) for p in c.p_rewire]
     found = {
         "table": table, "networks": rows, "chip": "Loihi", "placement": "columns",

@@ -186,7 +186,12 @@ def _path(mesh: Mesh, snake: bool) -> np.ndarray:
 
 
 def hops(edges: Edges, placement: Int[Array, " n"], mesh: Mesh) -> Int[Array, " e"]:
-    """Links between the cores of sender and receiver, |dx| + |dy|, of each edge."""
+    """Links between the cores of sender and receiver, |dx| + |dy|, of each edge.
+
+    Raises `ValueError` for an edge or a core that does not exist; at run time where traced.
+    """
+    edges = existing(edges, len(placement))
+    placement = inside("placement", placement, mesh.n_cores, "the cores of the mesh")
     a, b = placement[edges.pre], placement[edges.post]
     return jnp.abs(a % mesh.nx - b % mesh.nx) + jnp.abs(a // mesh.nx - b // mesh.nx)
 

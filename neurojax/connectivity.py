@@ -39,10 +39,11 @@ def fan_in(key: Key[Array, ""], n_pre: int, n_post: int, density: float) -> FanI
 def fan_out(
     key: Key[Array, ""], n_pre: int, n_post: int, density: float, *, native: bool = True
 ) -> FanOut:
-    """Fixed fan-out: each neuron reaches round(density n_post) different others, at least one.
+    """Fixed fan-out: each neuron reaches round(density n_post) different ones, at least one.
 
-    Raises `ValueError` for a density outside (0, 1].
+    Raises `ValueError` for a density outside (0, 1] and for populations without neurons.
     """
+    n_pre, n_post = count("n_pre")(n_pre), count("n_post")(n_post)
     k = _part(density, n_post)
     start = k * jnp.arange(n_pre + 1, dtype=jnp.int32)
     return FanOut(_drawn(key, n_pre, n_post, k).reshape(-1), start, n_post, k, native)

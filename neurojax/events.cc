@@ -66,6 +66,10 @@ static void GatherInto(Ints& index, Ints& start, ffi::AnyBuffer& post, ffi::AnyB
 
 static ffi::Error Scattered(Ints index, Ints start, ffi::AnyBuffer w, ffi::AnyBuffer s,
                             ffi::Result<ffi::AnyBuffer> current) {
+  if (w.element_type() != s.element_type() || w.element_count() != index.element_count() ||
+      s.element_count() + 1 != start.element_count()) {
+    return ffi::Error::InvalidArgument("w, s and the layout do not fit one another");
+  }
   (w.element_type() == ffi::F64 ? ScatterInto<double> : ScatterInto<float>)(index, start, w, s,
                                                                             *current);
   return ffi::Error::Success();
@@ -73,6 +77,10 @@ static ffi::Error Scattered(Ints index, Ints start, ffi::AnyBuffer w, ffi::AnyBu
 
 static ffi::Error Gathered(Ints index, Ints start, ffi::AnyBuffer post, ffi::AnyBuffer pre,
                            ffi::Result<ffi::AnyBuffer> change) {
+  if (post.element_type() != pre.element_type() || post.dimensions()[0] != pre.dimensions()[0] ||
+      pre.dimensions()[1] + 1 != static_cast<int64_t>(start.element_count())) {
+    return ffi::Error::InvalidArgument("post, pre and the layout do not fit one another");
+  }
   (post.element_type() == ffi::F64 ? GatherInto<double> : GatherInto<float>)(index, start, post,
                                                                              pre, *change);
   return ffi::Error::Success();

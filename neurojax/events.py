@@ -6,14 +6,15 @@ For synapses sorted by sender, those of sender j at start[j] up to start[j + 1]:
     gathered     g_e = sum over t of post_{t, index_e} pre_{t, pre(e)}  [T, n] -> [edges]
 
 Exact for any number of spikes: none is ever dropped, and senders are always visited in order.
-On a CPU where a C++ compiler is found, both run in a kernel of forty lines (`events.cc`),
-compiled at first use and kept; elsewhere as loops in XLA. The two give the same numbers.
+On a CPU where a C++ compiler is found, both run in a small kernel (`events.cc`), compiled at
+first use and kept; elsewhere as loops in XLA. The two give the same numbers.
 """
 
 import functools
 import hashlib
 import math
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -41,7 +42,7 @@ class Rows(NamedTuple):
 def scattered(
     rows: Rows, w: Float[Array, " edges"], s: Float[Array, " pre"], n_post: int, native: bool
 ) -> Float[Array, " post"]:
-    """Current of each receiver, where only senders with s != 0 are visited."""
+    """Current of each receiver, where only senders with s != 0 are visited; w and s alike."""
     run = _either(_native_scattered(n_post), _pure_scattered(rows.longest, n_post), native)
     return run(rows.post, rows.start, w, s)
 
@@ -49,7 +50,7 @@ def scattered(
 def gathered(
     rows: Rows, post: Float[Array, "t post"], pre: Float[Array, "t pre"], native: bool
 ) -> Float[Array, " edges"]:
-    """Change of each synapse, where only (step, sender) with pre != 0 are visited."""
+    """Change of each synapse, where only (step, sender) with pre != 0 are visited; both alike."""
     run = _either(_native_gathered, _pure_gathered(rows.longest), native)
     return run(rows.post, rows.start, post, pre)
 
@@ -155,13 +156,16 @@ def compiled() -> bool:
 
     It is kept in $XDG_CACHE_HOME/neurojax (~/.cache/neurojax), by what it was made from; where
     that folder cannot be written, there is no kernel.
-    Raises `RuntimeError`, with what the compiler says, where it fails.
+    Raises `RuntimeError` where $CXX is no compiler, and where it fails, with what it says.
     """
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
-    if compiler is None:
+    asked = shlex.split(os.environ.get("CXX", ""))
+    if asked and not shutil.which(asked[0]):
+        raise RuntimeError(f"CXX must name a compiler, or not be set; got {asked[0]!r}")
+    found = asked or [name for name in ("c++", "g++", "clang++") if shutil.which(name)][:1]
+    if not found:
         return False
     try:
-        library = CDLL(str(_built(compiler)))
+        library = CDLL(str(_built(found)))
     except OSError:
         return False
     for name in ("scattered", "gathered"):
@@ -170,18 +174,10 @@ def compiled() -> bool:
     return True
 
 
-def _built(compiler: str) -> Path:
+def _built(compiler: list[str]) -> Path:
     """The shared library, made where it is not there yet; whole or not at all."""
-    flags = [
-        "-std=c++17",
-        "-O3",
-        "-ffp-contract=off",
-        "-shared",
-        "-fPIC",
-        "-I",
-        jax.ffi.include_dir(),
-    ]
-    made_from = "\0".join([_SOURCE.read_text(), compiler, metadata.version("jaxlib"), *flags[:-1]])
+    flags = ["-std=c++17", "-O3", "-ffp-contract=off", "-shared", "-fPIC"]
+    made_from = "\0".join([_SOURCE.read_text(), metadata.version("jaxlib"), *compiler, *flags])
     name = hashlib.sha256(made_from.encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neurojax"
     if (kept := cache / f"events-{name}.so").exists():
@@ -189,7 +185,7 @@ def _built(compiler: str) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         out = Path(folder) / "events.so"
-        words = [compiler, *flags, "-I", jax.ffi.include_dir(), str(_SOURCE), "-o", str(out)]
+        words = [*compiler, *flags, "-I", jax.ffi.include_dir(), str(_SOURCE), "-o", str(out)]
         done = subprocess.run(words, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(

@@ -13,7 +13,8 @@ must never exist.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -23,6 +24,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from neurojax import events
+from neurojax._check import count, working
 
 # A gather a slot beats the dense product up to about this fan-in (512 neurons, batch 64, CPU).
 _MAX_GATHERED = 8
@@ -181,9 +183,11 @@ class FanOut(eqx.Module):
 
     `index` [edges] names each synapse's receiver; those of sender j lie at start[j] up to
     start[j + 1]. `w` has shape [edges]. `apply` and `outer` visit only senders that are not
-    silent, exactly, however many they are (`events`); a batch goes sample by sample.
-    `longest` is the largest fan-out. With `native` False nothing is compiled by a C++
-    compiler. Made by `by_sender`, or drawn by the generators of `connectivity`.
+    silent, exactly, however many they are (`events`); a batch goes sample by sample, on one
+    device. `longest` is at least the largest fan-out. With `native` False nothing is compiled
+    by a C++ compiler. The gradient of `apply` by `w` holds one [edges] for each sample of a
+    batch; there is no forward mode. Made by `by_sender`, or drawn by `connectivity`.
+    Raises `ValueError` for arrays that are not int32 or do not fit one another.
     """
 
     index: Int[Array, " edges"]
@@ -191,6 +195,21 @@ class FanOut(eqx.Module):
     n_post: int = eqx.field(static=True)
     longest: int = eqx.field(static=True)
     native: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self):
+        for name, x in (("index", self.index), ("start", self.start)):
+            if x.dtype != jnp.int32:
+                raise ValueError(f"{name} must be int32; got {x.dtype}")
+        try:
+            index, start = np.asarray(self.index), np.asarray(self.start)
+        except jax.errors.TracerArrayConversionError:
+            return
+        n_out = np.diff(start)
+        if start[0] != 0 or start[-1] != index.size or n_out.min(initial=0) < 0:
+            raise ValueError(f"start must rise from 0 to {index.size}, the synapses; got {start}")
+        if n_out.max(initial=0) > self.longest:
+            raise ValueError(f"longest must be >= {n_out.max()}, a fan-out; got {self.longest}")
+        _within("index", index, self.n_post)
 
     @property
     def n_pre(self) -> int:
@@ -232,23 +251,42 @@ class FanOut(eqx.Module):
 
     def apply(self, w: Float[Array, " edges"], s: Float[Array, " pre"]) -> Float[Array, " post"]:
         """Current into each neuron."""
-        return _scattered(self, w, s)
+        (w, s), dtype = _alike(w, s)
+        _shaped(w=(w, self.shape), s=(s, (self.n_pre,)))
+        return _scattered(self, w, s).astype(dtype)
 
     def apply_t(self, w: Float[Array, " edges"], e: Float[Array, " post"]) -> Float[Array, " pre"]:
         """Transposed product, over all synapses."""
-        pre = self.edges().pre
-        return jax.ops.segment_sum(w * e[self.index], pre, self.n_pre, indices_are_sorted=True)
+        (w, e), dtype = _alike(w, e)
+        _shaped(w=(w, self.shape), e=(e, (self.n_post,)))
+        pre, heard = self.edges().pre, w * e[self.index]
+        return jax.ops.segment_sum(heard, pre, self.n_pre, indices_are_sorted=True).astype(dtype)
 
     def outer(
         self, post: Float[Array, "*lead post"], pre: Float[Array, "*lead pre"]
     ) -> Float[Array, " edges"]:
         """Summed outer product on the synapses that exist."""
-        return events.gathered(self.rows, *_flat(post, pre), self.native)
+        (post, pre), dtype = _alike(*_flat(post, pre))
+        _shaped(post=(post, (len(post), self.n_post)), pre=(pre, (len(pre), self.n_pre)))
+        return events.gathered(self.rows, post, pre, self.native).astype(dtype)
 
     @property
     def rows(self) -> events.Rows:
         """As the event-driven products take it."""
         return events.Rows(self.index, self.start, self.longest)
+
+
+def _alike(a: Array, b: Array) -> tuple[tuple[Array, Array], Any]:
+    """Both in the dtype to add up in, and that of the result."""
+    dtype = jnp.result_type(a, b)
+    return (a.astype(working(dtype)), b.astype(working(dtype))), dtype
+
+
+def _shaped(**arrays: tuple[Array, tuple[int, ...]]) -> None:
+    """Refuse other shapes: the kernel would read past the end."""
+    for name, (x, shape) in arrays.items():
+        if x.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}; got {x.shape}")
 
 
 @jax.custom_vjp
@@ -270,33 +308,49 @@ _scattered.defvjp(_scattered_fwd, _scattered_bwd)
 
 
 def by_sender(
-    pre: Int[ArrayLike, " edges"],
-    post: Int[ArrayLike, " edges"],
+    pre: ArrayLike | Sequence[int],
+    post: ArrayLike | Sequence[int],
     n_pre: int,
     n_post: int,
     *,
     native: bool = True,
 ) -> FanOut:
-    """The synapses pre -> post as a `FanOut`; a pair may stand there more than once.
+    """The synapses pre [edges] -> post [edges] as a `FanOut`; a pair may stand there twice.
 
-    The order of edges with the same ends is kept. Not for use under `jit`: the largest
-    fan-out becomes part of the structure.
-    Raises `ValueError` for ends that are not of equal length, or name no neuron.
+    They are put in the order of sender, then receiver, and so must be their weights:
+    `w[np.lexsort((post, pre))]` of weights in the order of the lists. Not for use under `jit`:
+    the largest fan-out becomes part of the structure.
+    Raises `ValueError` for ends that are not whole numbers, not of equal length, or name no
+    neuron, and for populations without neurons.
     """
-    pre, post = np.asarray(pre), np.asarray(post)
-    if pre.shape != post.shape or pre.ndim != 1:
-        raise ValueError(
-            f"pre and post must be lists of equal length; got {pre.shape}, {post.shape}"
-        )
-    for name, ends, n in (("pre", pre, n_pre), ("post", post, n_post)):
-        if ends.size and not (0 <= ends.min() and ends.max() < n):
-            wrong = ends[(ends < 0) | (ends >= n)][0]
-            raise ValueError(f"{name} must name one of {n} neurons, 0 to {n - 1}; got {wrong}")
-    order = np.lexsort((post, pre))
+    n_pre, n_post = count("n_pre")(n_pre), count("n_post")(n_post)
+    pre, post = _ends("pre", pre, n_pre), _ends("post", post, n_post)
+    if pre.shape != post.shape:
+        shapes = f"{pre.shape}, {post.shape}"
+        raise ValueError(f"pre and post must be lists of equal length; got {shapes}")
+    index = jnp.asarray(post[np.lexsort((post, pre))], jnp.int32)
     n_out = np.bincount(pre, minlength=n_pre)
-    start = np.concatenate([[0], np.cumsum(n_out)])
-    index = jnp.asarray(post[order], jnp.int32)
-    return FanOut(index, jnp.asarray(start, jnp.int32), n_post, int(n_out.max()), native)
+    start = jnp.asarray(np.concatenate([[0], np.cumsum(n_out)]), jnp.int32)
+    return FanOut(index, start, n_post, int(n_out.max()), native)
+
+
+def _ends(name: str, ends: ArrayLike | Sequence[int], n: int) -> np.ndarray:
+    """One end of every synapse, checked."""
+    ends = np.asarray(ends)
+    ends = ends if ends.size else ends.astype(int)
+    if ends.ndim != 1 or not np.issubdtype(ends.dtype, np.integer):
+        raise ValueError(f"{name} must be a list of whole numbers; got {ends.dtype}, {ends.shape}")
+    _within(name, ends, n)
+    return ends
+
+
+def _within(name: str, ends: np.ndarray, n: int) -> None:
+    wrong = (ends < 0) | (ends >= n)
+    if wrong.any():
+        raise ValueError(
+            f"{name} must name one of {n} neurons, 0 to {n - 1}; got {ends[wrong][0]}"
+            f" ({wrong.sum()} of {wrong.size})"
+        )
 
 
 class Band(eqx.Module):

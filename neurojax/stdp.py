@@ -63,13 +63,13 @@ class STDP(eqx.Module):
         dt: float,
     ) -> tuple[STDPState, Array]:
         """Traces after one step, and the change of every weight: one number a synapse and step."""
-        p, dtype = cast(self, working(pre.dtype)), pre.dtype
-        x_pre = jnp.exp(-dt / p.tau_plus) * state.x_pre + pre
-        faded = jnp.exp(-dt / p.tau_minus) * state.x_post
+        dtype = pre.dtype
+        p, s, pre, post = cast((self, state, pre, post), working(dtype))
+        x_pre = jnp.exp(-dt / p.tau_plus) * s.x_pre + pre
+        faded = jnp.exp(-dt / p.tau_minus) * s.x_post
         at_pre, at_post = connectivity.at_pre, connectivity.at_post
-        up = at_post((p.a_plus * post).astype(dtype)) * at_pre(x_pre.astype(dtype))
-        down = at_post((p.a_minus * faded).astype(dtype)) * at_pre(pre)
-        return cast(STDPState(x_pre, faded + post), dtype), up - down
+        dw = at_post(p.a_plus * post) * at_pre(x_pre) - at_post(p.a_minus * faded) * at_pre(pre)
+        return cast(STDPState(x_pre, faded + post), dtype), dw.astype(dtype)
 
     def change(
         self,
@@ -90,7 +90,8 @@ class STDP(eqx.Module):
 
     def _sides(self, post: Array, dt: float) -> Array:
         """D_t: what a sender's spike of step t finds, of spikes to come and of those before."""
-        p = cast(self, working(post.dtype))
+        dtype = post.dtype
+        p, post = cast((self, post), working(dtype))
         to_come = traces.low_pass_reversed(post, jnp.exp(-dt / p.tau_plus))
         before = traces.low_pass(post, jnp.exp(-dt / p.tau_minus)) - post
-        return (p.a_plus * to_come - p.a_minus * before).astype(post.dtype)
+        return (p.a_plus * to_come - p.a_minus * before).astype(dtype)

@@ -15,10 +15,11 @@ import pytest
 
 from hardware.devices import Device, querlioz, soft_bounds, table
 from neurojax import surrogate
-from neurojax.layouts import Band
+from neurojax.layouts import Band, by_sender
 from neurojax.network import Layer, Network, Projection
 from neurojax.neurons import ALIF, LIF, LeakyIntegrator
 from neurojax.plasticity import Homeostasis, Post, ThreeFactor
+from neurojax.stdp import STDP
 from neurojax.synapses import Alpha, Delay, Exponential
 from neurojax.weights import Ideal
 
@@ -52,6 +53,12 @@ def learned(rule, state, x):
     return state, dw.sum(1)
 
 
+def paired(rule, state, x):
+    """STDP of a ring; `x` plays the spikes on both sides."""
+    state, dw = rule.step(state, RING, x / 4, x / 4, dt=1.0)
+    return state, dw.sum(1)
+
+
 def excited(homeostasis, state, x):
     state = homeostasis.step(state, x)
     return state, state.v_th
@@ -72,6 +79,12 @@ RING = Band(jnp.ones((N, 7), bool).at[:, 3].set(False), 3)
 NETWORK = Network(
     {"h": Layer(N, LIF(tau_mem=5.0, r_mem=2.0))},
     {"near": Projection("h", "h", RING, delay=1, w=jnp.cos(jnp.arange(7.0 * N)).reshape(N, 7))},
+)
+
+LISTED = by_sender(np.arange(3 * N) % N, np.arange(3 * N) * 5 % N, N, N, native=False)
+EVENTS = Network(
+    {"h": Layer(N, LIF(tau_mem=5.0, r_mem=2.0))},
+    {"far": Projection("h", "h", LISTED, delay=2, w=jnp.cos(jnp.arange(3.0 * N)))},
 )
 
 each = jnp.linspace(5.0, 20.0, N)
@@ -96,6 +109,8 @@ ROWS = {
     "Alpha, each": Row(Alpha(each), filtered),
     "Delay": Row(Delay(3), delayed),
     "Network": Row(NETWORK, looped, lambda net, dtype: net.init(dtype)),
+    "Network, events": Row(EVENTS, looped, lambda net, dtype: net.init(dtype)),
+    "STDP": Row(STDP(), paired, lambda rule, dtype: rule.init(RING, dtype)),
     "ThreeFactor": Row(ThreeFactor(0.9), learned, lambda rule, dtype: rule.init(RING, dtype)),
     "Homeostasis": Row(
         Homeostasis(rate=0.1), excited, lambda rule, dtype: rule.init(jnp.ones(N, dtype))

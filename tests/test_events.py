@@ -9,6 +9,7 @@ import pytest
 
 from neurojax import events
 from neurojax.connectivity import bernoulli
+from neurojax.layouts import FanOut, by_sender
 
 
 @pytest.fixture
@@ -19,10 +20,10 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_the_kernel_is_compiled_once_and_kept(cache, monkeypatch):
-    kept = events._built("c++")
+    kept = events._built(["c++"])
     assert [*cache.iterdir()] == [kept]
     monkeypatch.setattr(subprocess, "run", None)
-    assert events._built("c++") == kept
+    assert events._built(["c++"]) == kept
 
 
 def test_a_compiler_that_fails_says_so_and_leaves_nothing(cache, monkeypatch):
@@ -30,6 +31,12 @@ def test_a_compiler_that_fails_says_so_and_leaves_nothing(cache, monkeypatch):
     with pytest.raises(RuntimeError, match=r"false -std=c\+\+17 .* failed; native=False does"):
         events.compiled.__wrapped__()
     assert not [*cache.iterdir()]
+
+
+def test_a_compiler_that_is_asked_for_and_not_there_is_named(cache, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler -O1")
+    with pytest.raises(RuntimeError, match="CXX must name a compiler.*got 'no-such-compiler'"):
+        events.compiled.__wrapped__()
 
 
 @pytest.mark.parametrize("missing", ["compiler", "folder"])
@@ -63,3 +70,56 @@ def test_kernel_and_loops_round_alike():
     for product in (lambda c: jax.vmap(lambda s: c.apply(w, s))(s), lambda c: c.outer(post, s)):
         native, pure = (jax.jit(product)(c) for c in made)
         np.testing.assert_array_equal(native, pure)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_many_terms_add_up_in_bfloat16_and_with_mixed_dtypes(native):
+    wiring = bernoulli(jax.random.key(6), 900, 3, 1.0, native=native)
+    ones = lambda *shape: jnp.ones(shape, jnp.bfloat16)  # noqa: E731
+    np.testing.assert_array_equal(wiring.apply(ones(2700), ones(900)), ones(3) * 900)
+    np.testing.assert_array_equal(wiring.outer(ones(900, 3), ones(900, 900)), ones(2700) * 900)
+    np.testing.assert_array_equal(wiring.apply_t(ones(2700), ones(3)), ones(900) * 3)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        current = wiring.apply(jnp.ones(2700, "float64"), jnp.ones(900, "float32"))
+        assert current.dtype == jnp.float64
+        np.testing.assert_array_equal(current, 900.0)
+
+
+def test_weights_in_the_order_of_the_lists_find_their_synapses():
+    pre, post, w = np.array([0, 1, 0]), np.array([2, 0, 1]), np.array([10.0, 20.0, 30.0])
+    wiring = by_sender(pre, post, 2, 3)
+    matrix = np.asarray(wiring.matrix(jnp.asarray(w[np.lexsort((post, pre))], float)))
+    assert (matrix[2, 0], matrix[0, 1], matrix[1, 0]) == (10, 20, 30)
+
+
+LIST = by_sender([0, 0, 1], [1, 2, 0], 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LIST.apply(jnp.ones(3), jnp.ones(5)), r"s must have shape \(4,\); got \(5,\)"),
+        (lambda: LIST.apply(jnp.ones(2), jnp.ones(4)), r"w must have shape \(3,\); got \(2,\)"),
+        (lambda: LIST.apply_t(jnp.ones(3), jnp.ones(4)), r"e must have shape \(3,\); got"),
+        (lambda: LIST.outer(jnp.ones((2, 4)), jnp.ones((2, 4))), r"post must have shape \(2, 3\)"),
+        (lambda: LIST.outer(jnp.ones((2, 3)), jnp.ones((2, 5))), r"pre must have shape \(2, 4\)"),
+        (lambda: FanOut(LIST.index, LIST.start, 3, 1), "longest must be >= 2, a fan-out; got 1"),
+        (lambda: FanOut(LIST.index, LIST.start[:-1] - 1, 3, 2), "start must rise from 0 to 3"),
+        (lambda: FanOut(LIST.index, LIST.start, 2, 2), "index must name one of 2 neurons.*got 2"),
+        (lambda: FanOut(LIST.index.astype("int16"), LIST.start, 3, 2), "index must be int32; got"),
+        (lambda: by_sender([0, 4], [1, 1], 4, 3), "pre must name one of 4 neurons.*got 4"),
+        (lambda: by_sender([0, 1], [1, -1], 4, 3), "post must name one of 3 neurons.*got -1"),
+        (lambda: by_sender([0, 1], [1], 4, 3), r"lists of equal length; got \(2,\), \(1,\)"),
+        (lambda: by_sender(np.zeros(1), [1], 4, 3), "pre must be a list of whole numbers; got float64"),
+        (lambda: by_sender([], [], 0, 3), "n_pre must be a whole number >= 1; got 0"),
+    ],
+)
+def test_refuses_what_does_not_fit(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_no_synapse_at_all_is_no_current():
+    empty = by_sender([], [], 4, 3)
+    np.testing.assert_array_equal(empty.apply(jnp.zeros(0), jnp.ones(4)), np.zeros(3))
+    assert empty.outer(jnp.ones((2, 3)), jnp.ones((2, 4))).shape == (0,)

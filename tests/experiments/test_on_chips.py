@@ -11,6 +11,9 @@ from experiments import _config, _on_chips, _training, wta_broadcast
 from hardware.energy import CHIPS
 from neurojax import data
 
+# One worker: the tests share what they train.
+pytestmark = pytest.mark.xdist_group("on_chips")
+
 SPIKING = {"readout": "spiking", "encoding": "poisson"}
 
 

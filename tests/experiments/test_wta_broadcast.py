@@ -24,6 +24,9 @@ from experiments import wta_broadcast as wta
 from neurojax import checkpoint, data
 from neurojax.learning import wta_broadcast as wb
 
+# One worker: the tests share what they train.
+pytestmark = pytest.mark.xdist_group("wta_broadcast")
+
 SMALL = (
     "--epochs 12 --hidden 24 20 --radius 4 --train-size 320 --n-steps 8 --start 2"
     " --readout-density 0.2 --readout-population 3"
@@ -403,6 +406,7 @@ def test_switches_work_together(name, oblong, tmp_path):
             assert spent["time"] > 0
 
 
+@pytest.mark.slow
 def test_the_seed_decides_everything(oblong, tmp_path):
     argv = [*oblong, *SWITCHES["fixed"].split()]
     seeds = {"a": "0", "b": "0", "c": "1"}

@@ -214,9 +214,12 @@ def test_the_wait_is_that_of_a_simulated_queue():
 
 
 def test_a_burst_lasts_as_long_as_the_hottest_link_is_busy():
-    edges, placement, spikes = drawn(1)
-    traffic = routing.multicast(edges, placement, MESH, spikes)
-    assert routing.burst(traffic, 0.5) == 0.5 * traffic.load.max()
+    # neurons 0 and 1 on core 0 send 3 and 4 spikes to core 1, and 1 sends on to core 2
+    ends = jnp.array([0, 1, 1], jnp.int32), jnp.array([2, 2, 3], jnp.int32)
+    edges, mesh = Edges(*ends, jnp.ones(3, jnp.int32)), Mesh(3, 1, 2)
+    placement, spikes = jnp.array([0, 0, 1, 2]), jnp.array([3.0, 4.0, 9.0, 9.0])
+    assert routing.burst(routing.multicast(edges, placement, mesh, spikes), 0.5) == 3.5
+    assert routing.burst(routing.unicast(edges, placement, mesh, spikes), 0.5) == 5.5
 
 
 def test_loihi_hops_are_those_of_the_paper():

@@ -182,6 +182,14 @@ SMALL = Mesh(2, 2, 2, max_fan_in=2, max_fan_out=3)
             r"sizes must fit 4 cores of 2 .*\[3, 3, 3\] need 6",
         ),
         (lambda: topology.by_layer([-1], SMALL), "sizes must be a whole number >= 0; got -1"),
+        (
+            lambda: topology.mean_hops(chain((0, 9)), topology.linear(4, SMALL), SMALL),
+            r"post of edges must lie in \[0, 3\], the 4 neurons placed; got 9",
+        ),
+        (
+            lambda: topology.hops(chain((0, 1)), jnp.array([0, 7]), SMALL),
+            r"placement must lie in \[0, 3\], the cores of the mesh; got 7",
+        ),
         (lambda: topology.given([0, 4], SMALL), r"core must lie in \[0, 3\].*got 4 \(1 of 2\)"),
         (lambda: topology.given([1, 1, 1], SMALL), "core 1 must hold at most 2 neurons.*got 3"),
         (
