@@ -113,7 +113,8 @@ figure
 #
 # A chip of 10 × 10 cores, four neurons each. Neurons go on it in order, in a snake, so that
 # neighbours on the ring are neighbours on the mesh. A packet runs along its row first, then along
-# its column. What each link carries in these 400 ms:
+# its column. What the spikes above would load on the links if each of three graphs had to carry
+# them:
 
 # %%
 mesh = hw.Mesh(10, 10, neurons_per_core=4)

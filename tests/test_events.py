@@ -110,7 +110,7 @@ LIST = by_sender([0, 0, 1], [1, 2, 0], 4, 3)
         (lambda: by_sender([0, 4], [1, 1], 4, 3), "pre must name one of 4 neurons.*got 4"),
         (lambda: by_sender([0, 1], [1, -1], 4, 3), "post must name one of 3 neurons.*got -1"),
         (lambda: by_sender([0, 1], [1], 4, 3), r"lists of equal length; got \(2,\), \(1,\)"),
-        (lambda: by_sender(np.zeros(1), [1], 4, 3), "pre must be a list of whole numbers; got float64"),
+        (lambda: by_sender(np.zeros(1), [1], 4, 3), "pre must be a list of whole numbers; got"),
         (lambda: by_sender([], [], 0, 3), "n_pre must be a whole number >= 1; got 0"),
     ],
 )
