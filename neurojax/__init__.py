@@ -14,8 +14,9 @@ from neurojax.connectivity import (
     watts_strogatz,
     watts_strogatz_grid,
 )
+from neurojax.fan_out import FanOut, by_sender
 from neurojax.feedback import Broadcast, broadcast
-from neurojax.layouts import Band, Dense, FanIn, FanOut, by_sender
+from neurojax.layouts import Band, Dense, FanIn
 from neurojax.learning import wta_broadcast
 from neurojax.modulation import Modulators, modulators
 from neurojax.network import Layer, Network, Projection, fold, simulate

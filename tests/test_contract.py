@@ -15,7 +15,8 @@ import pytest
 
 from hardware.devices import Device, querlioz, soft_bounds, table
 from neurojax import surrogate
-from neurojax.layouts import Band, by_sender
+from neurojax.fan_out import by_sender
+from neurojax.layouts import Band
 from neurojax.network import Layer, Network, Projection
 from neurojax.neurons import ALIF, LIF, LeakyIntegrator
 from neurojax.plasticity import Homeostasis, Post, ThreeFactor

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from neurojax import metrics
 from neurojax.connectivity import watts_strogatz
-from neurojax.layouts import Band, Dense, FanIn, by_sender
+from neurojax.fan_out import by_sender
+from neurojax.layouts import Band, Dense, FanIn
 
 KEY = jax.random.key(0)
 SEEDS = st.integers(0, 2**31 - 1)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from oracles import connectivity as wiring
 
-from neurojax.layouts import Dense, by_sender
+from neurojax.fan_out import by_sender
+from neurojax.layouts import Dense
 from neurojax.neurons import LIF
 from neurojax.plasticity import Post, ThreeFactor
 from neurojax.stdp import STDP
