@@ -29,7 +29,7 @@ _SMALL = f"{_MNIST} --hidden 256 256 --epochs 5"
 _SINGLE = (  # so few weights to read with cannot fit augmented pictures
     f"{_MNIST} --readout-population 1 --augment none --gain 30 --weight-decay 0 --homeostasis 2"
 )
-_SPIKING = "--readout spiking --lr-readout 0.05 --gain 30 --inhibition 0.3 --weight-decay 0"
+_SPIKING = "--readout spiking --lr-readout 0.1 --gain 60 --inhibition 0.3 --weight-decay 0"
 _ROWS = f"{_MNIST} --presentation rows --readout-density 1 --readout-population 1"
 _SGD = f"{_SMALL} --optimiser momentum --lr 0.02 --lr-readout 0.02"
 
