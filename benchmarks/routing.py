@@ -1,4 +1,4 @@
-"""Seconds to route a million synapses over 32 x 32 cores, and to compile that.
+"""Seconds to route a million synapses over 32 x 32 cores, to compile that, and to place neurons.
 
 python benchmarks/routing.py
 """
@@ -36,6 +36,10 @@ def main() -> None:
             jax.block_until_ready(route())
             took.append(time.perf_counter() - begin)
         print(f"{name:10} first {took[0]:.2f} s, then {np.median(took[1:]):.3f} s")
+    few = nj.watts_strogatz(jax.random.key(0), 10_000, 10_000, 20, 0.1).edges()
+    begin = time.perf_counter()
+    hw.topology.bisected(few, 10_000, MESH)
+    print(f"bisected   {time.perf_counter() - begin:.2f} s, 10,000 neurons of fan-in 20")
 
 
 if __name__ == "__main__":

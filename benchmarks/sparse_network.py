@@ -1,8 +1,8 @@
 """Wall seconds a biological second: 20,000 LIF neurons with 2 million synapses, here and in Brian2.
 
-    python benchmarks/sparse_network.py neurojax
-    python benchmarks/sparse_network.py neurojax --pure
-    path/to/peer/python benchmarks/sparse_network.py brian2
+    taskset -c 0 python benchmarks/sparse_network.py neurojax
+    taskset -c 0 python benchmarks/sparse_network.py neurojax --pure
+    taskset -c 0 path/to/peer/python benchmarks/sparse_network.py brian2
 
 Four fifths of the neurons excite and a fifth inhibits; each hears 100, drawn at random, 1.5 ms
 late. A constant current would make all of them fire; inhibition makes them fire seldom and

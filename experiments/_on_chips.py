@@ -36,18 +36,16 @@ def report(c: Config, run: Trainer, average, split: data.Split) -> dict[str, Any
     side = math.ceil(math.sqrt(math.ceil(n / NEURONS_PER_CORE)))
     mesh = topology.Mesh(side, side, NEURONS_PER_CORE)
     placement = topology.bisected(edges, n, mesh)
-    share = {"inference": 0.0, "learning": 1 / c.batch_size}
-    did = {
-        task: activity(
-            system.network, sent, placement, mesh, dt=system.dt, n_steps=system.n_steps,
-            inputs=inputs, n_changes=changes, route=routing.multicast,
-        )
-        for task, changes in share.items()
-    }  # fmt: skip
+    learning = activity(
+        system.network, sent, placement, mesh, dt=system.dt, n_steps=system.n_steps,
+        inputs=inputs, n_changes=1 / c.batch_size, route=routing.multicast,
+    )  # fmt: skip
+    inference = learning._replace(learning_events=jnp.zeros(()))
+    did = {"inference": inference, "learning": learning}
     return {
         "cores": mesh.n_cores,
         "neurons": n,
-        "activity": {k: float(v) for k, v in did["learning"]._asdict().items()},
+        "activity": {k: float(v) for k, v in learning._asdict().items()},
         "energy": {
             chip.name: {
                 "scope": chip.scope,
@@ -72,7 +70,6 @@ def _counts(
         n for n in system.taught
         if not isinstance(system.network.layers[n].neuron, LeakyIntegrator)
     ]  # fmt: skip
-
     weights, tone = average
 
     @eqx.filter_jit

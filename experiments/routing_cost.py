@@ -142,11 +142,11 @@ class Learner(NamedTuple):
         settle = self.steps(system).settle
         return jax.lax.scan(lambda s, i: (settle(s, images[i]), None), state, batches)[0]
 
-    def seen(self, system, state, images) -> wb.Outcome:
-        """Scores of all pictures, and mean spikes of each neuron in a step."""
+    def seen(self, system, state, images) -> tuple[Array, dict[str, Array]]:
+        """The class decided on for each picture, and mean spikes of each neuron in a step."""
         predict = self.steps(system).predict
         outcome = predict(system, *state.average, images, jax.random.key(0))
-        return wb.Outcome(outcome.scores, {n: r.mean(0) for n, r in outcome.rates.items()})
+        return outcome.scores.argmax(1), {n: r.mean(0) for n, r in outcome.rates.items()}
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -196,9 +196,9 @@ def _networks(
     right, rates = {}, {}
     for name in ("val", "test"):
         split = getattr(sets, name)
-        outcome = _each(learner.seen, systems, states, jnp.asarray(split.images), axes=(0, 0, None))
-        right[name] = (np.asarray(outcome.scores.argmax(-1)) == split.labels).mean(1)
-        rates = outcome.rates
+        shown = systems, states, jnp.asarray(split.images)
+        decided, rates = _each(learner.seen, *shown, axes=(0, 0, None))
+        right[name] = (np.asarray(decided) == split.labels).mean(1)
     cost = _each(partial(price, placement=placement, mesh=mesh), systems, rates, axes=(0, 0))
     cost = jax.tree.map(np.asarray, cost)
     rows = []
@@ -219,14 +219,10 @@ def _networks(
 
 
 @eqx.filter_jit
-def _mapped(function, axes, arguments):
-    in_axes = tuple(eqx.if_array(0) if axis == 0 else None for axis in axes)
-    return eqx.filter_vmap(function, in_axes=in_axes)(*arguments)
-
-
 def _each(function, *arguments, axes):
     """`function` over the leading axes of the arguments marked 0, compiled once."""
-    return _mapped(function, axes, arguments)
+    in_axes = tuple(eqx.if_array(0) if axis == 0 else None for axis in axes)
+    return eqx.filter_vmap(function, in_axes=in_axes)(*arguments)
 
 
 def _graph(system: wb.System) -> dict[str, float]:

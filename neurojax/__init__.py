@@ -14,7 +14,6 @@ from neurojax.connectivity import (
     watts_strogatz,
     watts_strogatz_grid,
 )
-from neurojax.fan_out import FanOut, by_sender
 from neurojax.feedback import Broadcast, broadcast
 from neurojax.layouts import Band, Dense, FanIn
 from neurojax.learning import wta_broadcast
@@ -22,6 +21,7 @@ from neurojax.modulation import Modulators, modulators
 from neurojax.network import Layer, Network, Projection, fold, simulate
 from neurojax.neurons import ALIF, LIF, LeakyIntegrator
 from neurojax.plasticity import Homeostasis, ThreeFactor, always, boxcar, post_spike, triangle
+from neurojax.sparse import FanOut, by_sender
 from neurojax.stdp import STDP
 from neurojax.structured import Recurrence, structured
 from neurojax.synapses import Alpha, Delay, Exponential

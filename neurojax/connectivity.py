@@ -15,8 +15,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from neurojax._check import between, count, positive
-from neurojax.fan_out import FanOut
 from neurojax.layouts import Band, Dense, FanIn, check_radius
+from neurojax.sparse import FanOut
 
 # Up to as many pairs, partners are drawn as they were for recorded results.
 _RECORDED = 1 << 22

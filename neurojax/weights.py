@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from neurojax.fan_out import FanOut
 from neurojax.layouts import Band, Dense, FanIn
+from neurojax.sparse import FanOut
 
 Connectivity = Dense | FanIn | FanOut | Band
 

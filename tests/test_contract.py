@@ -15,11 +15,11 @@ import pytest
 
 from hardware.devices import Device, querlioz, soft_bounds, table
 from neurojax import surrogate
-from neurojax.fan_out import by_sender
 from neurojax.layouts import Band
 from neurojax.network import Layer, Network, Projection
 from neurojax.neurons import ALIF, LIF, LeakyIntegrator
 from neurojax.plasticity import Homeostasis, Post, ThreeFactor
+from neurojax.sparse import by_sender
 from neurojax.stdp import STDP
 from neurojax.synapses import Alpha, Delay, Exponential
 from neurojax.weights import Ideal

@@ -9,7 +9,7 @@ import pytest
 
 from neurojax import events
 from neurojax.connectivity import bernoulli
-from neurojax.fan_out import FanOut, by_sender
+from neurojax.sparse import FanOut, by_sender
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from neurojax import metrics
 from neurojax.connectivity import watts_strogatz
-from neurojax.fan_out import by_sender
 from neurojax.layouts import Band, Dense, FanIn
+from neurojax.sparse import by_sender
 
 KEY = jax.random.key(0)
 SEEDS = st.integers(0, 2**31 - 1)

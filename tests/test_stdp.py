@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from oracles import connectivity as wiring
 
-from neurojax.fan_out import by_sender
 from neurojax.layouts import Dense
 from neurojax.neurons import LIF
 from neurojax.plasticity import Post, ThreeFactor
+from neurojax.sparse import by_sender
 from neurojax.stdp import STDP
 
 T, N, DT = 40, 45, 0.5
