@@ -22,6 +22,7 @@ from neurojax.network import Layer, Network, Projection, fold, simulate
 from neurojax.neurons import ALIF, LIF, LeakyIntegrator
 from neurojax.plasticity import Homeostasis, ThreeFactor, always, boxcar, post_spike, triangle
 from neurojax.sparse import FanOut, by_sender
+from neurojax.split_bf16 import SplitBF16, split_bf16
 from neurojax.stdp import STDP
 from neurojax.structured import Recurrence, structured
 from neurojax.synapses import Alpha, Delay, Exponential
@@ -31,11 +32,11 @@ from neurojax.weights import Ideal, Weights, ideal, normal
 __all__ = [
     "ALIF", "Alpha", "Band", "Broadcast", "Delay", "Dense", "Exponential", "FanIn", "FanOut",
     "HardWTA", "Homeostasis", "Ideal", "LIF", "Layer", "LeakyIntegrator", "Modulators",
-    "Network", "Projection", "Recurrence", "STDP", "SoftWTA", "ThreeFactor", "Weights",
+    "Network", "Projection", "Recurrence", "STDP", "SoftWTA", "SplitBF16", "ThreeFactor", "Weights",
     "always", "augment", "bernoulli", "blocks", "boxcar", "broadcast", "by_sender",
     "checkpoint", "class_scores", "data", "distance_dependent", "encoding",
     "exponential_profile", "fan_in", "fan_out", "fold", "gaussian_profile", "ideal",
     "k_winners", "locally_dense", "merged", "metrics", "modulators", "normal", "plotting",
-    "post_spike", "simulate", "structured", "surrogate", "traces", "triangle", "watts_strogatz",
-    "watts_strogatz_grid", "wta_broadcast",
+    "post_spike", "simulate", "split_bf16", "structured", "surrogate", "traces", "triangle",
+    "watts_strogatz", "watts_strogatz_grid", "wta_broadcast",
 ]  # fmt: skip
