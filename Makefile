@@ -1,6 +1,7 @@
 # make demo         sets up .venv and learns the digits, in about a minute
 # make test         runs the tests in the same environment; make slow, its long ones
 # make check        format, lint, types and tests: what a change must pass
+# make bench        measures us, the peers that are installed and the floor; bench-peers installs
 # make constraints  pins again all that an install takes in
 # make clean        removes .venv and the caches; results under runs/ stay
 # PYTHON=python3.12 make demo sets .venv up with that Python.
@@ -11,7 +12,7 @@ DEMO := -m experiments.wta_broadcast --dataset digits --out runs/demo --overwrit
 python := .venv/bin/python
 stamp := .venv/.installed
 
-.PHONY: demo test slow check constraints clean
+.PHONY: demo test slow check bench bench-peers constraints clean
 .NOTPARALLEL: # two targets at once would install into one .venv
 
 demo: $(stamp)
@@ -28,6 +29,26 @@ check: $(stamp)-dev
 	$(python) -m ruff check
 	$(python) -m pyright
 	$(python) -m pytest -n 2 --dist loadgroup
+
+bench: $(stamp)
+	$(python) -m benchmarks --json runs/benchmarks.json
+
+# Each in an environment of its own; one that can't be had is a line in the table. aihwkit
+# needs Python 3.12 or newer: PEER_PYTHON.
+peers := jax torch brian2 aihwkit
+bench-peers:
+	@$(MAKE) --no-print-directory -k $(peers:%=benchmarks/.peers/%/.installed) || \
+		echo 'Some peers are missing: the table will say which'
+
+PEER_PYTHON ?= python3.12
+benchmarks/.peers/aihwkit/.installed: PYTHON := $(PEER_PYTHON)
+benchmarks/.peers/%/.installed: benchmarks/peers/%.txt
+	@echo 'Installing $* into benchmarks/.peers'
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@alone=$(<:.txt=-alone.txt); test ! -f $$alone || \
+		$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $$alone
+	@touch $@
 
 # The install is editable, so only what it depends on makes it stale. A .venv that an
 # interruption left half-made is made afresh; one that was made by hand is used as it is.
@@ -66,5 +87,5 @@ constraints:
 	rm -rf .constraints
 
 clean:
-	rm -rf .venv .constraints .hypothesis .pytest_cache .ruff_cache dist
+	rm -rf .venv .constraints .hypothesis .pytest_cache .ruff_cache dist benchmarks/.peers
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

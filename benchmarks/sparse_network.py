@@ -1,20 +1,12 @@
-"""Wall seconds a biological second: 20,000 LIF neurons with 2 million synapses, here and in Brian2.
-
-    taskset -c 0 python benchmarks/sparse_network.py neurojax
-    taskset -c 0 python benchmarks/sparse_network.py neurojax --pure
-    taskset -c 0 path/to/peer/python benchmarks/sparse_network.py brian2
+"""W4, a network of sparse synapses: 20,000 LIF neurons with 2 million, here and in Brian2.
 
 Four fifths of the neurons excite and a fifth inhibits; each hears 100, drawn at random, 1.5 ms
 late. A constant current would make all of them fire; inhibition makes them fire seldom and
-irregularly. Graph and initial potentials are drawn by NumPy from --seed, alike for both; steps
+irregularly. Graph and initial potentials are drawn by NumPy from a seed, alike for both; steps
 of 0.1 ms, exact integration. neurojax calculates in float32 and Brian2, in C++ compiled as a
-whole, in float64. Only steps are timed: neither compiling nor building. Prints JSON: the seconds
-of --repeats runs, and the statistics of 1,000 neurons after the first 200 ms.
+whole, in float64. Only steps are timed: neither compiling nor building.
 """
 
-import argparse
-import itertools
-import json
 import time
 from collections.abc import Iterable
 
@@ -54,6 +46,11 @@ def statistics(z: np.ndarray) -> dict[str, float]:
         "cv": float(np.mean(cv)),
         "correlation": float(correlation[np.triu_indices_from(correlation, 1)].mean()),
     }
+
+
+def per_step(z: np.ndarray) -> float:
+    """Mean spikes of a neuron in a step, from z [T, n] after the first 200 ms."""
+    return float(z[round(200 / DT) :].mean())
 
 
 def neurojax(n: int, seconds: float, seed: int, watched: int, starts: Iterable[int], native: bool):
@@ -118,29 +115,3 @@ def brian2(n: int, seconds: float, seed: int, watched: int, start: int = 0):
         z = np.zeros((round(seconds * 1000 / DT), watched), bool)
         z[np.round(monitor.t / b2.ms / DT).astype(int), monitor.i] = True
         yield b2.device._last_run_time, z
-
-
-def main() -> None:
-    """Run one system and print what it took."""
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("system", choices=("neurojax", "brian2"))
-    options.add_argument("--neurons", type=int, default=20_000)
-    options.add_argument("--seconds", type=float, default=1.0, help="biological, of each run")
-    options.add_argument("--repeats", type=int, default=5)
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--pure", action="store_true", help="neurojax without its C++ kernel")
-    c = options.parse_args()
-    watched = min(c.neurons, 1000)
-    if c.system == "neurojax":
-        runs = neurojax(c.neurons, c.seconds, c.seed, watched, range(c.repeats), not c.pure)
-    else:
-        runs = brian2(c.neurons, c.seconds, c.seed, watched)
-    took, z = zip(*itertools.islice(runs, c.repeats), strict=True)
-    took = np.array(took) / c.seconds
-    out = {"system": c.system, "neurons": c.neurons, "pure": c.pure, "seed": c.seed}
-    out |= {"median_s": np.median(took), "min_s": took.min(), "max_s": took.max()}
-    print(json.dumps(out | statistics(z[-1])))
-
-
-if __name__ == "__main__":
-    main()

@@ -22,25 +22,25 @@ SPIKES, EVERY = 10, 6667  # of so many neurons as fire in a step of 0.1 ms at 15
 STEPS = 200
 
 
-def one(synapses: int) -> dict[str, float]:
+def one(synapses: int, fan_in: int = FAN_IN) -> dict[str, float]:
     """Seconds to draw, to sort, and of a step; bytes of the peak that the size adds."""
-    measured(10_000)  # what the first program of a process takes, it takes here
+    measured(10_000, fan_in)  # what the first program of a process takes, it takes here
     before = peak()
-    found = measured(synapses)
+    found = measured(synapses, fan_in)
     return {"synapses": synapses, **found, "peak_bytes": peak() - before}
 
 
-def measured(synapses: int) -> dict[str, float]:
+def measured(synapses: int, fan_in: int) -> dict[str, float]:
     """Seconds of each part."""
     import jax
     import jax.numpy as jnp
 
     import neurojax as nj
 
-    n = synapses // FAN_IN
-    nj.fan_in(jax.random.key(1), n, n, FAN_IN / n).index.block_until_ready()  # compiles
+    n = synapses // fan_in
+    nj.fan_in(jax.random.key(1), n, n, fan_in / n).index.block_until_ready()  # compiles
     begin = time.perf_counter()
-    fan = nj.fan_in(jax.random.key(0), n, n, FAN_IN / n)
+    fan = nj.fan_in(jax.random.key(0), n, n, fan_in / n)
     fan.index.block_until_ready()
     drawn = time.perf_counter()
     edges = fan.edges()

@@ -1,0 +1,1 @@
+"""Speed as a measured property: us, the peers and the floor."""

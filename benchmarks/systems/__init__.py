@@ -1,0 +1,1 @@
+"""A module for each system, with a `Case` for each workload that it can do."""

@@ -1,0 +1,161 @@
+"""Our own cases, through the public API alone."""
+
+import itertools
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import neurojax as nj
+from benchmarks import device_perceptron, sparse_network
+from benchmarks import workloads as w
+from benchmarks.workloads import Case
+from experiments import _run, _training, wta_broadcast
+from experiments._config import Config, resolved
+from neurojax.learning import wta_broadcast as wb
+from neurojax.weights import MakeWeights
+
+PACKAGES = ("jax", "jaxlib")
+
+
+def lif(spike=nj.surrogate.heaviside) -> nj.LIF:
+    """v <- BETA v + current, reset by subtraction."""
+    return nj.LIF(
+        tau_mem=-1 / np.log(w.BETA), r_mem=1 / (1 - w.BETA), v_th=w.V_TH, reset="subtract",
+        spike=spike,
+    )  # fmt: skip
+
+
+def linked(pre: str, post: str, n_pre: int, n_post: int, gain: float, delay: int = 0):
+    """A dense projection with the weights that all systems share."""
+    values = jnp.asarray(w.weights(n_pre, n_post, gain))
+    return nj.Projection(pre, post, nj.Dense(n_pre, n_post), delay=delay, w=values)
+
+
+def feedforward(spike=nj.surrogate.heaviside) -> nj.Network:
+    """784-512-10."""
+    return nj.Network(
+        {"hidden": nj.Layer(w.N_HIDDEN, lif(spike)), "out": nj.Layer(w.N_OUT, lif(spike))},
+        {
+            "in": linked("input", "hidden", w.N_IN, w.N_HIDDEN, w.W_IN),
+            "out": linked("hidden", "out", w.N_HIDDEN, w.N_OUT, w.W_OUT),
+        },
+    )
+
+
+def spiking(net: nj.Network, weights, x, layer: str):
+    """Spikes [batch, T, n] of one layer, from input spikes [batch, T, n_in]."""
+
+    def one(x):
+        return nj.simulate(
+            net, weights, net.init(), {"input": x},
+            n_steps=x.shape[0], dt=1.0, probe=lambda records: records[layer].z,
+        )[1]  # fmt: skip
+
+    return jax.vmap(one, in_axes=1, out_axes=1)(x)
+
+
+def rates(net: nj.Network, weights, x) -> dict[str, list[float]]:
+    """Mean spikes a step of every layer."""
+    run = jax.jit(spiking, static_argnums=3)
+    return {"rates": [float(run(net, weights, x, layer).mean()) for layer in net.order()]}
+
+
+def forward(net: nj.Network, layer: str, make_weights: MakeWeights) -> Case:
+    """All spikes of `layer`."""
+    weights, x = net.init_weights(jax.random.key(0), make_weights), jnp.asarray(w.spikes())
+    run = jax.jit(lambda weights, x: spiking(net, weights, x, layer))
+    return Case(lambda: run(weights, x).block_until_ready(), lambda: rates(net, weights, x))
+
+
+def w1(make_weights: MakeWeights = nj.ideal) -> Case:
+    return forward(feedforward(), "out", make_weights)
+
+
+def w2() -> Case:
+    net = feedforward(nj.surrogate.fast_sigmoid(w.SLOPE))
+    weights = net.init_weights(jax.random.key(0))
+    x, target = jnp.asarray(w.spikes()), jnp.asarray(w.classes())
+
+    def loss(weights):
+        count = spiking(net, weights, x, "out").astype(float).sum(0)
+        return optax.softmax_cross_entropy_with_integer_labels(count, target).mean()
+
+    @jax.jit
+    def step(weights):
+        return jax.tree.map(lambda value, g: value - w.LR * g, weights, jax.grad(loss)(weights))
+
+    return Case(lambda: jax.block_until_ready(step(weights)), lambda: rates(net, weights, x))
+
+
+def w3(make_weights: MakeWeights = nj.ideal) -> Case:
+    net = nj.Network(
+        {"cells": nj.Layer(w.N_RECURRENT, lif())},
+        {
+            "in": linked("input", "cells", w.N_IN, w.N_RECURRENT, w.W_IN),
+            "loop": linked("cells", "cells", w.N_RECURRENT, w.N_RECURRENT, w.W_REC, delay=1),
+        },
+    )
+    return forward(net, "cells", make_weights)
+
+
+def w4(native: bool = True) -> Case:
+    runs = sparse_network.neurojax(*w.SPARSE, 1000, itertools.count(), native)
+    return Case(
+        lambda: next(runs)[0], lambda: {"rates": [sparse_network.per_step(next(runs)[1])]}, calls=1
+    )
+
+
+def w5() -> Case:
+    return device_perceptron.case(device_perceptron.neurojax(1.0))
+
+
+def local_system() -> wb.System:
+    """784 -> 512 with dense recurrence -> 10, taught in every step."""
+    wiring, sent = jax.random.split(jax.random.key(0))
+    net = nj.structured(
+        wiring, w.N_IN, [nj.Layer(w.N_HIDDEN, lif(), rule=nj.ThreeFactor())], w.N_OUT,
+        density=1.0, population=1, recurrence=nj.Recurrence("dense", gain=w.W_REC), gain_in=w.W_IN,
+    )  # fmt: skip
+    feedback = {"h1": nj.broadcast(sent, w.N_HIDDEN, w.N_OUT)}
+    return wb.System(
+        net, feedback, nj.SoftWTA(), nj.Homeostasis(), n_classes=w.N_OUT, n_steps=w.T_LOCAL, start=0
+    )
+
+
+def w7(changes=wb.deltas) -> Case:
+    system = local_system()
+    weights, tone = system.network.init_weights(jax.random.key(1)), system.rest()
+    x = jnp.asarray(w.spikes(w.T_LOCAL, w.BATCH_LOCAL).swapaxes(0, 1).copy())
+    target = jnp.asarray(w.classes(w.BATCH_LOCAL))
+    run = jax.jit(lambda weights, x, target: changes(system, weights, tone, x, target))
+    rates = lambda: run(weights, x, target)[1].rates["h1"].mean()  # noqa: E731
+    return Case(
+        lambda: jax.block_until_ready(run(weights, x, target)), lambda: {"rates": [float(rates())]}
+    )
+
+
+def w8(changes=wb.deltas) -> Case:
+    """The experiment's own step, in its own loop; a stretch of the epoch, which is as long."""
+    _run.keep_freed_memory()  # as the experiment does
+    c = resolved(Config(dataset="mnist", data_dir=w.mnist()))
+    split = nj.data.load(c.dataset, c.data_dir).train
+    tx, key = _training.optimiser(c, w.BATCHES), jax.random.key(0)
+    system, state = wta_broadcast.fresh(c, w.N_IN, w.N_OUT, c.n_steps, tx, key)
+    learn = _training.trainer(c, system, tx, w.BATCHES, changes).learn
+    order = jax.random.permutation(key, w.BATCHES * c.batch_size).reshape(w.BATCHES, -1)
+    data = order, jnp.asarray(split.images), jnp.asarray(split.labels), key
+
+    def run(state=state):
+        begin = time.perf_counter()
+        seen = jax.block_until_ready(learn(state, *data, jnp.array([0, w.STRETCH])))[1]
+        return (time.perf_counter() - begin) * w.BATCHES / w.STRETCH, seen
+
+    return Case(
+        lambda: run()[0], lambda: {"rates": [float(run()[1].rate / w.STRETCH)]}, calls=1
+    )  # fmt: skip
+
+
+CASES = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W7": w7, "W8": w8}
