@@ -118,6 +118,11 @@ class Worker:
             self.ms.append(median(said["ms"]))
             self.peak_mb = said["peak_mb"]
 
+    def stop(self) -> None:
+        """Let it end; closes all that links it to us."""
+        with self.process, self.errors:
+            pass
+
     def row(self, workload: str) -> dict[str, Any]:
         """What it took."""
         return {
@@ -144,6 +149,8 @@ def start(system: str, workload: str, data_dir: Path | None) -> Worker | str:
     )  # fmt: skip
     worker = Worker(system, process, errors)
     worker.ready = worker.answer()
+    if worker.failed:
+        worker.stop()
     return worker.failed or worker
 
 
@@ -167,9 +174,7 @@ def compared(config: Config, workload: str, console: Console) -> tuple[list[dict
                 if not worker.failed:
                     worker.turn()
     for worker in workers:
-        assert worker.process.stdin
-        worker.process.stdin.close()
-        worker.process.wait()
+        worker.stop()
     absent |= {worker.system: worker.failed for worker in workers if worker.failed}
     return with_ratios([x.row(workload) for x in workers if not x.failed]), absent
 
@@ -188,19 +193,34 @@ def shown(rows: list[dict[str, Any]], absent: dict[str, str], title: str) -> Tab
     """One workload for the screen."""
     table = Table(title=title, title_justify="left", box=None)
     table.add_column("system", no_wrap=True)
-    for name in ("median ms", "min-max", "x floor", "x peer", "first ms", "peak MB", "rates"):
+    for name in (
+        "median ms",
+        "min-max",
+        "x floor",
+        "x peer",
+        "first ms",
+        "peak MB",
+        "temp MB",
+        "rates",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for r in rows:
         ratio = lambda name, r=r: "" if r[name] is None else f"{r[name]:.2f}"  # noqa: E731
+        temp = f"{r['temp_mb']:.1f}" if "temp_mb" in r else ""
         table.add_row(
-            r["system"], f"{r['median_ms']:,.1f}", f"{r['min_ms']:,.1f}-{r['max_ms']:,.1f}",
+            r["system"], digits(r["median_ms"]), f"{digits(r['min_ms'])}-{digits(r['max_ms'])}",
             ratio("ratio_to_floor"), ratio("ratio_to_best_peer"), f"{r['first_ms']:,.0f}",
-            f"{r['peak_mb']:,.0f}", " ".join(f"{x:.3f}" for x in r.get("rates", ())),
+            f"{r['peak_mb']:,.0f}", temp, " ".join(f"{x:.3f}" for x in r.get("rates", ())),
         )  # fmt: skip
     said = {r["system"]: r["notes"] for r in rows if r["notes"]} | absent
     table.caption = "\n".join(f"{name}: {what}" for name, what in said.items())
     table.caption_justify = "left"
     return table
+
+
+def digits(ms: float) -> str:
+    """Milliseconds, with a decimal where it says something."""
+    return f"{ms:,.0f}" if ms >= 1000 else f"{ms:.1f}"
 
 
 def growth(exponents: dict[str, dict[str, float]], title: str) -> Table:

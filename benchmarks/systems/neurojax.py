@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,13 @@ def rates(net: nj.Network, weights, x) -> dict[str, list[float]]:
     """Mean spikes a step of every layer."""
     run = jax.jit(spiking, static_argnums=3)
     return {"rates": [float(run(net, weights, x, layer).mean()) for layer in net.order()]}
+
+
+def temp_mb(jitted, *args) -> float:
+    """Megabytes that a compiled program needs beside what goes in and comes out."""
+    made = jitted.lower(*args).compile()
+    made = getattr(made, "compiled", made)  # where equinox has wrapped it
+    return made.memory_analysis().temp_size_in_bytes / 1e6
 
 
 def forward(net: nj.Network, layer: str, make_weights: MakeWeights) -> Case:
@@ -131,10 +139,12 @@ def w7(changes=wb.deltas) -> Case:
     x = jnp.asarray(w.spikes(w.T_LOCAL, w.BATCH_LOCAL).swapaxes(0, 1).copy())
     target = jnp.asarray(w.classes(w.BATCH_LOCAL))
     run = jax.jit(lambda weights, x, target: changes(system, weights, tone, x, target))
-    rates = lambda: run(weights, x, target)[1].rates["h1"].mean()  # noqa: E731
-    return Case(
-        lambda: jax.block_until_ready(run(weights, x, target)), lambda: {"rates": [float(rates())]}
-    )
+
+    def facts() -> dict[str, Any]:
+        spikes = run(weights, x, target)[1].rates["h1"]
+        return {"rates": [float(spikes.mean())], "temp_mb": temp_mb(run, weights, x, target)}
+
+    return Case(lambda: jax.block_until_ready(run(weights, x, target)), facts)
 
 
 def w8(changes=wb.deltas) -> Case:
@@ -148,14 +158,18 @@ def w8(changes=wb.deltas) -> Case:
     order = jax.random.permutation(key, w.BATCHES * c.batch_size).reshape(w.BATCHES, -1)
     data = order, jnp.asarray(split.images), jnp.asarray(split.labels), key
 
-    def run(state=state):
-        begin = time.perf_counter()
-        seen = jax.block_until_ready(learn(state, *data, jnp.array([0, w.STRETCH])))[1]
-        return (time.perf_counter() - begin) * w.BATCHES / w.STRETCH, seen
+    args = state, *data, jnp.array([0, w.STRETCH])
 
-    return Case(
-        lambda: run()[0], lambda: {"rates": [float(run()[1].rate / w.STRETCH)]}, calls=1
-    )  # fmt: skip
+    def seconds() -> float:
+        begin = time.perf_counter()
+        jax.block_until_ready(learn(*args))
+        return (time.perf_counter() - begin) * w.BATCHES / w.STRETCH
+
+    def facts() -> dict[str, Any]:
+        spikes = learn(*args)[1].rate / w.STRETCH
+        return {"rates": [float(spikes)], "temp_mb": temp_mb(learn, *args)}
+
+    return Case(seconds, facts, calls=1)
 
 
 CASES = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W7": w7, "W8": w8}

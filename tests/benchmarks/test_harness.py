@@ -1,0 +1,114 @@
+"""The harness of the benchmarks: what it runs, what it writes, and what it does without peers."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import benchmarks.__main__ as harness
+from benchmarks import scaling, sparse_network, workloads
+from benchmarks.systems import floor
+from benchmarks.systems import neurojax as ours
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.xdist_group("benchmarks")
+
+
+def test_one_workload_is_measured_shown_and_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "OURS", {"floor": "W1", "neurojax": "W1"})
+    monkeypatch.setattr(harness, "PEERS", {"jaxpike": ("nowhere", "W1")})
+    out = tmp_path / "made" / "rows.json"
+    harness.main(harness.Config(only="W1", peers="jaxpike", repeats=2, json=out))
+    report = json.loads(out.read_text())
+    by = {row["system"]: row for row in report["rows"]}
+    assert set(by) == {"floor", "neurojax"}
+    for row in by.values():
+        assert row["workload"] == "W1"
+        assert 0 < row["min_ms"] <= row["median_ms"] <= row["max_ms"]
+        assert row["ratio_to_floor"] == row["median_ms"] / by["floor"]["median_ms"]
+        assert row["ratio_to_best_peer"] is None
+        assert row["first_ms"] > row["median_ms"]
+    assert by["neurojax"]["rates"] == pytest.approx([0.0673, 0.1073], abs=1e-3)
+    assert report["absent"] == {"W1 jaxpike": "missing: make bench-peers"}
+    assert report["versions"]["jax"] == jax.__version__
+    assert report["machine"]["cores"] >= 1
+
+
+def test_ratios_are_to_the_floor_and_to_the_fastest_peer():
+    took = {"floor": 2.0, "neurojax": 3.0, "spyx": 6.0, "norse": 4.0}
+    rows = harness.with_ratios([{"system": s, "median_ms": ms} for s, ms in took.items()])
+    assert [r["ratio_to_floor"] for r in rows] == [1.0, 1.5, 3.0, 2.0]
+    assert [r["ratio_to_best_peer"] for r in rows] == [0.5, 0.75, 1.5, 1.0]
+
+
+def test_a_system_that_dies_is_a_line_with_its_reason(monkeypatch):
+    monkeypatch.setattr(harness, "OURS", {"floor": "W5"})
+    monkeypatch.delenv("NEUROJAX_DATA", raising=False)
+    said = harness.start("floor", "W5", None)
+    assert said == "LookupError: needs MNIST: set NEUROJAX_DATA to the folder of its IDX files"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"peers": "nest"}, "--peers must name some of jaxpike, .*; got 'nest'"),
+        ({"repeats": 0}, "--repeats must be >= 1; got 0"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        harness.Config(**options)
+
+
+def test_a_refusal_is_one_line():
+    words = [sys.executable, "-m", "benchmarks", "--only", "W1,W6"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    allowed = ", ".join(harness.WORKLOADS)
+    assert done.stderr == f"error: --only must name some of {allowed}; got 'W6'\n"
+    assert done.returncode == 2
+
+
+def test_the_case_does_the_work_it_says():
+    net = ours.feedforward()
+    x = workloads.spikes(20, 4)
+    weights = net.init_weights(jax.random.key(0))
+    z = np.asarray(ours.spiking(net, weights, jnp.asarray(x), "out"))
+    layers = [
+        (workloads.weights(784, 512, workloads.W_IN), np.zeros((4, 512))),
+        (workloads.weights(512, 10, workloads.W_OUT), np.zeros((4, 10))),
+    ]
+    expected = []
+    for s in x.astype(float):
+        for i, (w, v) in enumerate(layers):
+            v = workloads.BETA * (v - workloads.V_TH * (v >= workloads.V_TH)) + s @ w.T
+            layers[i], s = (w, v), (v >= workloads.V_TH).astype(float)
+        expected.append(s)
+    assert z.sum() > 20
+    assert np.mean(z != np.array(expected)) < 2e-3  # float32 on the threshold
+
+
+def test_the_floor_of_the_sparse_network_is_that_network(monkeypatch):
+    monkeypatch.setattr(workloads, "SPARSE", (400, 0.5, 0))
+    floors = floor.w4().facts()["rates"][0]
+    _, z = next(sparse_network.neurojax(400, 0.5, 0, 400, [0], False))
+    assert floors == pytest.approx(z.mean(), rel=0.1)  # chaos parts the spikes, not the rates
+
+
+def test_exponents_are_those_of_the_points():
+    rows = [
+        {"workload": "W9 steps", "size": n, "median_ms": 0.5 + n**1.5, "mb": 3.0}
+        for n in scaling.AXES["steps"].sizes
+    ]
+    found = scaling.exponents(rows)["steps"]
+    assert found["time"] == pytest.approx(1.5, abs=0.01)
+    assert found["memory"] == pytest.approx(0.0, abs=1e-9)
+    assert set(scaling.exponents(rows)) == {"steps"}
+
+
+def test_memory_of_a_simulation_is_that_of_its_last_state():
+    assert scaling.steps(50)["mb"] == pytest.approx(scaling.steps(500)["mb"], rel=0.05)
