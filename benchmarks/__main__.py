@@ -29,7 +29,7 @@ from neurojax._files import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = {  # name: (environment, workloads)
-    "jaxpike": ("jax", "W1 W2 W3 W7 W8"),
+    "jaxpike": ("jax", "W1 W2 W3 W8"),
     "spyx": ("jax", "W1 W2 W3 W8"),
     "snntorch": ("torch", "W1 W2 W3"),
     "norse": ("torch", "W1 W2 W3"),

@@ -1,11 +1,11 @@
-"""Networks: layers and projections as structure, one `lax.scan` over time.
+"""Networks: layers and projections as structure, one `lax.scan` over time a group of layers.
 
 Within a step each layer sums what arrives, then integrates, fires and resets. A projection
 with `delay` 0 carries this step's spikes (feed-forward, in order of depth), with delay d
 those of d steps ago. Layers that no projection feeds from inside read external inputs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple, overload
@@ -21,6 +21,12 @@ from neurojax.plasticity import Rule
 from neurojax.synapses import Delay
 from neurojax.teaching import k_winners
 from neurojax.weights import Connectivity, MakeWeights, Weights, ideal, normal
+
+# Up to so many steps, groups of layers run one after another, the spikes of one being a moving
+# input of the next, read in one product. In longer runs these spikes would fill the memory.
+_LAYERWISE = 512
+# Fewer pairs of neurons than these are not worth a pass of their own over all steps.
+_WORTH_A_PASS = 2**16
 
 
 class Layer(eqx.Module):
@@ -138,6 +144,26 @@ class Network(eqx.Module):
         except CycleError as error:
             raise ValueError(f"projections without delay form a loop: {error.args[1]}") from None
 
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """Layers that run step by step together; each group after those that it hears.
+
+        Those on a loop must, and those that a delayed projection links; with them go those
+        that only small projections link to the group before.
+        """
+        inner = [self.projections[n] for n in self.internal()]
+        large = {(p.pre, p.post) for p in inner if _pairs(p) >= _WORTH_A_PASS}
+        out: list[tuple[str, ...]] = []
+        for loop in _loops(self.layers, inner):
+            if out and not large & {(pre, post) for pre in out[-1] for post in loop}:
+                loop = out.pop() + loop
+            out.append(loop)
+        return tuple(out)
+
+    def onto(self, layers: tuple[str, ...]) -> "Network":
+        """These layers alone, and all that ends at them."""
+        kept = {n: p for n, p in self.projections.items() if p.post in layers}
+        return Network({n: self.layers[n] for n in layers}, kept)
+
     def external(self) -> tuple[str, ...]:
         """Names of projections that start outside the network."""
         return tuple(n for n in sorted(self.projections) if self._pre(n) not in self.layers)
@@ -241,23 +267,49 @@ def simulate(
     """Run one sample for `n_steps`; what `probe` returns of each step is stacked over time.
 
     `inputs` maps each external input to [n_in], held, or [T, n_in]. Nothing but the probe's
-    answer is kept, so memory grows with what is asked for alone. Batch is `vmap`.
+    answer is kept, and the spikes between layers of up to 512 steps. Batch is `vmap`.
     Raises `ValueError` for an input that is missing or of the wrong shape.
     """
     for name, x in inputs.items():
         if x.ndim == 2 and x.shape[0] != n_steps:
             raise ValueError(f"input {name!r} has {x.shape[0]} steps; n_steps is {n_steps}")
+    groups = net.groups() if n_steps <= _LAYERWISE else (tuple(net.layers),)
+    run = partial(_over_time, weights=weights, n_steps=n_steps, dt=dt, key=key)
+    ends, records, sent = state, {}, {}
+    for layers in groups[:-1]:
+        ended, own = run(net.onto(layers), state=state, inputs=inputs | sent, probe=lambda r: r)
+        ends, records = _joined(ends, ended), records | own
+        sent |= {n: r.z for n, r in own.items()}
+    ended, seen = run(
+        net.onto(groups[-1]), state=state, inputs=inputs | sent, probe=probe, records=records
+    )
+    return _joined(ends, ended), seen
+
+
+def _over_time(net: Network, weights, state, inputs, n_steps, dt, key, probe, records=None):
+    """One scan over `net`; `probe` sees its records beside those of layers that ran before."""
     drive = net.drive(weights, inputs, key=key)
     held = {n: x for n, x in drive.items() if x.ndim == 1}
     moving = {n: x for n, x in drive.items() if x.ndim == 2}
 
     def step(state, now):
-        t, moving = now
+        t, moving, before = now
         key_t = None if key is None else jax.random.fold_in(key, t)
-        state, records = net.step(weights, state, held | moving, dt=dt, key=key_t)
-        return state, probe(records)
+        state, own = net.step(weights, state, held | moving, dt=dt, key=key_t)
+        return state, probe(before | own)
 
-    return jax.lax.scan(step, state, (jnp.arange(n_steps), moving))
+    return jax.lax.scan(step, _of(net, state), (jnp.arange(n_steps), moving, records or {}))
+
+
+def _joined(old: State, new: State) -> State:
+    return State._make(a | b for a, b in zip(old, new, strict=True))
+
+
+def _of(net: Network, state: State) -> State:
+    """What of `state` belongs to the layers and projections of `net`."""
+    layers = [{n: x for n, x in part.items() if n in net.layers} for part in state[:3]]
+    delays = {n: x for n, x in state.delays.items() if n in net.projections}
+    return State._make((*layers, delays))
 
 
 @overload
@@ -281,6 +333,25 @@ def arrivals(net: Network, state: State) -> tuple[dict[str, Array], dict[str, An
             arriving[name] = line.read(state.delays[name])
             delays[name] = line.write(state.delays[name], state.sent[p.pre])
     return arriving, delays
+
+
+def _pairs(p: Projection) -> int:
+    return p.connectivity.n_pre * p.connectivity.n_post
+
+
+def _loops(layers: Iterable[str], links: list[Projection]) -> Iterable[tuple[str, ...]]:
+    """Layers that hear one another, a delay making a link go both ways, in order of depth."""
+    hears = {n: {n} | {p.pre for p in links if p.post == n} for n in sorted(layers)}
+    for p in links:
+        if p.delay:
+            hears[p.pre].add(p.post)
+    for via in hears:  # Warshall: what is heard at second hand, and so on
+        for heard in hears.values():
+            if via in heard:
+                heard |= hears[via]
+    loop = {n: tuple(sorted(m for m in heard if n in hears[m])) for n, heard in hears.items()}
+    before = {loop[n]: {loop[m] for m in heard} - {loop[n]} for n, heard in hears.items()}
+    return TopologicalSorter(before).static_order()
 
 
 def _input(p: Projection, name: str, inputs: dict[str, Array]) -> Array:

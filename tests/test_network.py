@@ -333,3 +333,74 @@ def shown(inputs, n_steps=T):
 def test_refuses_networks_and_inputs_that_do_not_fit(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def ladder():
+    """a -> loop of b and c -> d, d late to e, all heard by f: four groups to run in turn."""
+    sizes = {"f": 3, "e": 4, "d": 5, "c": 6, "b": 7, "a": 8}
+    layers = {n: Layer(k, LIF(tau_mem=5.0, r_mem=12.0)) for n, k in sizes.items()}
+    layers["f"] = Layer(3, LeakyIntegrator(5.0))
+    links = [("x", "a", 0), ("a", "b", 0), ("b", "c", 0), ("c", "b", 1), ("c", "d", 0)]
+    links += [("d", "e", 2), *((n, "f", 0) for n in "abcde")]
+    sizes["x"] = 9
+    return Network(
+        layers,
+        {
+            f"{pre}{post}": Projection(pre, post, Dense(sizes[pre], sizes[post]), delay, gain=2.0)
+            for pre, post, delay in links
+        },
+    )
+
+
+def test_groups_are_loops_and_what_delays_link_after_all_that_they_hear(monkeypatch):
+    assert len(ladder().groups()) == 1  # so small that one pass over time serves all
+    monkeypatch.setattr("neurojax.network._WORTH_A_PASS", 1)
+    assert ladder().groups() == (("a",), ("b", "c"), ("d", "e"), ("f",))
+    monkeypatch.setattr("neurojax.network._WORTH_A_PASS", 6 * 5)  # c to d, and larger
+    assert ladder().groups() == (("a",), ("b", "c"), ("d", "e", "f"))
+
+
+@pytest.mark.parametrize("cut", [0, T])
+def test_layer_by_layer_is_step_by_step(monkeypatch, cut):
+    """The same spikes, noise of the weights included, from rest or from the midst of a run."""
+    net = ladder()
+
+    class Noisy(Ideal):
+        def apply(self, s, *, key=None):
+            noise = jax.random.normal(key, (self.connectivity.n_post,), s.dtype)
+            return super().apply(s, key=key) + 0.1 * noise
+
+    weights = net.init_weights(KEY, lambda w, c, key: Noisy(w, c))
+    x = (jax.random.uniform(KEY, (2 * T, 9)) < 0.5).astype(float)
+    options = dict(n_steps=2 * T, dt=1.0, probe=spikes, key=KEY)
+
+    monkeypatch.setattr("neurojax.network._WORTH_A_PASS", 1)
+
+    def run(longest):
+        monkeypatch.setattr("neurojax.network._LAYERWISE", longest)
+        state = net.init()
+        if cut:
+            early = options | {"n_steps": cut}
+            state = simulate(net, weights, state, {"x": x[:cut]}, **early)[0]
+        return simulate(net, weights, state, {"x": x}, **options)
+
+    (last_a, a), (last_b, b) = run(1000), run(0)
+    assert min(jnp.abs(z).mean() for z in a.values()) > 0.02
+    chex.assert_trees_all_close(a, b, atol=1e-5)
+    chex.assert_trees_all_close(last_a, last_b, atol=1e-4)
+    assert jax.tree.structure(last_a) == jax.tree.structure(last_b)
+
+
+def test_long_runs_hold_no_spikes_between_layers(monkeypatch):
+    monkeypatch.setattr("neurojax.network._WORTH_A_PASS", 1)
+    net = ladder()
+    weights = jax.eval_shape(lambda: net.init_weights(KEY))
+
+    def memory(steps):
+        def last(weights, x):
+            options = dict(n_steps=steps, dt=1.0, probe=lambda records: None)
+            return simulate(net, weights, net.init(), {"x": x}, **options)[0]
+
+        return quick(last).lower(weights, jnp.zeros(9)).compile().memory_analysis()
+
+    assert memory(1000).temp_size_in_bytes == memory(5000).temp_size_in_bytes

@@ -1,0 +1,113 @@
+"""Norse: its LIF without synaptic current, `Lift`ed over time, all of it under `torch.compile`.
+
+Compiling, which its tests do too, unrolls the loop: minutes before the first call, half the
+time in each.
+"""
+
+import torch
+from norse.torch import LIFBoxCell, LIFBoxFeedForwardState, LIFBoxParameters, Lift, reset_subtract
+from torch import nn
+
+from benchmarks import workloads as w
+from benchmarks.workloads import Case
+
+PACKAGES = ("norse", "torch")
+NOTES = "fires above, not at, the threshold; weights / (1 - BETA); torch.compile"
+
+
+def dense(n_in: int, n: int, gain: float) -> nn.Linear:
+    """The shared weights, larger by what its neurons make of a current: 1 - BETA."""
+    layer = nn.Linear(n_in, n, bias=False)
+    layer.weight.data = torch.from_numpy(w.weights(n_in, n, gain)) / (1 - w.BETA)
+    return layer
+
+
+def lif() -> LIFBoxCell:
+    """Reset by subtraction; steps of 1 ms."""
+    leak, v_th = torch.tensor(1e3 * (1 - w.BETA)), torch.tensor(w.V_TH)
+    p = LIFBoxParameters(tau_mem_inv=leak, v_th=v_th, reset_method=reset_subtract)
+    return LIFBoxCell(p, dt=1e-3)
+
+
+def rest(current) -> LIFBoxFeedForwardState:
+    """Its own default is a number that has a gradient, which `torch.compile` stumbles over."""
+    return LIFBoxFeedForwardState(torch.zeros_like(current[0]))
+
+
+class OverTime(nn.Module):
+    """All steps of one layer of neurons."""
+
+    def __init__(self):
+        super().__init__()
+        self.cells = Lift(lif())
+
+    def forward(self, current):
+        """Spikes [T, B, n] of currents [T, B, n]."""
+        return self.cells((current, rest(current)))[0]
+
+
+class Recurrent(nn.Module):
+    """All steps of neurons that hear each other's last step, as its `LIFRecurrent`.
+
+    That one takes the input into the loop, and has a synaptic current and a reset to 0.
+    """
+
+    def __init__(self, n: int):
+        super().__init__()
+        self.cells, self.loop = lif(), dense(n, n, w.W_REC)
+
+    def forward(self, current):
+        """Spikes [T, B, n] of currents [T, B, n]."""
+        z, state, spikes = torch.zeros_like(current[0]), rest(current), []
+        for now in current:
+            z, state = self.cells(now + self.loop(z), state)
+            spikes.append(z)
+        return torch.stack(spikes)
+
+
+def feedforward() -> nn.Sequential:
+    """784-512-10."""
+    first, second = dense(w.N_IN, w.N_HIDDEN, w.W_IN), dense(w.N_HIDDEN, w.N_OUT, w.W_OUT)
+    return nn.Sequential(first, OverTime(), second, OverTime())
+
+
+def rates(net: nn.Sequential, x, *ends: int) -> dict[str, list[float]]:
+    """Mean spikes a step behind as many layers as each of `ends`."""
+    return {"rates": [net[:end](x).mean().item() for end in ends]}
+
+
+@torch.inference_mode()
+def forward(net: nn.Sequential, *ends: int) -> Case:
+    """Spikes of the last layer."""
+    x, fast = torch.from_numpy(w.spikes()), torch.compile(net)
+    found = rates(net, x, *ends)
+    return Case(torch.inference_mode()(lambda: fast(x)), lambda: found, NOTES)
+
+
+def w1() -> Case:
+    """Both products over all steps at once."""
+    return forward(feedforward(), 2, 4)
+
+
+def w2() -> Case:
+    """Learns on from call to call; its `super` surrogate ignores its slope, and has 1."""
+    net, loss = feedforward(), nn.CrossEntropyLoss()
+    x, target = torch.from_numpy(w.spikes()), torch.from_numpy(w.classes()).long()
+    fast, descent = torch.compile(net), torch.optim.SGD(net.parameters(), lr=w.LR)
+    found = rates(net, x, 2, 4)
+
+    def run():
+        descent.zero_grad()
+        loss(fast(x).sum(0), target).backward()
+        descent.step()
+
+    return Case(run, lambda: found, f"{NOTES}; surrogate of slope 1")
+
+
+def w3() -> Case:
+    """Only the recurrent product stays in the loop."""
+    net = nn.Sequential(dense(w.N_IN, w.N_RECURRENT, w.W_IN), Recurrent(w.N_RECURRENT))
+    return forward(net, 2)
+
+
+CASES = {"W1": w1, "W2": w2, "W3": w3}
