@@ -99,7 +99,7 @@ class State(NamedTuple):
 
     neurons: dict[str, Any]
     synapses: dict[str, Any]
-    sent: dict[str, Array]  # each layer's last output
+    sent: dict[str, Array]  # the last output of layers that a delayed projection starts from
     delays: dict[str, Any]  # what is under way in projections of two steps and more
 
 
@@ -200,14 +200,15 @@ class Network(eqx.Module):
 
     def init(self, dtype: DTypeLike = float) -> State:
         """Everything at rest, nothing under way."""
-        far = {n: p for n, p in self.projections.items() if p.delay > 1 and p.pre in self.layers}
+        late = {n: p for n, p in self.projections.items() if p.delay}
+        far = {n: p for n, p in late.items() if p.delay > 1}
         return State(
             {n: x.neuron.init((x.n,), dtype) for n, x in self.layers.items()},
             {
                 n: None if x.synapse is None else x.synapse.init((x.n,), dtype)
                 for n, x in self.layers.items()
             },
-            {n: jnp.zeros(x.n, dtype) for n, x in self.layers.items()},
+            {p.pre: jnp.zeros(self.layers[p.pre].n, dtype) for p in late.values()},
             {n: Delay(p.delay - 1).init((self.layers[p.pre].n,), dtype) for n, p in far.items()},
         )
 
@@ -240,7 +241,7 @@ class Network(eqx.Module):
         neurons, synapses, sent, records = {}, {}, {}, {}
         for name in self.order():
             layer = self.layers[name]
-            current = drive.get(name, jnp.zeros_like(state.sent[name]))
+            current = drive.get(name, _no_current(layer, state.neurons[name]))
             for p in (n for n in self.internal() if self.projections[n].post == name):
                 s = arriving[p] if p in arriving else sent[self._pre(p)]
                 current = current + weights[p].apply(s, key=fold(key, p))
@@ -250,7 +251,8 @@ class Network(eqx.Module):
                 state.neurons[name], state.synapses[name], current, dt=dt
             )
             records[name] = Record(sent[name], neurons[name])
-        return State(neurons, synapses, sent, delays), records
+        kept = {n: sent[n] for n in state.sent}
+        return State(neurons, synapses, kept, delays), records
 
 
 def simulate(
@@ -333,6 +335,13 @@ def arrivals(net: Network, state: State) -> tuple[dict[str, Array], dict[str, An
             arriving[name] = line.read(state.delays[name])
             delays[name] = line.write(state.delays[name], state.sent[p.pre])
     return arriving, delays
+
+
+def _no_current(layer: Layer, neuron: Any) -> Array:
+    """Zeros as precise as the state of the neuron."""
+    return jnp.zeros(
+        layer.n, jnp.result_type(*filter(eqx.is_inexact_array, jax.tree.leaves(neuron)))
+    )
 
 
 def _pairs(p: Projection) -> int:
