@@ -28,12 +28,15 @@ from benchmarks import scaling, workloads
 from neurojax._files import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
+COMPILED = "_compiled"  # behind the name of a peer in PyTorch: under torch.compile
 PEERS = {  # name: (environment, workloads)
     "jaxpike": ("jax", "W1 W2 W3 W8"),
     "spyx": ("jax", "W1 W2 W3 W8"),
-    "snntorch": ("torch", "W1 W2 W3"),
-    "norse": ("torch", "W1 W2 W3"),
-    "spikingjelly": ("torch", "W1 W2 W3"),
+    **{
+        name + way: ("torch", "W1 W2 W3")
+        for way in ("", COMPILED)
+        for name in ("snntorch", "norse", "spikingjelly")
+    },
     "brian2": ("brian2", "W4"),
     "aihwkit": ("aihwkit", "W5"),
 }
@@ -140,11 +143,13 @@ def start(system: str, workload: str, data_dir: Path | None) -> Worker | str:
         if not Path(python).exists():
             return "missing: make bench-peers"
     env = os.environ | {"PYTHONPATH": str(ROOT)}
+    if not system.endswith(COMPILED):
+        env["TORCH_COMPILE_DISABLE"] = "1"
     if data_dir:
         env["NEUROJAX_DATA"] = str(data_dir.resolve())
     errors = tempfile.TemporaryFile("w+")
     process = subprocess.Popen(
-        [python, "-m", "benchmarks.worker", system, workload], env=env, text=True,
+        [python, "-m", "benchmarks.worker", system.removesuffix(COMPILED), workload], env=env, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
     )  # fmt: skip
     worker = Worker(system, process, errors)

@@ -46,13 +46,13 @@ def feedforward(spike=nj.surrogate.heaviside) -> nj.Network:
     )
 
 
-def spiking(net: nj.Network, weights, x, layer: str):
-    """Spikes [batch, T, n] of one layer, from input spikes [batch, T, n_in]."""
+def spiking(net: nj.Network, weights, x, layer: str, dtype=float):
+    """Spikes [T, batch, n] of one layer, from input spikes [T, batch, n_in]."""
 
     def one(x):
         return nj.simulate(
             net, weights, net.init(), {"input": x},
-            n_steps=x.shape[0], dt=1.0, probe=lambda records: records[layer].z,
+            n_steps=x.shape[0], dt=1.0, probe=lambda records: records[layer].z.astype(dtype),
         )[1]  # fmt: skip
 
     return jax.vmap(one, in_axes=1, out_axes=1)(x)
@@ -74,8 +74,11 @@ def temp_mb(jitted, *args) -> float:
 def forward(net: nj.Network, layer: str, make_weights: MakeWeights) -> Case:
     """All spikes of `layer`."""
     weights, x = net.init_weights(jax.random.key(0), make_weights), jnp.asarray(w.spikes())
-    run = jax.jit(lambda weights, x: spiking(net, weights, x, layer))
-    return Case(lambda: run(weights, x).block_until_ready(), lambda: rates(net, weights, x))
+    run = jax.jit(lambda weights, x: spiking(net, weights, x, layer, bool))
+    return Case(
+        lambda: run(weights, x).block_until_ready(), lambda: rates(net, weights, x),
+        "keeps spikes as bools",
+    )  # fmt: skip
 
 
 def w1(make_weights: MakeWeights = nj.ideal) -> Case:
@@ -88,7 +91,7 @@ def w2() -> Case:
     x, target = jnp.asarray(w.spikes()), jnp.asarray(w.classes())
 
     def loss(weights):
-        count = spiking(net, weights, x, "out").astype(float).sum(0)
+        count = spiking(net, weights, x, "out").sum(0)
         return optax.softmax_cross_entropy_with_integer_labels(count, target).mean()
 
     @jax.jit

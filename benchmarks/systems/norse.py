@@ -1,4 +1,4 @@
-"""Norse: its LIF without synaptic current, `Lift`ed over time, all of it under `torch.compile`.
+"""Norse: its LIF without synaptic current, `Lift`ed over time, as it is or under `torch.compile`.
 
 Compiling, which its tests do too, unrolls the loop: minutes before the first call, half the
 time in each.
@@ -12,7 +12,7 @@ from benchmarks import workloads as w
 from benchmarks.workloads import Case
 
 PACKAGES = ("norse", "torch")
-NOTES = "fires above, not at, the threshold; weights / (1 - BETA); torch.compile"
+NOTES = "fires above, not at, the threshold; weights / (1 - BETA)"
 
 
 def dense(n_in: int, n: int, gain: float) -> nn.Linear:

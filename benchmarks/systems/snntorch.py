@@ -1,4 +1,4 @@
-"""snnTorch: its neurons in the usual loop, layer by layer, all of it under `torch.compile`.
+"""snnTorch: its neurons in the usual loop, layer by layer, as it is or under `torch.compile`.
 
 Layer by layer, as a product then sees all steps at once; its neurons for whole sequences have
 no reset. Compiling unrolls the loop: minutes before the first call, half the time in each.
@@ -13,7 +13,7 @@ from benchmarks import workloads as w
 from benchmarks.workloads import Case
 
 PACKAGES = ("snntorch", "torch")
-NOTES = "resets one step late, and reset does not leak; torch.compile"
+NOTES = "resets one step late, and reset does not leak"
 
 
 def dense(n_in: int, n: int, gain: float) -> nn.Linear:

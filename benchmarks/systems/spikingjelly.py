@@ -1,4 +1,4 @@
-"""SpikingJelly: layers in multi-step mode, all of it under `torch.compile`.
+"""SpikingJelly: layers in multi-step mode, as it is or under `torch.compile`.
 
 Each layer takes all steps before the next one. Compiling unrolls their loops: minutes before
 the first call, half the time in each.
@@ -12,7 +12,6 @@ from benchmarks import workloads as w
 from benchmarks.workloads import Case
 
 PACKAGES = ("spikingjelly", "torch")
-NOTES = "torch.compile"
 
 
 def dense(n_in: int, n: int, gain: float) -> layer.Linear:
@@ -69,7 +68,7 @@ def forward(net: nn.Sequential, *ends: int) -> Case:
     """Spikes of the last layer."""
     x, fast = torch.from_numpy(w.spikes()), torch.compile(net)
     found = rates(net, x, *ends)
-    return Case(torch.inference_mode()(lambda: output(net, x, fast)), lambda: found, NOTES)
+    return Case(torch.inference_mode()(lambda: output(net, x, fast)), lambda: found)
 
 
 def w1() -> Case:
@@ -89,7 +88,7 @@ def w2() -> Case:
         loss(output(net, x, fast).sum(0), target).backward()
         descent.step()
 
-    return Case(run, lambda: found, f"{NOTES}; surrogate 12.5 times as high")
+    return Case(run, lambda: found, notes="surrogate 12.5 times as high")
 
 
 def w3() -> Case:
