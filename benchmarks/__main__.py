@@ -149,8 +149,9 @@ def start(system: str, workload: str, data_dir: Path | None) -> Worker | str:
         env["NEUROJAX_DATA"] = str(data_dir.resolve())
     errors = tempfile.TemporaryFile("w+")
     process = subprocess.Popen(
-        [python, "-m", "benchmarks.worker", system.removesuffix(COMPILED), workload], env=env, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+        [python, "-m", "benchmarks.worker", system.removesuffix(COMPILED), workload],
+        env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=errors,
     )  # fmt: skip
     worker = Worker(system, process, errors)
     worker.ready = worker.answer()
@@ -251,7 +252,7 @@ def machine() -> dict[str, Any]:
 
 def main(config: Config) -> None:
     """Measure, print and write."""
-    console = Console(highlight=False, width=max(100, Console().width))
+    console = Console(highlight=False, width=max(120, Console().width))
     titles = {line[:2]: line for line in (workloads.__doc__ or "").splitlines() if line[:1] == "W"}
     if config.json:
         config.json.parent.mkdir(parents=True, exist_ok=True)
@@ -266,7 +267,7 @@ def main(config: Config) -> None:
             rows, absent = compared(config, workload, console)
             console.print(shown(rows, absent, titles[workload]))
         for row in rows:
-            report["versions"] |= row.pop("versions", {})
+            report["versions"][row["system"]] = row.pop("versions", {})
         report["rows"] += rows
         report["absent"] |= {f"{workload} {name}": why for name, why in absent.items()}
         if config.json:  # after every workload: what an interruption leaves is whole

@@ -24,7 +24,10 @@ RULES = ("factorised", "step by step", "through time")
 
 
 class Axis(NamedTuple):
-    """What grows, and how: exponents of time and of memory that theory gives."""
+    """What grows, and how: exponents of time and of memory that theory gives.
+
+    Devices share out memory; beyond the cores of the machine they save no time.
+    """
 
     sizes: tuple[int, ...]
     time: float
@@ -40,7 +43,7 @@ AXES = {
     ),
     "steps": Axis((10, 100, 1_000, 10_000), 1, 0, "256 neurons, last state alone kept"),
     "seeds": Axis((1, 2, 4, 8, 16, 32, 64), 1, 1, "a training step, vmapped"),
-    "devices": Axis((1, 2, 4, 8), 0, 0, "a training step of 8 seeds, spread over CPU devices"),
+    "devices": Axis((1, 2, 4, 8), 0, -1, "a training step of 8 seeds, spread over CPU devices"),
     **{f"n, {rule}": Axis((128, 256, 512, 1024), 2, 2 if rule == "step by step" else 1,
         "a three-factor change, 25 steps, batch 16") for rule in RULES},
     **{f"T, {rule}": Axis((25, 50, 100, 200), 1, 0 if rule == "step by step" else 1,
@@ -221,6 +224,9 @@ def figure(measured: list[dict[str, Any]], path: Path) -> None:
                 [r["size"] for r in own], [r[name] for r in own], "o-", markersize=4, color=colour,
                 label=f"{axis.partition(', ')[2] or axis}, slope {slope:.2f}",
             )  # fmt: skip
+        if len(axes) == len(RULES):  # less than two decades: name the sizes themselves
+            ax.set_xticks(AXES[axes[0]].sizes, AXES[axes[0]].sizes)
+            ax.minorticks_off()
         ax.set(xlabel=x_label, ylabel=y_label)
         ax.set_ylim(ax.get_ylim()[0] / 2, ax.get_ylim()[1] * 4)
         ax.spines[["top", "right"]].set_visible(False)

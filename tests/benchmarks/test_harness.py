@@ -35,7 +35,7 @@ def test_one_workload_is_measured_shown_and_written(tmp_path, monkeypatch):
         assert row["first_ms"] > row["median_ms"]
     assert by["neurojax"]["rates"] == pytest.approx([0.0673, 0.1073], abs=1e-3)
     assert report["absent"] == {"W1 jaxpike": "missing: make bench-peers"}
-    assert report["versions"]["jax"] == jax.__version__
+    assert report["versions"]["neurojax"]["jax"] == jax.__version__
     assert report["machine"]["cores"] >= 1
 
 
