@@ -231,7 +231,7 @@ def figure(measured: list[dict[str, Any]], path: Path) -> None:
         ax.set_ylim(ax.get_ylim()[0] / 2, ax.get_ylim()[1] * 4)
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False, fontsize=8, loc="upper left")
-    drawn.savefig(path, dpi=150)
+    drawn.savefig(path, dpi=100)
 
 
 def main() -> None:
