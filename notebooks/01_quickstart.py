@@ -17,7 +17,7 @@
 # # From one neuron to a network that learns the digits
 #
 # Three ideas carry this library. Parameters live in a frozen pytree; what changes is state that
-# you pass in and get back; time is one `jax.lax.scan`. Batches, seeds and parameter sweeps are
+# you pass in and get back; time is `jax.lax.scan`. Batches, seeds and parameter sweeps are
 # `jax.vmap`, so each model is written for one neuron population and one sample.
 #
 # We go from the voltage of one neuron to a recurrent spiking network that learns handwritten
