@@ -3,7 +3,7 @@
 # make check        format, lint, types and tests: what a change must pass
 # make bench        measures us, the peers that are installed and the floor; bench-peers installs
 # make constraints  pins again all that an install takes in
-# make clean        removes .venv and the caches; results under runs/ stay
+# make clean        removes .venv, the peers and the caches; results under runs/ stay
 # PYTHON=python3.12 make demo sets .venv up with that Python.
 
 PYTHON ?= python3
@@ -42,11 +42,12 @@ bench-peers:
 
 PEER_PYTHON ?= python3.12
 benchmarks/.peers/aihwkit/.installed: PYTHON := $(PEER_PYTHON)
+benchmarks/.peers/torch/.installed: benchmarks/peers/torch-alone.txt
 benchmarks/.peers/%/.installed: benchmarks/peers/%.txt
 	@echo 'Installing $* into benchmarks/.peers'
 	@$(PYTHON) -m venv --clear $(@D)
-	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
-	@alone=$(<:.txt=-alone.txt); test ! -f $$alone || \
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/$*.txt
+	@alone=benchmarks/peers/$*-alone.txt; test ! -f $$alone || \
 		$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $$alone
 	@touch $@
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -68,19 +69,26 @@ class Config:
 
     def __post_init__(self):
         _known("--only", self.workloads, WORKLOADS)
-        _known("--peers", self.chosen, tuple(PEERS))
+        _known("--peers", self.chosen, (*PEERS, "none alone"))
+        if self.json and self.json.is_dir():
+            raise ValueError(f"--json must be a file; got the folder {str(self.json)!r}")
         if self.repeats < 1:
             raise ValueError(f"--repeats must be >= 1; got {self.repeats}")
 
     @property
     def workloads(self) -> list[str]:
         """What to measure."""
-        return self.only.split(",")
+        return _names(self.only)
 
     @property
     def chosen(self) -> list[str]:
         """Whom to measure against."""
-        return [] if self.peers == "none" else self.peers.split(",")
+        return [] if self.peers == "none" else _names(self.peers)
+
+
+def _names(said: str) -> list[str]:
+    """What commas part, each once."""
+    return list(dict.fromkeys(name.strip() for name in said.split(",")))
 
 
 def _known(option: str, given: Sequence[str], allowed: Sequence[str]) -> None:
@@ -114,8 +122,11 @@ class Worker:
     def turn(self) -> None:
         """One repeat."""
         assert self.process.stdin
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write("go\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has died since, and says why
         said = self.answer()
         if said:
             self.ms.append(median(said["ms"]))
@@ -123,7 +134,8 @@ class Worker:
 
     def stop(self) -> None:
         """Let it end; closes all that links it to us."""
-        with self.process, self.errors:
+        self.process.stdout.close() if self.process.stdout else None
+        with self.errors, suppress(BrokenPipeError), self.process:
             pass
 
     def row(self, workload: str) -> dict[str, Any]:
@@ -143,8 +155,7 @@ def start(system: str, workload: str, data_dir: Path | None) -> Worker | str:
         if not Path(python).exists():
             return "missing: make bench-peers"
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    if not system.endswith(COMPILED):
-        env["TORCH_COMPILE_DISABLE"] = "1"
+    env["TORCH_COMPILE_DISABLE"] = "0" if system.endswith(COMPILED) else "1"
     if data_dir:
         env["NEUROJAX_DATA"] = str(data_dir.resolve())
     errors = tempfile.TemporaryFile("w+")
@@ -246,7 +257,7 @@ def machine() -> dict[str, Any]:
     model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
     return {
         "processor": model or platform.processor(), "cores": os.cpu_count(),
-        "system": platform.platform(), "python": platform.python_version(),
+        "system": platform.system(), "python": platform.python_version(),
     }  # fmt: skip
 
 
@@ -267,7 +278,8 @@ def main(config: Config) -> None:
             rows, absent = compared(config, workload, console)
             console.print(shown(rows, absent, titles[workload]))
         for row in rows:
-            report["versions"][row["system"]] = row.pop("versions", {})
+            if "versions" in row:
+                report["versions"][row["system"]] = row.pop("versions")
         report["rows"] += rows
         report["absent"] |= {f"{workload} {name}": why for name, why in absent.items()}
         if config.json:  # after every workload: what an interruption leaves is whole

@@ -2,8 +2,9 @@
 
     python -m benchmarks.scaling --figure docs/scaling.png
 
-Every axis runs in processes of its own. Memory is that of the compiled program's temporaries
-where nothing else is said, and the peak of the process for `neurons` and `synapses`.
+Every point runs in a process of its own. Memory is that of the compiled program's temporaries;
+for `neurons` and `synapses` it is what the point adds to the peak of the process, drawing and
+sorting the graph included, and time is a median without its spread.
 """
 
 import argparse
@@ -186,7 +187,7 @@ def rows(axes: tuple[str, ...] = tuple(AXES)) -> Iterator[dict[str, Any]]:
 
 
 def exponents(measured: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Slopes of the upper half of each axis in the log-log plot, beside those of theory."""
+    """Slopes of the larger sizes of each axis in the log-log plot, beside those of theory."""
     out = {}
     for axis, known in AXES.items():
         own = [r for r in measured if r["workload"] == f"W9 {axis}"]

@@ -9,6 +9,7 @@ turns, each in an environment of its own, and drift of the machine hits all alik
 
 import importlib
 import json
+import os
 import resource
 import sys
 import time
@@ -25,14 +26,16 @@ def timed(case: Case) -> float:
 
 
 def peak_mb() -> float:
-    """The largest that this process has been, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    """The largest that this process or one that it called has been, MB."""
+    who = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+    return max(resource.getrusage(x).ru_maxrss for x in who) * 1024 / 1e6
 
 
 def main(system: str, workload: str) -> None:
     """Serve until there is no more to read."""
     say = lambda **what: print(json.dumps(what), file=out, flush=True)  # noqa: E731
-    out, sys.stdout = sys.stdout, sys.stderr  # what libraries print is not an answer
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries and their children print is not an answer
     module = importlib.import_module(f"benchmarks.systems.{system}")
     begin = time.perf_counter()
     case = module.CASES[workload]()
@@ -45,4 +48,8 @@ def main(system: str, workload: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a line of the table
+        print(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", file=sys.stderr)
+        sys.exit(1)

@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from neurojax.plasticity import Rule
+from neurojax.sparse import FanOut
 from neurojax.synapses import Delay
 from neurojax.teaching import k_winners
 from neurojax.weights import Connectivity, MakeWeights, Weights, ideal, normal
@@ -140,7 +141,8 @@ class Network(eqx.Module):
             if p.delay == 0 and p.pre in self.layers:
                 graph[p.post].add(p.pre)
         try:
-            return tuple(TopologicalSorter(graph).static_order())
+            ordered = {name: sorted(before) for name, before in graph.items()}
+            return tuple(TopologicalSorter(ordered).static_order())
         except CycleError as error:
             raise ValueError(f"projections without delay form a loop: {error.args[1]}") from None
 
@@ -157,7 +159,7 @@ class Network(eqx.Module):
             if out and not large & {(pre, post) for pre in out[-1] for post in loop}:
                 loop = out.pop() + loop
             out.append(loop)
-        return tuple(out)
+        return tuple(out) or ((),)
 
     def onto(self, layers: tuple[str, ...]) -> "Network":
         """These layers alone, and all that ends at them."""
@@ -241,7 +243,7 @@ class Network(eqx.Module):
         neurons, synapses, sent, records = {}, {}, {}, {}
         for name in self.order():
             layer = self.layers[name]
-            current = drive.get(name, _no_current(layer, state.neurons[name]))
+            current = drive[name] if name in drive else _no_current(layer, state.neurons[name])
             for p in (n for n in self.internal() if self.projections[n].post == name):
                 s = arriving[p] if p in arriving else sent[self._pre(p)]
                 current = current + weights[p].apply(s, key=fold(key, p))
@@ -268,8 +270,8 @@ def simulate(
 ) -> tuple[State, Any]:
     """Run one sample for `n_steps`; what `probe` returns of each step is stacked over time.
 
-    `inputs` maps each external input to [n_in], held, or [T, n_in]. Nothing but the probe's
-    answer is kept, and the spikes between layers of up to 512 steps. Batch is `vmap`.
+    `inputs` maps each external input to [n_in], held, or [T, n_in]. Under `jit` nothing but the
+    probe's answer is kept, and the spikes between layers of up to 512 steps. Batch is `vmap`.
     Raises `ValueError` for an input that is missing or of the wrong shape.
     """
     for name, x in inputs.items():
@@ -338,13 +340,15 @@ def arrivals(net: Network, state: State) -> tuple[dict[str, Array], dict[str, An
 
 
 def _no_current(layer: Layer, neuron: Any) -> Array:
-    """Zeros as precise as the state of the neuron."""
-    return jnp.zeros(
-        layer.n, jnp.result_type(*filter(eqx.is_inexact_array, jax.tree.leaves(neuron)))
-    )
+    """Zeros as precise as the first float of the neuron's state."""
+    floats = [x.dtype for x in jax.tree.leaves(neuron) if eqx.is_inexact_array(x)]
+    return jnp.zeros(layer.n, floats[0] if floats else float)
 
 
 def _pairs(p: Projection) -> int:
+    """Pairs of neurons in one product; none where a product visits spikes one by one."""
+    if isinstance(p.connectivity, FanOut):
+        return 0
     return p.connectivity.n_pre * p.connectivity.n_post
 
 
@@ -359,8 +363,8 @@ def _loops(layers: Iterable[str], links: list[Projection]) -> Iterable[tuple[str
             if via in heard:
                 heard |= hears[via]
     loop = {n: tuple(sorted(m for m in heard if n in hears[m])) for n, heard in hears.items()}
-    before = {loop[n]: {loop[m] for m in heard} - {loop[n]} for n, heard in hears.items()}
-    return TopologicalSorter(before).static_order()
+    before = {loop[n]: sorted({loop[m] for m in hears[n]} - {loop[n]}) for n in hears}
+    return TopologicalSorter(before).static_order()  # of sorted parts: the same in every process
 
 
 def _input(p: Projection, name: str, inputs: dict[str, Array]) -> Array:

@@ -2,8 +2,8 @@
 
     w = w_1 + ... + w_k + e,    w_p = bfloat16(w - w_1 - ... - w_{p-1}),    |e| <= 2^(-8 k) |w|
 
-Spikes are 0 or 1, exact in bfloat16, so that each part's product is exact but for the sums,
-which are float32: with three parts the products are those of float32, rounding and all.
+for weights of 1e-30 to 3e38. Spikes are 0 or 1, exact in bfloat16, so that each part's product
+is exact but for the sums, which are float32: three parts are as accurate as float32 itself.
 Processors that multiply bfloat16 matrices (AMX, tensor cores) gain by it; others lose.
 Source: Henry, Tang and Heinecke (2019), arXiv 1904.06376, sec. 2 (splitting float32 into bfloat16).
 """
@@ -21,7 +21,9 @@ class SplitBF16(eqx.Module):
     """Weights as `parts` [k, ...], each shaped as the weights of `connectivity`.
 
     What is not a spike is rounded to 8 bits on the way in: leave analogue inputs to `Ideal`.
-    One part is storage in bfloat16, in which changes below 2^-9 of a weight are lost.
+    One part is storage in bfloat16, in which changes below 2^-9 of a weight are lost. Changes go
+    through `program`, in float32 at the most: not by descent on `parts`, whose gradients have
+    8 bits and count each part as a weight of its own.
     """
 
     parts: BFloat16[Array, "k *w"]
@@ -30,7 +32,8 @@ class SplitBF16(eqx.Module):
     @property
     def w(self) -> Float[Array, "*w"]:
         """What each synapse holds, float32."""
-        return self.parts.astype(jnp.float32).sum(0)
+        over = -1 - len(self.connectivity.shape)  # of many networks at once too
+        return self.parts.astype(jnp.float32).sum(over)
 
     def apply(self, s: Float[Array, " pre"], *, key=None) -> Float[Array, " post"]:
         """Spikes [n_pre] to current [n_post]."""
@@ -50,7 +53,8 @@ class SplitBF16(eqx.Module):
         """w + dw, split anew."""
         if dw.shape != self.w.shape:
             raise ValueError(f"dw must have shape {self.w.shape}; got {dw.shape}")
-        return SplitBF16(_split(self.w + dw, len(self.parts)), self.connectivity)
+        w = self.w + dw.astype(jnp.float32)
+        return SplitBF16(_split(w, len(self.parts)), self.connectivity)
 
     def _product(self, s: Array, axis: int) -> Array:
         sums = jax.lax.dot_general(

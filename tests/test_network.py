@@ -13,6 +13,7 @@ from neurojax.connectivity import fan_in, locally_dense
 from neurojax.layouts import Dense
 from neurojax.network import Layer, Network, Projection, simulate
 from neurojax.neurons import ALIF, LIF, LeakyIntegrator
+from neurojax.sparse import by_sender
 from neurojax.synapses import Exponential
 from neurojax.weights import Ideal
 
@@ -404,3 +405,32 @@ def test_long_runs_hold_no_spikes_between_layers(monkeypatch):
         return quick(last).lower(weights, jnp.zeros(9)).compile().memory_analysis()
 
     assert memory(1000).temp_size_in_bytes == memory(5000).temp_size_in_bytes
+
+
+def test_events_are_not_worth_a_pass(monkeypatch):
+    """One product over time gains nothing where spikes are visited one by one."""
+    monkeypatch.setattr("neurojax.network._WORTH_A_PASS", 1)
+    listed = by_sender(jnp.array([0, 1, 2]), jnp.array([0, 1, 0]), 3, 2, native=False)
+    layers = {"a": Layer(3, LIF()), "b": Layer(2, LIF())}
+    wide = Network(layers, {"ab": Projection("a", "b", Dense(3, 2))})
+    assert wide.groups() == (("a",), ("b",))
+    assert Network(layers, {"ab": Projection("a", "b", listed)}).groups() == (("a", "b"),)
+
+
+def test_networks_of_nothing_and_neurons_without_floats_run():
+    class Counter:
+        """Counts its arrivals."""
+
+        def init(self, shape, dtype=float):
+            return jnp.zeros(shape, jnp.int32)
+
+        def step(self, state, current, *, dt):
+            return state + 1, current
+
+    options = dict(n_steps=3, dt=1.0, probe=spikes)
+    empty = Network({}, {})
+    assert simulate(empty, {}, empty.init(), {}, **options)[1] == {}
+    net = Network({"c": Layer(2, Counter())}, {})
+    state, z = simulate(net, {}, net.init(), {}, **options)
+    np.testing.assert_array_equal(state.neurons["c"], [3, 3])
+    np.testing.assert_array_equal(z["c"], np.zeros((3, 2)))

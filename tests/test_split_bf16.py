@@ -83,3 +83,9 @@ def test_what_cannot_be_split_is_refused():
     held = nj.split_bf16(2)(jnp.zeros((2, 3)), nj.Dense(3, 2), jax.random.key(0))
     with pytest.raises(ValueError, match=r"dw must have shape \(2, 3\); got \(3,\)"):
         held.program(jnp.zeros(3))
+
+
+def test_many_networks_at_once_hold_their_own_weights():
+    w = jax.random.normal(jax.random.key(0), (5, 3, 4))
+    held = jax.vmap(lambda w: nj.split_bf16(2)(w, nj.Dense(4, 3), jax.random.key(0)))(w)
+    np.testing.assert_allclose(held.w, w, rtol=2.0**-16)

@@ -1,4 +1,7 @@
-"""The floor: the bare matrix products of a workload, in XLA, and nothing else; of W4, C."""
+"""The floor: the bare matrix products of a workload, in XLA, and nothing else.
+
+Of W4 it is the network written out in C, of W5 the same training with numbers for weights.
+"""
 
 import ctypes
 import os

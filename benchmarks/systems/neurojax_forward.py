@@ -1,4 +1,4 @@
-"""The forward pass alone of the same networks: what learning adds is the difference."""
+"""The same steps with nothing to learn: all of W7 but the rule is the forward pass."""
 
 from functools import partial
 

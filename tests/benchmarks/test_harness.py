@@ -47,7 +47,6 @@ def test_ratios_are_to_the_floor_and_to_the_fastest_peer():
 
 
 def test_a_system_that_dies_is_a_line_with_its_reason(monkeypatch):
-    monkeypatch.setattr(harness, "OURS", {"floor": "W5"})
     monkeypatch.delenv("NEUROJAX_DATA", raising=False)
     said = harness.start("floor", "W5", None)
     assert said == "LookupError: needs MNIST: set NEUROJAX_DATA to the folder of its IDX files"
@@ -57,6 +56,8 @@ def test_a_system_that_dies_is_a_line_with_its_reason(monkeypatch):
     ("options", "message"),
     [
         ({"peers": "nest"}, "--peers must name some of jaxpike, .*; got 'nest'"),
+        ({"peers": ""}, "--peers must name some of jaxpike, .*none alone; got ''"),
+        ({"json": Path()}, "--json must be a file; got the folder '.'"),
         ({"repeats": 0}, "--repeats must be >= 1; got 0"),
     ],
 )
@@ -112,3 +113,20 @@ def test_exponents_are_those_of_the_points():
 
 def test_memory_of_a_simulation_is_that_of_its_last_state():
     assert scaling.steps(50)["mb"] == pytest.approx(scaling.steps(500)["mb"], rel=0.05)
+
+
+def test_a_worker_that_is_killed_is_a_line_too():
+    worker = harness.start("floor", "W7", None)
+    assert isinstance(worker, harness.Worker)
+    worker.turn()
+    worker.process.kill()
+    worker.process.wait()
+    worker.turn()
+    worker.stop()
+    assert worker.failed
+    assert len(worker.ms) == 1
+
+
+def test_names_are_taken_once_and_without_spaces():
+    config = harness.Config(only="W1, W2,W1", peers="none")
+    assert (config.workloads, config.chosen) == (["W1", "W2"], [])
