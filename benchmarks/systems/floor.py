@@ -101,14 +101,9 @@ def compiled():
     source = Path(__file__).with_name("sparse_floor.c")
     with tempfile.TemporaryDirectory() as folder:
         library = str(Path(folder) / "floor.so")
-        words = [
-            os.environ.get("CC", "cc"),
-            "-O3",
-            "-ffast-math",
-            "-march=native",
-            "-shared",
-            "-fPIC",
-        ]
+        # Not -ffast-math: it would make the whole process round subnormal numbers to zero.
+        words = [os.environ.get("CC", "cc"), "-O3", "-fno-trapping-math", "-march=native"]
+        words += ["-shared", "-fPIC"]
         subprocess.run([*words, str(source), "-o", library], check=True)
         run = ctypes.CDLL(library).run
     array = np.ctypeslib.ndpointer

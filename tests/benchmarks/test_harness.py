@@ -1,6 +1,8 @@
 """The harness of the benchmarks: what it runs, what it writes, and what it does without peers."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +95,7 @@ def test_the_case_does_the_work_it_says():
     assert np.mean(z != np.array(expected)) < 2e-3  # float32 on the threshold
 
 
+@pytest.mark.skipif(not shutil.which(os.environ.get("CC", "cc")), reason="needs a C compiler")
 def test_the_floor_of_the_sparse_network_is_that_network(monkeypatch):
     monkeypatch.setattr(workloads, "SPARSE", (400, 0.5, 0))
     floors = floor.w4().facts()["rates"][0]
