@@ -122,11 +122,9 @@ class Worker:
     def turn(self) -> None:
         """One repeat."""
         assert self.process.stdin
-        try:
+        with suppress(BrokenPipeError):  # it has died since: `answer` finds out why
             self.process.stdin.write("go\n")
             self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has died since, and says why
         said = self.answer()
         if said:
             self.ms.append(median(said["ms"]))

@@ -10,7 +10,7 @@ from snntorch.surrogate import fast_sigmoid
 from torch import nn
 
 from benchmarks import workloads as w
-from benchmarks.workloads import Case
+from benchmarks.systems._torch import cases
 
 PACKAGES = ("snntorch", "torch")
 NOTES = "resets one step late, and reset does not leak"
@@ -64,44 +64,10 @@ def feedforward() -> nn.Sequential:
     return nn.Sequential(first, OverTime(), second, OverTime())
 
 
-def rates(net: nn.Sequential, x, *ends: int) -> dict[str, list[float]]:
-    """Mean spikes a step behind as many layers as each of `ends`."""
-    return {"rates": [net[:end](x).mean().item() for end in ends]}
+def looped() -> nn.Sequential:
+    """784 -> 1024 with recurrence; only its product stays in the loop."""
+    return nn.Sequential(dense(w.N_IN, w.N_RECURRENT, w.W_IN), Recurrent(w.N_RECURRENT))
 
 
-@torch.inference_mode()
-def forward(net: nn.Sequential, *ends: int) -> Case:
-    """Spikes of the last layer."""
-    x, fast = torch.from_numpy(w.spikes()), torch.compile(net)
-    found = rates(net, x, *ends)  # before compiling: state has its shape, so that once is enough
-    run = torch.inference_mode()(lambda: fast(x))
-    return Case(run, lambda: found, NOTES)
-
-
-def w1() -> Case:
-    """Both products over all steps at once."""
-    return forward(feedforward(), 2, 4)
-
-
-def w2() -> Case:
-    """Learns on from call to call; no gradient through the reset, as it is its habit."""
-    net, loss = feedforward(), nn.CrossEntropyLoss()
-    x, target = torch.from_numpy(w.spikes()), torch.from_numpy(w.classes()).long()
-    fast, descent = torch.compile(net), torch.optim.SGD(net.parameters(), lr=w.LR)
-    found = rates(net, x, 2, 4)
-
-    def run():
-        descent.zero_grad()
-        loss(fast(x).sum(0), target).backward()
-        descent.step()
-
-    return Case(run, lambda: found, f"{NOTES}; reset without gradient")
-
-
-def w3() -> Case:
-    """Only the recurrent product stays in the loop."""
-    net = nn.Sequential(dense(w.N_IN, w.N_RECURRENT, w.W_IN), Recurrent(w.N_RECURRENT))
-    return forward(net, 2)
-
-
-CASES = {"W1": w1, "W2": w2, "W3": w3}
+# No gradient through the reset is its habit.
+CASES = cases(feedforward, looped, NOTES, "reset without gradient")

@@ -9,7 +9,7 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import nn
 
 from benchmarks import workloads as w
-from benchmarks.workloads import Case
+from benchmarks.systems._torch import cases
 
 PACKAGES = ("spikingjelly", "torch")
 
@@ -52,49 +52,16 @@ def feedforward() -> nn.Sequential:
     return nn.Sequential(first, lif(), second, lif())
 
 
-def output(net: nn.Module, x, fast=None):
-    """Spikes from rest."""
+def looped() -> nn.Sequential:
+    """784 -> 1024 with recurrence; only its product stays in the loop."""
+    return nn.Sequential(dense(w.N_IN, w.N_RECURRENT, w.W_IN), recurrent(w.N_RECURRENT))
+
+
+def from_rest(net: nn.Module, x, run):
+    """Spikes, after its state has been put back."""
     functional.reset_net(net)
-    return (fast or net)(x)
+    return run(x)
 
 
-def rates(net: nn.Sequential, x, *ends: int) -> dict[str, list[float]]:
-    """Mean spikes a step behind as many layers as each of `ends`."""
-    return {"rates": [output(net[:end], x).mean().item() for end in ends]}
-
-
-@torch.inference_mode()
-def forward(net: nn.Sequential, *ends: int) -> Case:
-    """Spikes of the last layer."""
-    x, fast = torch.from_numpy(w.spikes()), torch.compile(net)
-    found = rates(net, x, *ends)
-    return Case(torch.inference_mode()(lambda: output(net, x, fast)), lambda: found)
-
-
-def w1() -> Case:
-    """Both products over all steps at once."""
-    return forward(feedforward(), 2, 4)
-
-
-def w2() -> Case:
-    """Learns on from call to call; its `SoftSign` is the fast sigmoid, SLOPE / 2 times as high."""
-    net, loss = feedforward(), nn.CrossEntropyLoss()
-    x, target = torch.from_numpy(w.spikes()), torch.from_numpy(w.classes()).long()
-    fast, descent = torch.compile(net), torch.optim.SGD(net.parameters(), lr=w.LR)
-    found = rates(net, x, 2, 4)
-
-    def run():
-        descent.zero_grad()
-        loss(output(net, x, fast).sum(0), target).backward()
-        descent.step()
-
-    return Case(run, lambda: found, notes="surrogate 12.5 times as high")
-
-
-def w3() -> Case:
-    """Only the recurrent product stays in the loop."""
-    net = nn.Sequential(dense(w.N_IN, w.N_RECURRENT, w.W_IN), recurrent(w.N_RECURRENT))
-    return forward(net, 2)
-
-
-CASES = {"W1": w1, "W2": w2, "W3": w3}
+# Its `SoftSign` is the fast sigmoid, SLOPE / 2 times as high.
+CASES = cases(feedforward, looped, "", "surrogate 12.5 times as high", from_rest)
