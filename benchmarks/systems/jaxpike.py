@@ -4,8 +4,6 @@ One step an iteration of that loop: its default of eight, chosen on a GPU, is sl
 W7 is missing, as its e-prop refuses a recurrent network.
 """
 
-import time
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,6 +12,7 @@ import numpy as np
 import optax
 
 from benchmarks import workloads as w
+from benchmarks.systems._jax import descent, epoch, picture
 from benchmarks.workloads import Case
 
 PACKAGES = ("jaxpike", "jax")
@@ -58,17 +57,10 @@ def forward(net: jp.Sequential, *ends: int) -> Case:
     return Case(lambda: run(net, x).block_until_ready(), lambda: rates(net, x, *ends), SAME)
 
 
-def descent(tx: optax.GradientTransformation, loss, net: jp.Sequential):
+def learning(tx: optax.GradientTransformation, loss, net: jp.Sequential):
     """The first state, and a step; what is not a matrix stays, as the other systems have it."""
     learnt, fixed = eqx.partition(net, lambda leaf: eqx.is_array(leaf) and leaf.ndim == 2)
-
-    @jax.jit
-    def step(learnt, memory):
-        uphill = jax.grad(lambda learnt: loss(eqx.combine(learnt, fixed)))(learnt)
-        change, memory = tx.update(uphill, memory, learnt)
-        return optax.apply_updates(learnt, change), memory
-
-    return (learnt, tx.init(learnt)), step
+    return descent(tx, lambda learnt: loss(eqx.combine(learnt, fixed)), learnt)
 
 
 def w1() -> Case:
@@ -84,7 +76,7 @@ def w2() -> Case:
         spikes = jp.unroll(net, x, scan_unroll=1, remat_step=True)[0]
         return jp.cross_entropy(jp.count_logits(spikes), target)
 
-    state, step = descent(optax.sgd(w.LR), loss, net)
+    state, step = learning(optax.sgd(w.LR), loss, net)
     run = lambda: jax.block_until_ready(step(*state))  # noqa: E731
     return Case(run, lambda: rates(net, x, 2, 4), f"{SAME}; remat_step")
 
@@ -92,12 +84,6 @@ def w2() -> Case:
 def w3() -> Case:
     """Only the recurrent product stays in the loop."""
     return forward(jp.Sequential(dense(w.N_IN, w.N_RECURRENT, w.W_IN), recurrent(w.N_RECURRENT)), 2)
-
-
-def picture() -> np.ndarray:
-    """Values in [0, 1], a fifth of them not 0, as a digit has them."""
-    chance, size = np.random.default_rng(0), (64, w.N_IN)
-    return (chance.random(size) * (chance.random(size) < 0.2)).astype(np.float32)
 
 
 def w8() -> Case:
@@ -114,17 +100,12 @@ def w8() -> Case:
         v = jp.unroll(net.layers[1], held(net.layers[0]), scan_unroll=1, remat_step=True)[0]
         return jp.cross_entropy(v[5:].mean(0), target)
 
-    begun, step = descent(optax.adam(1e-3), loss, jp.Sequential(first, rest))
-
-    def run():
-        begin, state = time.perf_counter(), begun
-        for _ in range(w.STRETCH):
-            state = step(*state)
-        jax.block_until_ready(state)
-        return (time.perf_counter() - begin) * w.BATCHES / w.STRETCH
+    begun, step = learning(optax.adam(1e-3), loss, jp.Sequential(first, rest))
 
     facts = lambda: rates(rest, held(first), 1, 3)  # noqa: E731
-    return Case(run, facts, f"{SAME}; remat_step; dense recurrence, no ring", calls=1)
+    return Case(
+        epoch(begun, step), facts, f"{SAME}; remat_step; dense recurrence, no ring", calls=1
+    )
 
 
 CASES = {"W1": w1, "W2": w2, "W3": w3, "W8": w8}

@@ -3,11 +3,8 @@
 `run` of its `Sequential` would take every layer into the time loop, which is slower here.
 """
 
-import time
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import spyx.nn as snn
 from flax import nnx
@@ -15,6 +12,7 @@ from spyx.axn import superspike
 from spyx.fn import integral_crossentropy
 
 from benchmarks import workloads as w
+from benchmarks.systems._jax import descent, epoch, picture
 from benchmarks.workloads import Case
 
 PACKAGES = ("spyx", "flax", "jax")
@@ -73,17 +71,10 @@ def forward(model: snn.Sequential, *ends: int) -> Case:
     return Case(lambda: run(learnt, x).block_until_ready(), facts, SAME)
 
 
-def descent(tx: optax.GradientTransformation, loss, model: snn.Sequential):
+def learning(tx: optax.GradientTransformation, loss, model: snn.Sequential):
     """The first state, and a step."""
     plan, learnt, fixed = split(model)
-
-    @jax.jit
-    def step(learnt, memory):
-        uphill = jax.grad(lambda learnt: loss(nnx.merge(plan, learnt, fixed).layers))(learnt)
-        change, memory = tx.update(uphill, memory, learnt)
-        return optax.apply_updates(learnt, change), memory
-
-    return (learnt, tx.init(learnt)), step
+    return descent(tx, lambda learnt: loss(nnx.merge(plan, learnt, fixed).layers), learnt)
 
 
 def w1() -> Case:
@@ -95,7 +86,7 @@ def w2() -> Case:
     """The same by gradient, its `superspike` the fast sigmoid of the other systems."""
     model, x, target = feedforward(), jnp.asarray(w.spikes()), jnp.asarray(w.classes())
     wrong = integral_crossentropy(smoothing=0.0, time_axis=0)
-    state, step = descent(optax.sgd(w.LR), lambda layers: wrong(through(layers, x), target), model)
+    state, step = learning(optax.sgd(w.LR), lambda layers: wrong(through(layers, x), target), model)
     run = lambda: jax.block_until_ready(step(*state))  # noqa: E731
     return Case(run, lambda: rates(model.layers, x, 2, 4), SAME)
 
@@ -104,12 +95,6 @@ def w3() -> Case:
     """Only the recurrent product stays in the loop."""
     layers = dense(w.N_IN, w.N_RECURRENT, w.W_IN), recurrent(w.N_RECURRENT)
     return forward(snn.Sequential(*layers), 2)
-
-
-def picture() -> np.ndarray:
-    """Values in [0, 1], a fifth of them not 0, as a digit has them."""
-    chance, size = np.random.default_rng(0), (64, w.N_IN)
-    return (chance.random(size) * (chance.random(size) < 0.2)).astype(np.float32)
 
 
 def w8() -> Case:
@@ -126,17 +111,10 @@ def w8() -> Case:
         v = through(layers[1:], held(layers))[5:].mean(0)
         return optax.softmax_cross_entropy_with_integer_labels(v, target).mean()
 
-    begun, step = descent(optax.adam(1e-3), loss, model)
-
-    def run():
-        begin, state = time.perf_counter(), begun
-        for _ in range(w.STRETCH):
-            state = step(*state)
-        jax.block_until_ready(state)
-        return (time.perf_counter() - begin) * w.BATCHES / w.STRETCH
+    begun, step = learning(optax.adam(1e-3), loss, model)
 
     facts = lambda: rates(model.layers[1:], held(model.layers), 1, 3)  # noqa: E731
-    return Case(run, facts, f"{SAME}; dense recurrence, no ring", calls=1)
+    return Case(epoch(begun, step), facts, f"{SAME}; dense recurrence, no ring", calls=1)
 
 
 CASES = {"W1": w1, "W2": w2, "W3": w3, "W8": w8}
