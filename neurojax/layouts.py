@@ -156,7 +156,7 @@ class FanIn(eqx.Module):
 
     def apply(self, w: Float[Array, "post k"], s: Float[Array, " pre"]) -> Float[Array, " post"]:
         """Current into each neuron."""
-        if self.shape[1] > _MAX_GATHERED:
+        if by_matrix(self):
             return _product(s, self.matrix(w), 1)
         slots = [w[:, k] * s[self.index[:, k]] for k in range(self.shape[1])]
         return functools.reduce(jnp.add, slots)
@@ -263,6 +263,12 @@ class Band(eqx.Module):
         """What each tile of rows can hear: [n / _TILE, _TILE + 2 radius]."""
         ring, width = self._ring(s), _TILE + 2 * self.radius
         return jnp.stack([ring[g : g + width] for g in range(0, self.n_pre, _TILE)])
+
+
+def by_matrix(wiring: object) -> bool:
+    """Whether `apply` is the product of a dense matrix."""
+    gathered = isinstance(wiring, FanIn) and wiring.shape[1] <= _MAX_GATHERED
+    return isinstance(wiring, Dense | FanIn) and not gathered
 
 
 def _product(s: Array, matrix: Array, axis: int) -> Array:

@@ -17,8 +17,11 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
+from neurojax._once import batch_last, once
+from neurojax.layouts import by_matrix
 from neurojax.plasticity import Rule
 from neurojax.sparse import FanOut
+from neurojax.surrogate import heaviside
 from neurojax.synapses import Delay
 from neurojax.teaching import k_winners
 from neurojax.weights import Connectivity, MakeWeights, Weights, ideal, normal
@@ -26,8 +29,9 @@ from neurojax.weights import Connectivity, MakeWeights, Weights, ideal, normal
 # Up to so many steps, groups of layers run one after another, the spikes of one being a moving
 # input of the next, read in one product. In longer runs these spikes would fill the memory.
 _LAYERWISE = 512
-# Fewer pairs of neurons than these are not worth a pass of their own over all steps.
-_WORTH_A_PASS = 2**16
+# Fewer pairs of neurons than these are not worth a pass of their own over all steps: going
+# forward alone, and where a gradient is wanted, to which the pass gives one product for T.
+_WORTH_A_PASS, _WORTH_A_PASS_BACK = 2**16, 2**12
 
 
 class Layer(eqx.Module):
@@ -153,7 +157,7 @@ class Network(eqx.Module):
         that only small projections link to the group before.
         """
         inner = [self.projections[n] for n in self.internal()]
-        large = {(p.pre, p.post) for p in inner if _pairs(p) >= _WORTH_A_PASS}
+        large = {(p.pre, p.post) for p in inner if _pairs(p) >= _worth(self.layers[p.pre])}
         out: list[tuple[str, ...]] = []
         for loop in _loops(self.layers, inner):
             if out and not large & {(pre, post) for pre in out[-1] for post in loop}:
@@ -246,9 +250,9 @@ class Network(eqx.Module):
             current = drive[name] if name in drive else _no_current(layer, state.neurons[name])
             for p in (n for n in self.internal() if self.projections[n].post == name):
                 s = arriving[p] if p in arriving else sent[self._pre(p)]
-                current = current + weights[p].apply(s, key=fold(key, p))
-            # Each later use of the current would compute it again, gathers and all.
-            current = jax.lax.optimization_barrier(current)
+                arrived = weights[p].apply(s, key=fold(key, p))
+                ready = batch_last if by_matrix(self.projections[p].connectivity) else once
+                current = current + ready(arrived)
             neurons[name], synapses[name], sent[name] = layer.step(
                 state.neurons[name], state.synapses[name], current, dt=dt
             )
@@ -350,6 +354,12 @@ def _pairs(p: Projection) -> int:
     if isinstance(p.connectivity, FanOut):
         return 0
     return p.connectivity.n_pre * p.connectivity.n_post
+
+
+def _worth(layer: Layer) -> int:
+    """Pairs that make a pass of its own worth while for what `layer` sends."""
+    spike = getattr(layer.neuron, "spike", heaviside)
+    return _WORTH_A_PASS if spike is heaviside else _WORTH_A_PASS_BACK
 
 
 def _loops(layers: Iterable[str], links: list[Projection]) -> Iterable[tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """When what arrives where, and what it costs to watch it."""
 
 import functools
+import re
 
 import chex
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from neurojax import surrogate
+from neurojax._once import batch_last, once
 from neurojax.connectivity import fan_in, locally_dense
 from neurojax.layouts import Dense
 from neurojax.network import Layer, Network, Projection, simulate
@@ -434,3 +436,27 @@ def test_networks_of_nothing_and_neurons_without_floats_run():
     state, z = simulate(net, {}, net.init(), {}, **options)
     np.testing.assert_array_equal(state.neurons["c"], [3, 3])
     np.testing.assert_array_equal(z["c"], np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("identity", [once, batch_last])
+def test_what_is_computed_once_is_itself_and_so_are_its_derivatives(identity):
+    x, direction = jnp.arange(12.0).reshape(2, 2, 3), jnp.linspace(-1, 1, 12).reshape(2, 2, 3)
+    batches = jax.vmap(jax.vmap(identity))
+    for run in (batches, jax.jit(batches)):
+        value, forward = jax.jvp(run, (x,), (direction,))
+        backward = jax.vjp(run, x)[1](direction)[0]
+        for found, expected in ((value, x), (forward, direction), (backward, direction)):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_a_recurrent_product_reads_its_matrix_as_it_lies():
+    n, batch = 48, 3
+    net = Network({"h": Layer(n, LIF())}, {"loop": Projection("h", "h", Dense(n, n), delay=1)})
+    weights = net.init_weights(KEY)
+
+    def all_spikes(state):
+        return simulate(net, weights, state, {}, n_steps=T, dt=1.0, probe=spikes)[1]
+
+    states = jax.tree.map(lambda x: jnp.stack([x] * batch), net.init())
+    program = quick(jax.vmap(all_spikes)).lower(states).compile().as_text()
+    assert re.findall(r"f32\[([\d,]+)\]\S* dot\(", program) == [f"{n},{batch}"]
