@@ -74,7 +74,7 @@ def temp_mb(jitted, *args) -> float:
 def forward(net: nj.Network, layer: str, make_weights: MakeWeights) -> Case:
     """All spikes of `layer`."""
     weights, x = net.init_weights(jax.random.key(0), make_weights), jnp.asarray(w.spikes())
-    run = jax.jit(lambda weights, x: spiking(net, weights, x, layer))
+    run = jax.jit(lambda weights, x: spiking(net, weights, x, layer, bool).astype(float))
     return Case(
         lambda: run(weights, x).block_until_ready(), lambda: rates(net, weights, x),
     )  # fmt: skip
