@@ -1,17 +1,23 @@
 """W5, seconds to equal accuracy: a perceptron on linear 64-level devices, here and in aihwkit.
 
 784-100-10 with ReLU, batches of 64, plain SGD on the cross-entropy, of each system's learning
-rates from 0.05 to 3 the one that is fastest, weights in +-REACH / sqrt(fan-in) of each layer, a
-device of constant step without noise for each, its zero in the middle. After every STRETCH
-batches the validation pictures, 5,000 of MNIST's training set left out, are decided, which is
-not timed; the clock stops at ACCURACY. The work differs: aihwkit updates picture by picture with
-trains of coincident pulses, we sum a batch and send at most one pulse a device.
+RATES the one that is fastest, weights in +-REACH / sqrt(fan-in) of each layer, a device of
+constant step without noise for each, its zero in the middle. After every STRETCH batches the
+validation pictures, 5,000 of MNIST's training set left out, are decided, which is not timed; the
+clock stops at ACCURACY. The work differs: aihwkit updates picture by picture with trains of
+coincident pulses, we sum a batch and send at most one pulse a device.
+
+    NEUROJAX_DATA=FOLDER python -m benchmarks.device_perceptron neurojax
+
+prints the seconds of one system at each rate, of `aihwkit` in an environment that has it.
 """
 
 import gzip
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +27,7 @@ from benchmarks.workloads import Case
 
 BATCH, HIDDEN, N_STATES, REACH = 64, 100, 64, 10.0
 STRETCH, ACCURACY = 25, 0.92
+RATES = 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0
 
 
 class Learner(NamedTuple):
@@ -177,3 +184,26 @@ def numbers(lr: float) -> Learner:
         lambda net, i, x, y: jax.block_until_ready(learn(net, x, y)),
         lambda net, x: np.asarray(decide(net, x)),
     )
+
+
+SYSTEMS = {"neurojax": neurojax, "aihwkit": aihwkit, "numbers": numbers}
+
+
+def search(system: str, repeats: int = 5) -> None:
+    """Print the median seconds of one system at each learning rate."""
+    for lr in RATES:
+        learner = case(SYSTEMS[system](lr))
+        try:
+            learner.run()  # compiles
+            seconds = sorted(learner.run() for _ in range(repeats))
+        except RuntimeError as stuck:
+            print(f"lr {lr:4}  {stuck}", flush=True)
+        else:
+            spread = f"{seconds[0]:.2f}-{seconds[-1]:.2f}"
+            print(f"lr {lr:4}  {median(seconds):.2f} s ({spread})", flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in SYSTEMS:
+        sys.exit(f"usage: python -m benchmarks.device_perceptron {{{','.join(SYSTEMS)}}}")
+    search(sys.argv[1])
