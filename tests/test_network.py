@@ -363,6 +363,15 @@ def test_groups_are_loops_and_what_delays_link_after_all_that_they_hear(monkeypa
     assert ladder().groups() == (("a",), ("b", "c"), ("d", "e", "f"))
 
 
+def test_a_smaller_projection_is_worth_a_pass_where_a_gradient_is_wanted():
+    def groups(spike):
+        layers = {"a": Layer(80, LIF(spike=spike)), "b": Layer(60, LIF())}
+        return Network(layers, {"ab": Projection("a", "b", Dense(80, 60))}).groups()
+
+    assert groups(surrogate.heaviside) == (("a", "b"),)
+    assert groups(surrogate.fast_sigmoid()) == (("a",), ("b",))
+
+
 @pytest.mark.parametrize("cut", [0, T])
 def test_layer_by_layer_is_step_by_step(monkeypatch, cut):
     """The same spikes, noise of the weights included, from rest or from the midst of a run."""

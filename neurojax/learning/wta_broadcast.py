@@ -283,7 +283,8 @@ def _paired(system: System, name: str, post, spikes, x: Array) -> tuple[Array, A
     if p.pre in spikes:
         n_steps = d.shape[0] - p.delay
         return d[p.delay :], spikes[p.pre][:n_steps]
-    return (d.sum(0), x) if x.ndim == 2 else (d, x.swapaxes(0, 1))
+    # D, the smaller of the two, is turned to have the batch first, as x has.
+    return (d.sum(0), x) if x.ndim == 2 else (d.swapaxes(0, 1), x)
 
 
 def online_deltas(
