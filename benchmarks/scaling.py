@@ -220,7 +220,7 @@ def figure(measured: list[dict[str, Any]], path: Path) -> None:
     for ax, (name, axes, y_label, x_label) in zip(panels, lines, strict=True):
         for axis, colour in zip(axes, colours, strict=False):
             own = [r for r in measured if r["workload"] == f"W9 {axis}"]
-            slope = slopes[axis]["time" if name == "median_ms" else "memory"]
+            slope = round(slopes[axis]["time" if name == "median_ms" else "memory"], 2) + 0.0
             ax.loglog(
                 [r["size"] for r in own], [r[name] for r in own], "o-", markersize=4, color=colour,
                 label=f"{axis.partition(', ')[2] or axis}, slope {slope:.2f}",
