@@ -390,11 +390,15 @@ def test_layer_by_layer_is_step_by_step(monkeypatch, cut):
 
     def run(longest):
         monkeypatch.setattr("neurojax.network._LAYERWISE", longest)
-        state = net.init()
-        if cut:
-            early = options | {"n_steps": cut}
-            state = simulate(net, weights, state, {"x": x[:cut]}, **early)[0]
-        return simulate(net, weights, state, {"x": x}, **options)
+
+        @quick
+        def both(state):
+            if cut:
+                early = options | {"n_steps": cut}
+                state = simulate(net, weights, state, {"x": x[:cut]}, **early)[0]
+            return simulate(net, weights, state, {"x": x}, **options)
+
+        return both(net.init())
 
     (last_a, a), (last_b, b) = run(1000), run(0)
     assert min(jnp.abs(z).mean() for z in a.values()) > 0.02
