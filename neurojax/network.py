@@ -276,7 +276,7 @@ def simulate(
 
     `inputs` maps each external input to [n_in], held, or [T, n_in]. Under `jit` nothing but the
     probe's answer is kept, and the spikes between layers of up to 512 steps. Batch is `vmap`.
-    Spikes that the probe answers with as bools (z > 0) are written four times as fast.
+    Spikes that the probe gives as bools (z > 0) take a quarter of the memory.
     Raises `ValueError` for an input that is missing or of the wrong shape.
     """
     for name, x in inputs.items():

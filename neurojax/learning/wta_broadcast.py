@@ -283,7 +283,7 @@ def _paired(system: System, name: str, post, spikes, x: Array) -> tuple[Array, A
     if p.pre in spikes:
         n_steps = d.shape[0] - p.delay
         return d[p.delay :], spikes[p.pre][:n_steps]
-    # D, the smaller of the two, is turned to have the batch first, as x has.
+    # The product turns D in any case; so x, which comes batch first, stays as it is.
     return (d.sum(0), x) if x.ndim == 2 else (d.swapaxes(0, 1), x)
 
 
