@@ -244,7 +244,7 @@ def growth(exponents: dict[str, dict[str, float]], title: str) -> Table:
     for name in ("axis", "time ~", "theory", "memory ~", "theory"):
         table.add_column(name, justify="left" if name == "axis" else "right", no_wrap=True)
     for axis, found in exponents.items():
-        table.add_row(axis, *(f"{round(x, 2) + 0.0:.2f}" for x in found.values()))
+        table.add_row(axis, *(f"{x:.2f}" for x in found.values()))
     return table
 
 

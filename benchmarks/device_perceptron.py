@@ -206,4 +206,7 @@ def search(system: str, repeats: int = 5) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in SYSTEMS:
         sys.exit(f"usage: python -m benchmarks.device_perceptron {{{','.join(SYSTEMS)}}}")
-    search(sys.argv[1])
+    try:
+        search(sys.argv[1])
+    except LookupError as error:
+        sys.exit(f"error: {error}")

@@ -194,12 +194,16 @@ def exponents(measured: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
         own = own[len(own) // 2 - 1 :]
         if len(own) > 1:
             x = np.log([r["size"] for r in own])
-            slope = lambda name: float(np.polyfit(x, np.log([r[name] for r in own]), 1)[0])  # noqa: B023, E731
             out[axis] = {
-                "time": slope("median_ms"), "time_in_theory": known.time,
-                "memory": slope("mb"), "memory_in_theory": known.memory,
+                "time": _slope(x, own, "median_ms"), "time_in_theory": known.time,
+                "memory": _slope(x, own, "mb"), "memory_in_theory": known.memory,
             }  # fmt: skip
     return out
+
+
+def _slope(x: np.ndarray, rows: list[dict[str, Any]], name: str) -> float:
+    """Of log `name` against `x`; what rounds to nothing is 0, without a sign."""
+    return round(float(np.polyfit(x, np.log([r[name] for r in rows]), 1)[0]), 4) + 0.0
 
 
 def figure(measured: list[dict[str, Any]], path: Path) -> None:
@@ -220,7 +224,7 @@ def figure(measured: list[dict[str, Any]], path: Path) -> None:
     for ax, (name, axes, y_label, x_label) in zip(panels, lines, strict=True):
         for axis, colour in zip(axes, colours, strict=False):
             own = [r for r in measured if r["workload"] == f"W9 {axis}"]
-            slope = round(slopes[axis]["time" if name == "median_ms" else "memory"], 2) + 0.0
+            slope = slopes[axis]["time" if name == "median_ms" else "memory"]
             ax.loglog(
                 [r["size"] for r in own], [r[name] for r in own], "o-", markersize=4, color=colour,
                 label=f"{axis.partition(', ')[2] or axis}, slope {slope:.2f}",

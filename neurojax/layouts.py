@@ -272,7 +272,7 @@ def by_matrix(wiring: object) -> bool:
 
 
 def _product(s: Array, matrix: Array, axis: int) -> Array:
-    """`s` against one axis of `matrix`; a batch of `s` stays in front, without transposes."""
+    """`s` against one axis of `matrix`; a batch of `s` stays in front, as scans want an input."""
     return jax.lax.dot_general(s, matrix, (((0,), (axis,)), ((), ())))
 
 
