@@ -22,8 +22,9 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 # A gather a slot beats the dense product up to about this fan-in (512 neurons, batch 64, CPU).
 _MAX_GATHERED = 8
-# Rows of one tile of the banded product: wide enough for a matrix product, little waste.
-_TILE = 32
+# Rows of one tile of the band in a product with spikes, and in one summed over time and batch:
+# wide enough for a matrix product, little waste.
+_TILE, _TILE_OUTER = 32, 64
 
 
 class Edges(NamedTuple):
@@ -176,7 +177,7 @@ class Band(eqx.Module):
     """Neurons on a ring, each listening to those within `radius` where `mask` is true.
 
     Column c of `w` [n, 2 radius + 1] holds the synapse from neuron i + c - radius (mod n).
-    The products run over tiles of the band: 2 n (_TILE + 2 radius) flops, not 2 n^2.
+    The products run over tiles of the band: 2 n (tile + 2 radius) flops, not 2 n^2.
     """
 
     mask: Bool[Array, "n width"]
@@ -244,24 +245,24 @@ class Band(eqx.Module):
     ) -> Float[Array, "n width"]:
         """Summed outer product on the band."""
         post, pre = flat(post, pre)
-        ring, width = self._ring(pre), _TILE + 2 * self.radius
-        post = jnp.pad(post, ((0, 0), (0, -self.n_pre % _TILE)))
-        rows = lambda g: jax.lax.dynamic_slice_in_dim(post, g, _TILE, 1)  # noqa: E731
+        ring, width = self._ring(pre, _TILE_OUTER), _TILE_OUTER + 2 * self.radius
+        post = jnp.pad(post, ((0, 0), (0, -self.n_pre % _TILE_OUTER)))
+        rows = lambda g: jax.lax.dynamic_slice_in_dim(post, g, _TILE_OUTER, 1)  # noqa: E731
         heard = lambda g: jax.lax.dynamic_slice_in_dim(ring, g, width, 1)  # noqa: E731
         # One tile after another: slices of all at once would not stay in the cache.
-        starts = jnp.arange(0, self.n_pre, _TILE)
+        starts = jnp.arange(0, self.n_pre, _TILE_OUTER)
         tiles = jax.lax.map(lambda g: _summed(rows(g), heard(g)), starts)
         return jnp.where(self.mask, _unskew(tiles)[: self.n_pre], 0)
 
-    def _ring(self, s: Float[Array, "*lead n"]) -> Float[Array, "*lead _"]:
+    def _ring(self, s: Float[Array, "*lead n"], tile: int) -> Float[Array, "*lead _"]:
         """The ring cut open, with both ends repeated, up to whole tiles."""
-        r, spare = self.radius, -self.n_pre % _TILE
+        r, spare = self.radius, -self.n_pre % tile
         zeros = jnp.zeros((*s.shape[:-1], spare), s.dtype)
         return jnp.concatenate([s[..., self.n_pre - r :], s, s[..., :r], zeros], axis=-1)
 
     def _windows(self, s: Float[Array, " n"]) -> Float[Array, "tiles window"]:
         """What each tile of rows can hear: [n / _TILE, _TILE + 2 radius]."""
-        ring, width = self._ring(s), _TILE + 2 * self.radius
+        ring, width = self._ring(s, _TILE), _TILE + 2 * self.radius
         return jnp.stack([ring[g : g + width] for g in range(0, self.n_pre, _TILE)])
 
 

@@ -272,7 +272,7 @@ def deltas(
         name: weights[name].outer(*_paired(system, name, post, spikes, x)) / x.shape[0]
         for name in system.network.plastic()
     }
-    rates = {n: spikes[n].mean(0) for n in system.hidden}
+    rates = {n: _total(spikes[n]) / system.n_steps for n in system.hidden}
     return dw, Outcome(scores[system.start :].mean(0), rates)
 
 
@@ -284,7 +284,12 @@ def _paired(system: System, name: str, post, spikes, x: Array) -> tuple[Array, A
         n_steps = d.shape[0] - p.delay
         return d[p.delay :], spikes[p.pre][:n_steps]
     # The product turns D in any case; so x, which comes batch first, stays as it is.
-    return (d.sum(0), x) if x.ndim == 2 else (d.swapaxes(0, 1), x)
+    return (_total(d), x) if x.ndim == 2 else (d.swapaxes(0, 1), x)
+
+
+def _total(x: Float[Array, "t *n"]) -> Float[Array, "*n"]:
+    """Sum over time, as a product: XLA's own sum over a leading axis takes ten times as long."""
+    return jnp.tensordot(jnp.ones(x.shape[0], x.dtype), x, 1, precision=jax.lax.Precision.HIGHEST)
 
 
 def online_deltas(
@@ -400,7 +405,7 @@ def predict(
 
     def one(x, key):
         record = present(system, weights, tone, x, key=key)
-        rates = {n: record[n].z.mean(0) for n in system.hidden}
+        rates = {n: _total(record[n].z) / system.n_steps for n in system.hidden}
         return Outcome(_all_scores(system, record)[system.start :].mean(0), rates)
 
     keys = None if key is None else jax.random.split(key, x.shape[0])
