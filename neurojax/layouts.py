@@ -262,8 +262,11 @@ class Band(eqx.Module):
 
     def _windows(self, s: Float[Array, " n"]) -> Float[Array, "tiles window"]:
         """What each tile of rows can hear: [n / _TILE, _TILE + 2 radius]."""
-        ring, width = self._ring(s, _TILE), _TILE + 2 * self.radius
-        return jnp.stack([ring[g : g + width] for g in range(0, self.n_pre, _TILE)])
+        width = _TILE + 2 * self.radius
+        ring = jnp.pad(self._ring(s, _TILE), (0, -2 * self.radius % _TILE)).reshape(-1, _TILE)
+        ahead = -(-width // _TILE) - 1  # whole tiles that a window reaches into beyond its own
+        parts = [ring[k : len(ring) - ahead + k] for k in range(ahead + 1)]
+        return jnp.concatenate(parts, 1)[:, :width]
 
 
 def by_matrix(wiring: object) -> bool:
