@@ -232,7 +232,8 @@ class Band(eqx.Module):
 
     def apply(self, w: Float[Array, "n width"], s: Float[Array, " n"]) -> Float[Array, " n"]:
         """Current into each neuron."""
-        tiles = _skew(_pad_rows(jnp.where(self.mask, w, 0)))
+        # Masked last: XLA takes a selection out of a loop over time, a slice it would leave there.
+        tiles = jnp.where(_skew(_pad_rows(self.mask)), _skew(_pad_rows(w)), 0)
         current = jax.lax.dot_general(self._windows(s), tiles, (((1,), (2,)), ((0,), (0,))))
         return current.reshape(-1)[: self.n_pre]
 
