@@ -214,6 +214,7 @@ def shown(rows: list[dict[str, Any]], absent: dict[str, str], title: str) -> Tab
         "x floor",
         "x peer",
         "first ms",
+        "compile ms",
         "peak MB",
         "temp MB",
         "rates",
@@ -222,10 +223,11 @@ def shown(rows: list[dict[str, Any]], absent: dict[str, str], title: str) -> Tab
     for r in rows:
         ratio = lambda name, r=r: "" if r[name] is None else f"{r[name]:.2f}"  # noqa: E731
         temp = f"{r['temp_mb']:.1f}" if "temp_mb" in r else ""
+        compiling = f"{r['compile_ms']:,.0f}" if "compile_ms" in r else ""
         table.add_row(
             r["system"], digits(r["median_ms"]), f"{digits(r['min_ms'])}-{digits(r['max_ms'])}",
             ratio("ratio_to_floor"), ratio("ratio_to_best_peer"), f"{r['first_ms']:,.0f}",
-            f"{r['peak_mb']:,.0f}", temp, " ".join(f"{x:.3f}" for x in r.get("rates", ())),
+            compiling, f"{r['peak_mb']:,.0f}", temp, " ".join(f"{x:.3f}" for x in r.get("rates", ())),
         )  # fmt: skip
     said = {r["system"]: r["notes"] for r in rows if r["notes"]} | absent
     table.caption = "\n".join(f"{name}: {what}" for name, what in said.items())

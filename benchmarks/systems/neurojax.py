@@ -4,6 +4,7 @@ import itertools
 import time
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,11 +65,13 @@ def rates(net: nj.Network, weights, x) -> dict[str, list[float]]:
     return {"rates": [float(run(net, weights, x, layer).mean()) for layer in net.order()]}
 
 
-def temp_mb(jitted, *args) -> float:
-    """Megabytes that a compiled program needs beside what goes in and comes out."""
+def compiled(jitted, *args) -> dict[str, float]:
+    """What a program takes to lower and compile, and its memory beside arguments and results."""
+    begin = time.perf_counter()
     made = jitted.lower(*args).compile()
+    took = 1e3 * (time.perf_counter() - begin)
     made = getattr(made, "compiled", made)  # where equinox has wrapped it
-    return made.memory_analysis().temp_size_in_bytes / 1e6
+    return {"compile_ms": took, "temp_mb": made.memory_analysis().temp_size_in_bytes / 1e6}
 
 
 def forward(net: nj.Network, layer: str, make_weights: MakeWeights) -> Case:
@@ -141,10 +144,11 @@ def w7(changes=wb.deltas) -> Case:
     x = jnp.asarray(w.spikes(w.T_LOCAL, w.BATCH_LOCAL).swapaxes(0, 1).copy())
     target = jnp.asarray(w.classes(w.BATCH_LOCAL))
     run = jax.jit(lambda weights, x, target: changes(system, weights, tone, x, target))
+    made = compiled(run, weights, x, target)
 
     def facts() -> dict[str, Any]:
         spikes = run(weights, x, target)[1].rates["h1"]
-        return {"rates": [float(spikes.mean())], "temp_mb": temp_mb(run, weights, x, target)}
+        return {"rates": [float(spikes.mean())], **made}
 
     return Case(lambda: jax.block_until_ready(run(weights, x, target)), facts)
 
@@ -155,12 +159,14 @@ def w8(changes=wb.deltas) -> Case:
     c = resolved(Config(dataset="mnist", data_dir=w.mnist()))
     split = nj.data.load(c.dataset, c.data_dir).train
     tx, key = _training.optimiser(c, w.BATCHES), jax.random.key(0)
-    system, state = wta_broadcast.fresh(c, w.N_IN, w.N_OUT, c.n_steps, tx, key)
+    make = lambda key: wta_broadcast.fresh(c, w.N_IN, w.N_OUT, c.n_steps, tx, key)  # noqa: E731
+    system, state = eqx.filter_jit(make)(key)
     learn = _training.trainer(c, system, tx, w.BATCHES, changes).learn
     order = jax.random.permutation(key, w.BATCHES * c.batch_size).reshape(w.BATCHES, -1)
     data = order, jnp.asarray(split.images), jnp.asarray(split.labels), key
 
     args = state, *data, jnp.array([0, w.STRETCH])
+    made = compiled(learn, *args)
 
     def seconds() -> float:
         begin = time.perf_counter()
@@ -169,7 +175,7 @@ def w8(changes=wb.deltas) -> Case:
 
     def facts() -> dict[str, Any]:
         spikes = learn(*args)[1].rate / w.STRETCH
-        return {"rates": [float(spikes)], "temp_mb": temp_mb(learn, *args)}
+        return {"rates": [float(spikes)], **made}
 
     return Case(seconds, facts, calls=1)
 
