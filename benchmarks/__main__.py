@@ -209,28 +209,21 @@ def shown(rows: list[dict[str, Any]], absent: dict[str, str], title: str) -> Tab
     table = Table(title=title, title_justify="left", box=None)
     table.add_column("system", no_wrap=True)
     for name in (
-        "median ms",
-        "min-max",
-        "x floor",
-        "x peer",
-        "first ms",
-        "compile ms",
-        "peak MB",
-        "temp MB",
-        "rates",
-    ):
+        "median ms", "min-max", "x floor", "x peer", "first ms", "compile ms", "peak MB",
+        "temp MB", "rates",
+    ):  # fmt: skip
         table.add_column(name, justify="right", no_wrap=True)
     for r in rows:
-        ratio = lambda name, r=r: "" if r[name] is None else f"{r[name]:.2f}"  # noqa: E731
-        temp = f"{r['temp_mb']:.1f}" if "temp_mb" in r else ""
-        compiling = f"{r['compile_ms']:,.0f}" if "compile_ms" in r else ""
+        said = lambda name, form, r=r: "" if r.get(name) is None else form.format(r[name])  # noqa: E731
         table.add_row(
             r["system"], digits(r["median_ms"]), f"{digits(r['min_ms'])}-{digits(r['max_ms'])}",
-            ratio("ratio_to_floor"), ratio("ratio_to_best_peer"), f"{r['first_ms']:,.0f}",
-            compiling, f"{r['peak_mb']:,.0f}", temp, " ".join(f"{x:.3f}" for x in r.get("rates", ())),
+            said("ratio_to_floor", "{:.2f}"), said("ratio_to_best_peer", "{:.2f}"),
+            said("first_ms", "{:,.0f}"), said("compile_ms", "{:,.0f}"),
+            said("peak_mb", "{:,.0f}"), said("temp_mb", "{:.1f}"),
+            " ".join(f"{x:.3f}" for x in r.get("rates", ())),
         )  # fmt: skip
-    said = {r["system"]: r["notes"] for r in rows if r["notes"]} | absent
-    table.caption = "\n".join(f"{name}: {what}" for name, what in said.items())
+    notes = {r["system"]: r["notes"] for r in rows if r["notes"]} | absent
+    table.caption = "\n".join(f"{name}: {what}" for name, what in notes.items())
     table.caption_justify = "left"
     return table
 

@@ -229,12 +229,18 @@ def locally_dense(
             f" {radius} have {spare} others outside the band; got {p_rewire}"
         )
     which, where = jax.random.split(key)
-    order = jax.random.uniform(which, (n, 2 * radius)).argsort(1).argsort(1)
-    mask = jnp.insert(order >= lost, radius, False, axis=1)
+    band = Band(_thinned(which, n, radius, lost), radius)
     if lost == 0:
-        return Band(mask, radius), None
+        return band, None
     index = _subsets(where, n, spare, lost) + radius + 1 + jnp.arange(n, dtype=jnp.int32)[:, None]
-    return Band(mask, radius), FanIn(index % n, n)
+    return band, FanIn(index % n, n)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _thinned(key, n: int, radius: int, lost: int) -> Bool[Array, "n width"]:
+    """A band whose rows have each lost some of their places, and the neuron itself."""
+    order = jax.random.uniform(key, (n, 2 * radius)).argsort(1).argsort(1)
+    return jnp.insert(order >= lost, radius, False, axis=1)
 
 
 def merged(fan: FanIn, population: int) -> Dense:
@@ -244,8 +250,14 @@ def merged(fan: FanIn, population: int) -> Dense:
     """
     if population < 1 or fan.n_post % population:
         raise ValueError(f"population must divide {fan.n_post} receivers; got {population}")
-    count = fan.matrix(jnp.ones(fan.shape)).reshape(-1, population, fan.n_pre).sum(1)
-    return Dense(fan.n_pre, fan.n_post // population, count.astype(jnp.int32))
+    return Dense(fan.n_pre, fan.n_post // population, _counted(fan, population))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _counted(fan: FanIn, population: int) -> Int[Array, "post pre"]:
+    """Synapses of each run of `population` receivers."""
+    linked = fan.matrix(jnp.ones(fan.shape)).reshape(-1, population, fan.n_pre)
+    return linked.sum(1).astype(jnp.int32)
 
 
 def _part(density: float, n: int) -> int:
@@ -289,6 +301,7 @@ def _rewired(key, near: Int[Array, "n k"], p, m) -> Int[Array, "n k"]:
     return _filled(fill, near, jax.random.uniform(coin, near.shape, p.dtype) < p, m)
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _subsets(key, rows: int, m: int, k: int) -> Int[Array, "rows k"]:
     """Each row k different of 0 .. m - 1."""
     if rows * m > _RECORDED:

@@ -176,9 +176,11 @@ def test_compiles_once_for_many_steps(row):
 )
 def test_state_keeps_structure_shape_and_dtype(row, dtype, x64):
     with jax.enable_x64(x64):
-        state = row.init(row.model, dtype)
+        state = jax.eval_shape(lambda: row.init(row.model, dtype))
         assert {x.dtype for x in jax.tree.leaves(state)} <= {jnp.dtype(dtype), jnp.dtype("int32")}
-        new, y = row.step(row.model, state, inputs(dtype=dtype)[0])
+        new, y = jax.eval_shape(
+            lambda state, x: row.step(row.model, state, x), state, inputs(dtype=dtype)[0]
+        )
         chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
         assert not any(x.weak_type for x in jax.tree.leaves((state, new, y)))
         assert (y.shape, y.dtype) == ((N,), jnp.dtype(dtype))

@@ -301,7 +301,7 @@ def scaled_memory(n, steps, batch, dense):
 
 @pytest.mark.parametrize(("dense", "axes"), [(False, ("n", "steps", "batch")), (True, ("n",))])
 def test_memory_grows_with_time_batch_and_neurons_and_never_with_synapses(dense, axes):
-    base = dict(n=64, steps=16, batch=8)
+    base = dict(n=128, steps=16, batch=8)
     sizes = [base] + [base | {axis: f * base[axis]} for axis in axes for f in (2, 4)]
     scaled = np.array([scaled_memory(**size, dense=dense) for size in sizes])
     # A few numbers a neuron, step and sample: eligibilities would be 64 and more.

@@ -103,6 +103,13 @@ def test_the_floor_of_the_sparse_network_is_that_network(monkeypatch):
     assert floors == pytest.approx(z.mean(), rel=0.1)  # chaos parts the spikes, not the rates
 
 
+def test_what_a_program_costs_to_compile_is_told():
+    squared = jax.jit(lambda x: x @ x.T @ x)
+    told = ours.compiled(squared, jnp.ones((512, 8)))
+    assert told["compile_ms"] > 0
+    assert 4 * 512**2 <= 1e6 * told["temp_mb"] < 2 * 4 * 512**2  # x x^T, and little else
+
+
 def test_exponents_are_those_of_the_points():
     rows = [
         {"workload": "W9 steps", "size": n, "median_ms": 0.5 + n**1.5, "mb": 3.0}
