@@ -288,7 +288,7 @@ def _paired(system: System, name: str, post, spikes, x: Array) -> tuple[Array, A
 
 
 def _total(x: Float[Array, "t *n"]) -> Float[Array, "*n"]:
-    """Sum over time, as a product: XLA's own sum over a leading axis takes ten times as long."""
+    """Sum over time, as a product: on CPUs XLA's own sum of floats takes ten times as long."""
     return jnp.tensordot(jnp.ones(x.shape[0], x.dtype), x, 1, precision=jax.lax.Precision.HIGHEST)
 
 
