@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import benchmarks.__main__ as harness
-from benchmarks import scaling, sparse_network, workloads
+from benchmarks import ceilings, scaling, sparse_network, workloads
 from benchmarks.systems import floor
 from benchmarks.systems import neurojax as ours
 
@@ -140,3 +140,46 @@ def test_a_worker_that_is_killed_is_a_line_too():
 def test_names_are_taken_once_and_without_spaces():
     config = harness.Config(only="W1, W2,W1", peers="none")
     assert (config.workloads, config.chosen) == (["W1", "W2"], [])
+
+
+def test_work_is_what_xla_counts_in_the_products():
+    shape = lambda *sizes: jax.ShapeDtypeStruct(sizes, jnp.float32)  # noqa: E731
+    flop = lambda f, *args: jax.jit(f).lower(*args).cost_analysis()["flops"]  # noqa: E731
+
+    def learned(x, first, second):
+        hidden = x @ first
+        out = hidden @ second
+        return (out @ second.T).T @ x, out.T @ hidden
+
+    def changed(x, first, loop):
+        z = x @ first
+        d = z @ loop
+        return d.T @ x, d.T @ z
+
+    rows, held = shape(3200, 784), shape(1600, 784)
+    forward = lambda x, first, second: x @ first @ second  # noqa: E731
+    asked = ceilings.work(0.0)
+    assert asked["W1"].flop == flop(forward, rows, shape(784, 512), shape(512, 10))
+    assert asked["W2"].flop == flop(learned, rows, shape(784, 512), shape(512, 10))
+    assert asked["W3"].flop == flop(forward, rows, shape(784, 1024), shape(1024, 1024))
+    assert asked["W7"].flop == flop(changed, held, shape(784, 512), shape(512, 512))
+
+
+def test_shares_are_of_what_the_machine_can_do():
+    rows = [
+        {"workload": "W4", "system": "neurojax", "median_ms": 1000.0, "rates": [0.5]},
+        {"workload": "W4", "system": "brian2", "median_ms": 500.0, "rates": [0.5]},
+        {"workload": "W9 seeds", "system": "neurojax", "median_ms": 1.0},
+    ]
+    updates, events = 20_000 * 10_000, 0.5 * 2_000_000 * 10_000
+    flop, moved = 10 * updates + events, 24 * updates + 16 * events
+    (share,) = ceilings.shares(rows, ceilings.Work(2 * flop, 4 * moved))
+    assert (share["workload"], share["of_arithmetic"], share["of_memory"]) == ("W4", 0.5, 0.25)
+    assert share["gflops"] == flop / 1e9
+
+
+def test_shares_without_a_file_are_refused_in_one_line():
+    words = [sys.executable, "-m", "benchmarks.ceilings", "nowhere.json"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == "error: FILE must be what --json has written; got 'nowhere.json'\n"
+    assert done.returncode == 2
