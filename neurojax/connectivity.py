@@ -32,8 +32,9 @@ Profile = Callable[[np.ndarray], ArrayLike]
 def fan_in(key: Key[Array, ""], n_pre: int, n_post: int, density: float) -> FanIn:
     """Fixed fan-in: each neuron draws round(density n_pre) different partners, at least one.
 
-    Raises `ValueError` for a density outside (0, 1].
+    Raises `ValueError` for a density outside (0, 1] and for populations without neurons.
     """
+    n_pre, n_post = count("n_pre")(n_pre), count("n_post")(n_post)
     return FanIn(_subsets(key, n_post, n_pre, _part(density, n_pre)), n_pre)
 
 
@@ -221,6 +222,7 @@ def locally_dense(
     Raises `ValueError` for a radius outside [1, (n - 1) / 2] or `p_rewire` outside [0, 1].
     """
     check_radius(radius, n)
+    n, radius = count("n")(n), count("radius")(radius)
     between("p_rewire", 0.0, 1.0)(p_rewire)
     lost, spare = round(2 * radius * float(p_rewire)), n - 1 - 2 * radius
     if lost > spare:
@@ -238,7 +240,7 @@ def locally_dense(
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _thinned(key, n: int, radius: int, lost: int) -> Bool[Array, "n width"]:
-    """A band whose rows have each lost some of their places, and the neuron itself."""
+    """Mask of a band: each row without `lost` of its places, at random, and the neuron itself."""
     order = jax.random.uniform(key, (n, 2 * radius)).argsort(1).argsort(1)
     return jnp.insert(order >= lost, radius, False, axis=1)
 
@@ -301,11 +303,14 @@ def _rewired(key, near: Int[Array, "n k"], p, m) -> Int[Array, "n k"]:
     return _filled(fill, near, jax.random.uniform(coin, near.shape, p.dtype) < p, m)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _subsets(key, rows: int, m: int, k: int) -> Int[Array, "rows k"]:
     """Each row k different of 0 .. m - 1."""
-    if rows * m > _RECORDED:
-        return _drawn(key, rows, m, k)
+    return (_drawn if rows * m > _RECORDED else _chosen)(key, rows, m, k)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _chosen(key, rows: int, m: int, k: int) -> Int[Array, "rows k"]:
+    """The same in random order, with m numbers a row."""
     draw = jax.vmap(lambda row: jax.random.choice(row, m, (k,), replace=False))
     return draw(jax.random.split(key, rows)).astype(jnp.int32)
 

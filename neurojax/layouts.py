@@ -303,14 +303,14 @@ def _pad_rows(w: Array) -> Array:
 
 
 def _skew(w: Array) -> Array:
-    """Shift row i of each tile right by i: [tiles, _TILE, width] -> [.., _TILE + width - 1]."""
+    """Shift row i of each tile right by i: [tiles, rows, width] -> [.., rows + width - 1]."""
     tiles, rows, width = w.shape
     flat = jnp.pad(w, ((0, 0), (0, 0), (0, rows))).reshape(tiles, -1)
     return flat[:, : rows * (rows + width - 1)].reshape(tiles, rows, rows + width - 1)
 
 
 def _unskew(tiles: Array) -> Array:
-    """The inverse of `_skew`, with tiles joined: -> [tiles * _TILE, width]."""
+    """The inverse of `_skew`, with tiles joined: -> [tiles * rows, width]."""
     n, rows, window = tiles.shape
     flat = jnp.pad(tiles.reshape(n, -1), ((0, 0), (0, rows)))
     return flat.reshape(n, rows, window + 1)[:, :, : window + 1 - rows].reshape(n * rows, -1)

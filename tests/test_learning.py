@@ -304,7 +304,7 @@ def test_memory_grows_with_time_batch_and_neurons_and_never_with_synapses(dense,
     base = dict(n=128, steps=16, batch=8)
     sizes = [base] + [base | {axis: f * base[axis]} for axis in axes for f in (2, 4)]
     scaled = np.array([scaled_memory(**size, dense=dense) for size in sizes])
-    # A few numbers a neuron, step and sample: eligibilities would be 64 and more.
+    # A few numbers a neuron, step and sample: eligibilities would be 33 on the ring, else 128.
     assert scaled.max() < 10
     for twice, four_times in scaled[1:].reshape(-1, 2):
         # the exponent is 1 in each of the three, less what does not grow

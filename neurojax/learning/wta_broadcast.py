@@ -18,6 +18,7 @@ import optax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
+from neurojax._check import working
 from neurojax.feedback import Broadcast
 from neurojax.modulation import Modulators
 from neurojax.network import Network, Record, arrivals, fold, simulate
@@ -272,7 +273,7 @@ def deltas(
         name: weights[name].outer(*_paired(system, name, post, spikes, x)) / x.shape[0]
         for name in system.network.plastic()
     }
-    rates = {n: _total(spikes[n]) / system.n_steps for n in system.hidden}
+    rates = {n: _rate(spikes[n]) for n in system.hidden}
     return dw, Outcome(scores[system.start :].mean(0), rates)
 
 
@@ -284,12 +285,23 @@ def _paired(system: System, name: str, post, spikes, x: Array) -> tuple[Array, A
         n_steps = d.shape[0] - p.delay
         return d[p.delay :], spikes[p.pre][:n_steps]
     # The product turns D in any case; so x, which comes batch first, stays as it is.
-    return (_total(d), x) if x.ndim == 2 else (d.swapaxes(0, 1), x)
+    return (_total(d).astype(d.dtype), x) if x.ndim == 2 else (d.swapaxes(0, 1), x)
+
+
+def _rate(z: Float[Array, "t *n"]) -> Float[Array, "*n"]:
+    """Spikes a step."""
+    return (_total(z) / len(z)).astype(z.dtype)
 
 
 def _total(x: Float[Array, "t *n"]) -> Float[Array, "*n"]:
-    """Sum over time, as a product: on CPUs XLA's own sum of floats takes ten times as long."""
-    return jnp.tensordot(jnp.ones(x.shape[0], x.dtype), x, 1, precision=jax.lax.Precision.HIGHEST)
+    """Sum over time, in float32 at the least.
+
+    It is a product because on CPUs XLA's own sum of floats takes ten times as long.
+    """
+    return jnp.tensordot(
+        jnp.ones(len(x), x.dtype), x, 1, precision=jax.lax.Precision.HIGHEST,
+        preferred_element_type=working(x.dtype),
+    )  # fmt: skip
 
 
 def online_deltas(
@@ -405,7 +417,7 @@ def predict(
 
     def one(x, key):
         record = present(system, weights, tone, x, key=key)
-        rates = {n: _total(record[n].z) / system.n_steps for n in system.hidden}
+        rates = {n: _rate(record[n].z) for n in system.hidden}
         return Outcome(_all_scores(system, record)[system.start :].mean(0), rates)
 
     keys = None if key is None else jax.random.split(key, x.shape[0])
