@@ -5,8 +5,8 @@
 
 on the same machine. Ceilings are measured: the product of two large float32 matrices, at the
 precision that JAX takes by itself, and a pass over an array that fits no cache. Work is counted
-as any system has to do it: operations of the products, and bytes of each large array once a
-write and once a read. What stays in a cache moves faster than the ceiling of memory.
+by hand, as any system has to do it: operations of the products, and bytes of each large array once
+a write and once a read. What stays in a cache moves faster than the ceiling of memory.
 """
 
 import json
@@ -98,17 +98,17 @@ def shares(rows: list[dict[str, Any]], most: Work) -> list[dict[str, Any]]:
     return sorted(out, key=lambda row: row["workload"])
 
 
-def main(file: str) -> None:
-    """Print the table of FILE."""
-    report, most = json.loads(Path(file).read_text()), ceilings()
+def main(rows: list[dict[str, Any]]) -> None:
+    """Print the table of what `python -m benchmarks` has measured."""
+    most = ceilings()
     title = (
         f"{jax.devices()[0].device_kind}: {most.flop / 1e9:,.0f} GFLOP/s,"
         f" {most.bytes / 1e9:,.0f} GB/s"
     )
     table = Table(title=title, title_justify="left", box=None)
-    for name in ("workload", "ms", "GFLOP/s", "share", "GB/s", "share"):
+    for name in ("workload", "ms", "GFLOP/s", "of most", "GB/s", "of most"):
         table.add_column(name, justify="right")
-    for row in shares(report["rows"], most):
+    for row in shares(rows, most):
         table.add_row(
             row["workload"], f"{row['ms']:,.1f}", f"{row['gflops']:,.0f}",
             f"{row['of_arithmetic']:.0%}", f"{row['gbs']:,.1f}", f"{row['of_memory']:.0%}",
@@ -118,7 +118,9 @@ def main(file: str) -> None:
 
 if __name__ == "__main__":
     file = " ".join(sys.argv[1:])
-    if not Path(file).is_file():
+    try:
+        measured = json.loads(Path(file).read_text())["rows"]
+    except (OSError, ValueError, KeyError, TypeError):
         print(f"error: FILE must be what --json has written; got {file!r}", file=sys.stderr)
         sys.exit(2)
-    main(file)
+    main(measured)

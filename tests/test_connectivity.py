@@ -473,6 +473,8 @@ def test_merged_counts_the_copies_that_hear_each_neuron():
         (lambda: watts_strogatz(KEY, 9, 3, 10, 0.1), r"k must be in \[1, 9\]; got 10"),
         (lambda: watts_strogatz(KEY, 9, 3, 0, 0.1), r"k must be in \[1, 9\]; got 0"),
         (lambda: watts_strogatz(KEY, 9, 3, 2, 1.1), r"p_rewire must lie in \[0, 1\]; got 1.1"),
+        (lambda: fan_in(KEY, 0, 5, 0.3), r"n_pre must be a whole number >= 1; got 0"),
+        (lambda: fan_in(KEY, 5, 0, 0.3), r"n_post must be a whole number >= 1; got 0"),
         (lambda: locally_dense(KEY, 9, 0, 0.1), r"radius must be in \[1, 4\] for 9 .*; got 0"),
         (lambda: locally_dense(KEY, 9, 5, 0.1), r"radius must be in \[1, 4\] for 9 .*; got 5"),
         (lambda: locally_dense(KEY, 9, 2, -0.1), r"p_rewire must lie in \[0, 1\]; got -0.1"),

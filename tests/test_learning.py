@@ -311,6 +311,14 @@ def test_memory_grows_with_time_batch_and_neurons_and_never_with_synapses(dense,
         assert max(np.log2(four_times / twice), np.log2(twice / scaled[0])) < 0.1
 
 
+@pytest.mark.parametrize(("dtype", "n_steps"), [("bfloat16", 1000), ("float16", 70_000)])
+def test_rates_are_summed_more_widely_than_spikes_are_stored(dtype, n_steps):
+    z = jnp.asarray(np.random.default_rng(0).random((n_steps, 3)) < 0.3, dtype)
+    exact = np.asarray(z, float).mean(0)
+    np.testing.assert_array_equal(wb._rate(z), jnp.asarray(exact, dtype))
+    assert wb._rate(jnp.ones((n_steps, 3), dtype)).tolist() == [1.0] * 3
+
+
 def test_settling_moves_thresholds_alone_and_prediction_scores_as_training_does():
     system, tx = drawn(KEY), optax.sgd(0.1)
 

@@ -178,8 +178,8 @@ def test_shares_are_of_what_the_machine_can_do():
     assert share["gflops"] == flop / 1e9
 
 
-def test_shares_without_a_file_are_refused_in_one_line():
-    words = [sys.executable, "-m", "benchmarks.ceilings", "nowhere.json"]
+def test_shares_of_another_file_are_refused_in_one_line():
+    words = [sys.executable, "-m", "benchmarks.ceilings", "pyproject.toml"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    assert done.stderr == "error: FILE must be what --json has written; got 'nowhere.json'\n"
+    assert done.stderr == "error: FILE must be what --json has written; got 'pyproject.toml'\n"
     assert done.returncode == 2
