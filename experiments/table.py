@@ -86,12 +86,10 @@ ROWS |= {
     for update in ("unidirectional", "mixed-precision")
 } | {
     f"devices: MNIST, {synapse}, 64 levels, {update}": (
-        _LOCAL, f"{_MNIST} {_SYNAPSES[synapse]} --update {update}",
+        _LOCAL, f"{_MNIST} {options} --update {update}",
     )
-    for synapse, update in (
-        ("linear", "unidirectional"), ("linear", "mixed-precision"),
-        ("exponential 2", "unidirectional"), ("exponential 2", "mixed-precision"),
-    )
+    for synapse, options in _SYNAPSES.items()
+    for update in ("unidirectional", "mixed-precision")
 }  # fmt: skip
 
 
