@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
@@ -130,3 +131,37 @@ def working(dtype: DTypeLike) -> DTypeLike:
     `jax_enable_x64` nor lose their digits to a bfloat16 one before the result is rounded.
     """
     return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+
+
+def step_size(dt: Any) -> Any:
+    """`dt` as it came, refused unless finite and > 0 ms; traced values are checked at run time."""
+    checked = positive("dt", "ms")(dt)
+    return checked if isinstance(checked, Tracer) else dt
+
+
+def prng_key(key: Any, name: str = "key") -> Any:
+    """`key` as it came, refused unless it is one JAX key."""
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    raw = isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32
+    if not typed and not raw:
+        cure = f"jax.random.key({key})" if isinstance(key, int) else "jax.random.key(0)"
+        raise TypeError(f"{name} must be a JAX key; got {key!r}: pass {cure}")
+    if key.shape != (() if typed else (2,)):
+        raise ValueError(f"{name} must be one key; got shape {key.shape}: jax.vmap over keys")
+    return key
+
+
+def instance(name: str, x: Any, *methods: str) -> Any:
+    """`x` as it came, refused where it is a class, or lacks one of `methods`."""
+    if isinstance(x, type):
+        raise TypeError(f"{name} must be an instance; got the class: pass {x.__name__}()")
+    lacking = [m for m in methods if not callable(getattr(x, m, None))]
+    if lacking:
+        raise TypeError(f"{name} must have {', '.join(lacking)}; got {type(x).__name__} {x!r:.80}")
+    return x
+
+
+def real(x: Any) -> Array:
+    """Booleans and whole numbers as floats; floats as they came."""
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(float)
