@@ -63,7 +63,7 @@ def run(code, folder):
 def test_the_readme_learns_with_each_neuron_and_rule_that_it_shows(tmp_path):
     accuracies = [float(x) for x in run("\n".join(blocks("README.md")), tmp_path).split()]
     # guessing gets 10%; 5 standard errors of 400 pictures below 93% are 87%
-    assert len(accuracies) == 3
+    assert len(accuracies) == 2
     assert min(accuracies) > 0.87, accuracies
 
 
@@ -74,9 +74,11 @@ def test_code_of_a_page_runs_as_written(page, tmp_path):
     assert run(code + '\nprint("to the end")', tmp_path).endswith("to the end\n")
 
 
-@pytest.mark.parametrize("name", ["QIF", "RewardSTDP"])
-def test_a_neuron_and_a_rule_take_less_than_fifteen_lines(name):
-    (block,) = (b for b in blocks("README.md") if f"class {name}" in b)
+@pytest.mark.parametrize(
+    ("page", "name"), [("README.md", "QIF"), ("docs/extending.md", "RewardSTDP")]
+)
+def test_a_neuron_and_a_rule_take_less_than_fifteen_lines(page, name):
+    (block,) = (b for b in blocks(page) if f"class {name}" in b)
     lines = [x for x in block.splitlines() if x and not x.startswith(("from", "print"))]
     assert len(lines) < 15
 
@@ -99,8 +101,8 @@ def _spikes(neuron, current, dt, steps):
     return np.asarray(z[:, 0])
 
 
-def test_the_readmes_rule_equals_a_loop_over_synapses_and_steps():
-    rule, dt, n_steps = namespace("README.md")["RewardSTDP"](), 1.0, 40
+def test_the_rule_of_the_docs_equals_a_loop_over_synapses_and_steps():
+    rule, dt, n_steps = namespace("docs/extending.md")["RewardSTDP"](), 1.0, 40
     rng = np.random.default_rng(0)
     z, pre = (rng.random((n_steps, n)) < 0.3 for n in (3, 4))
     q, decay = rng.normal(size=(n_steps, 3)), math.exp(-dt / rule.tau)
@@ -229,12 +231,17 @@ def test_the_tree_has_a_line_for_each_folder():
 
 
 def test_the_results_have_their_place():
-    assert README.count("<!-- results -->") == README.count("<!-- /results -->") == 1
-    assert README.index("<!-- results -->") < README.index("<!-- /results -->")
+    page = PAGES["docs/results.md"]
+    assert page.count("<!-- results -->") == page.count("<!-- /results -->") == 1
+    assert page.index("<!-- results -->") < page.index("<!-- /results -->")
 
 
-def test_every_source_in_the_code_stands_in_the_readme():
-    listed = " ".join(README.partition("## Sources")[2].split())
+def test_the_readme_stays_a_page_one_reads():
+    assert len(README.splitlines()) <= 250
+
+
+def test_every_source_in_the_code_is_listed():
+    listed = " ".join(PAGES["docs/sources.md"].split())
     code = "\n".join(
         path.read_text() for p in ("neurojax", "experiments") for path in (ROOT / p).rglob("*.py")
     )
