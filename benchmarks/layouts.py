@@ -37,9 +37,9 @@ def layouts(n: int, density: float):
         for name, native in (("native", True), ("pure", False))
     }
     w = jax.random.normal(jax.random.key(1), fan.shape)
-    kinds = {"dense": nj.ideal(fan.matrix(w), nj.Dense(n, n)), "fan-in": nj.ideal(w, fan)}
+    kinds = {"dense": nj.Ideal(fan.matrix(w), nj.Dense(n, n)), "fan-in": nj.Ideal(w, fan)}
     order = np.lexsort((edges.post, edges.pre))
-    return kinds | {k: nj.ideal(w.reshape(-1)[order], c) for k, c in listed.items()}
+    return kinds | {k: nj.Ideal(w.reshape(-1)[order], c) for k, c in listed.items()}
 
 
 def microseconds(weights, s, steps: int) -> float:

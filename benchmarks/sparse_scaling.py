@@ -52,7 +52,7 @@ def measured(synapses: int, fan_in: int) -> dict[str, float]:
         {"loop": nj.Projection("spikes", "cells", wiring)},
     )
     who = jnp.arange(n, dtype=jnp.uint32)
-    weights = {"loop": nj.ideal(jnp.full(synapses, 0.01), wiring)}
+    weights = {"loop": nj.Ideal(jnp.full(synapses, 0.01), wiring)}
 
     @jax.jit
     def run(weights, state):

@@ -51,7 +51,7 @@ def make_weights(a: Synapses, w_max: Any) -> MakeWeights:
     `n_states` - 1 pulses span the range; soft bounds never end, their first step is that part.
     """
     if a.synapse == "ideal":
-        return ideal
+        return ideal()
     n = a.n_states - 1
     device = hw.Device(
         _RESPONSES[a.synapse](n, a.nonlinearity), G_min=G_MAX / a.dynamic_range, G_max=G_MAX,

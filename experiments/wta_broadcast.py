@@ -109,7 +109,7 @@ def run(config: Config, changes: wb.Changes = wb.deltas) -> dict[str, Any]:
 
 def fresh(
     c: Config, n_in: int, n_classes: int, n_steps: int, tx, key: Key[Array, ""],
-    make_weights: MakeWeights = ideal,
+    make_weights: MakeWeights = ideal(),
 ):  # fmt: skip
     """System and initial state, all that is random drawn from `key`; can be vmapped over it."""
     system = build(c, n_in, n_classes, n_steps, fold(key, "system"))

@@ -193,7 +193,7 @@ class Network(eqx.Module):
     def init_weights(
         self,
         key: Key[Array, ""],
-        make_weights: MakeWeights = ideal,
+        make_weights: MakeWeights = ideal(),
         dtype: DTypeLike = float,
     ) -> dict[str, Weights]:
         """Each projection's initial weights, held by whatever `make_weights` makes of them."""

@@ -1,14 +1,18 @@
 """The seam between learning and hardware: whatever holds weights answers to four methods."""
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
+from neurojax._check import real
 from neurojax.layouts import Band, Dense, FanIn
 from neurojax.sparse import FanOut
 
@@ -19,7 +23,10 @@ Connectivity = Dense | FanIn | FanOut | Band
 class Weights(Protocol):
     """All that is plastic in one projection: a pytree, unbatched, counters included.
 
-    A learning rule never knows whether it has numbers or devices behind these.
+    A learning rule never knows whether it has numbers or devices behind these. Weights that
+    read differently each time may also have `hold(s) -> Held | None`: all of `apply(s)` that
+    stays while an input `s` is held, or None where a second reading gives what the first gave.
+    Without it, a held input is read once a presentation.
     """
 
     @property
@@ -44,11 +51,31 @@ class Weights(Protocol):
         ...
 
 
+class Held(Protocol):
+    """An input that is held over time, but for the noise of reading it: a pytree."""
+
+    def read(self, *, key: Array) -> Array:
+        """Current [n_post] of one step: what `apply` of the input gives with the same key."""
+        ...
+
+
 class Ideal(eqx.Module):
-    """Weights that are plain numbers: `program` adds, exactly."""
+    """Weights that are plain numbers: `program` adds, exactly, and stops at the bounds.
+
+        w <- min(max(w + dw, low), high)
+
+    `low` and `high`, in weight units, are one number or one a synapse, like `w`; None is no
+    bound. Made by `ideal`, which checks them.
+
+    >>> weights = nj.Ideal(jnp.ones((3, 2)), nj.Dense(2, 3))
+    >>> weights.apply(jnp.ones(2)).tolist()
+    [2.0, 2.0, 2.0]
+    """
 
     w: Float[Array, "..."]
     connectivity: Connectivity
+    low: Float[Array, "..."] | None = None
+    high: Float[Array, "..."] | None = None
 
     def apply(self, s: Float[Array, " pre"], *, key=None) -> Float[Array, " post"]:
         """Spikes or drive [n_pre] to current [n_post]."""
@@ -65,17 +92,100 @@ class Ideal(eqx.Module):
         return self.connectivity.outer(post, pre)
 
     def program(self, dw: Float[Array, "..."], *, key=None) -> "Ideal":
-        """w + dw."""
+        """w + dw, held by the bounds. Raises `ValueError` for a `dw` of another shape."""
         if dw.shape != self.w.shape:
             raise ValueError(f"dw must have shape {self.w.shape}; got {dw.shape}")
-        return Ideal(self.w + dw, self.connectivity)
+        return replace(self, w=_within(self.w + dw, self.low, self.high))
 
 
-def ideal(
-    w: Float[Array, "..."], connectivity: Connectivity, key: Key[Array, ""] | None = None
-) -> Ideal:
-    """`Ideal` weights that start from `w`. Nothing about them is drawn from `key`."""
-    return Ideal(w, connectivity)
+def ideal(*, bounds: Any = None, keep_sign: bool = False) -> "MakeWeights":
+    """What makes `Ideal` weights of initial ones, as `make_weights` of a network.
+
+    `bounds` (low, high), in weight units, hold what is learned: each is one number, one a
+    synapse, or None for no bound; bare `ideal()` has none. With `keep_sign` no weight crosses
+    0, so an excitatory synapse stays one and an inhibitory one too; a weight that starts at 0
+    may go either way. Nothing is drawn from the key.
+    Raises `ValueError` for bounds that are no pair, NaN or not low < high, and when weights are
+    made for initial weights beyond them.
+
+    >>> make = nj.ideal(bounds=(0.0, 1.0))
+    >>> make(jnp.full((1, 2), 0.9), nj.Dense(2, 1)).program(jnp.full((1, 2), 0.5)).w.tolist()
+    [[1.0, 1.0]]
+    """
+    low, high = _bounds(bounds)
+    return _MakeIdeal(low, high, keep_sign)
+
+
+class _MakeIdeal(eqx.Module):
+    """`ideal`, whose bounds are leaves: they vmap, and another value compiles nothing anew."""
+
+    low: Float[Array, "..."] | None
+    high: Float[Array, "..."] | None
+    keep_sign: bool = eqx.field(static=True)
+
+    def __call__(
+        self, w: Float[Array, "..."], connectivity: Connectivity, key: Array | None = None
+    ) -> Ideal:
+        low, high = _fitting(self.low, w), _fitting(self.high, w)
+        w = _checked(w, low, high)
+        if self.keep_sign:
+            low, high = _on_its_side(w, low, high)
+        return Ideal(w, connectivity, low, high)
+
+
+def _bounds(bounds: Any) -> tuple[Array | None, Array | None]:
+    """Both as arrays, refused unless low < high."""
+    if bounds is None:
+        return None, None
+    allowed = "bounds must be (low, high), low < high, None for no bound"
+    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+        raise ValueError(f"{allowed}; got {bounds!r}")
+    low, high = (None if x is None else real(x) for x in bounds)
+    inner = -jnp.inf if low is None else low, jnp.inf if high is None else high
+    refused = ~(inner[0] < inner[1])  # so is NaN
+    if isinstance(refused, Tracer):
+        low = None if low is None else eqx.error_if(low, refused, allowed)
+        return low, None if high is None else eqx.error_if(high, refused, allowed)
+    if np.any(refused):
+        raise ValueError(f"{allowed}; got ({bounds[0]}, {bounds[1]})")
+    return low, high
+
+
+def _fitting(bound: Array | None, w: Array) -> Array | None:
+    """The bound in the dtype of `w`, refused unless it is one number or one a synapse."""
+    if bound is not None and bound.shape not in ((), w.shape):
+        raise ValueError(
+            f"bounds must be one number or one a synapse, of shape {w.shape}; got {bound.shape}"
+        )
+    return None if bound is None else bound.astype(w.dtype)
+
+
+def _on_its_side(w: Array, low: Array | None, high: Array | None) -> tuple[Array, Array]:
+    """Bounds of each synapse that leave it the sign of `w`."""
+    low = jnp.full_like(w, -jnp.inf) if low is None else jnp.broadcast_to(low, w.shape)
+    high = jnp.full_like(w, jnp.inf) if high is None else jnp.broadcast_to(high, w.shape)
+    return jnp.where(w > 0, jnp.maximum(low, 0), low), jnp.where(w < 0, jnp.minimum(high, 0), high)
+
+
+def _checked(w: Array, low: Array | None, high: Array | None) -> Array:
+    """`w`, refused where it is beyond its bounds."""
+    if low is None and high is None:
+        return w
+    beyond, allowed = w != _within(w, low, high), "initial weights must lie within bounds"
+    if isinstance(beyond, Tracer):
+        return eqx.error_if(w, beyond, allowed)
+    if beyond.any():
+        ends = [x if x is None or not x.ndim else "one a synapse" for x in (low, high)]
+        raise ValueError(
+            f"{allowed}, ({ends[0]}, {ends[1]}); got {np.asarray(w)[np.asarray(beyond)][0]}"
+            f" ({beyond.sum()} of {w.size}): pass w= to the projection, or wider bounds"
+        )
+    return w
+
+
+def _within(w: Array, low: Array | None, high: Array | None) -> Array:
+    w = w if low is None else jnp.maximum(w, low)
+    return w if high is None else jnp.minimum(w, high)
 
 
 # What holds initial weights: (w, connectivity, key) -> Weights; chance, if any, from the key.
@@ -85,8 +195,13 @@ MakeWeights = Callable[[Array, Connectivity, Array], Weights]
 def normal(
     key: Key[Array, ""], connectivity: Connectivity, gain: float, dtype: DTypeLike = float
 ) -> Float[Array, "..."]:
-    """Gaussian weights of standard deviation gain / sqrt(fan-in): current variance gain^2
-    for independent inputs of mean square one."""
+    """Gaussian weights of standard deviation gain / sqrt(fan-in), in the shape of the layout.
+
+    The current that they give has variance gain^2 for independent inputs of mean square one.
+
+    >>> nj.normal(jax.random.key(0), nj.Dense(3, 2), 1.0).shape
+    (2, 3)
+    """
     scale = gain / jnp.sqrt(jnp.maximum(connectivity.fan_in, 1.0))
     w = jax.random.normal(key, connectivity.shape, dtype)
     w = w * connectivity.at_post(scale.astype(dtype))
@@ -94,7 +209,7 @@ def normal(
 
 
 def connectivity_mask(connectivity: Connectivity, w: Array) -> Array:
-    """Zero where there is no synapse."""
+    """`w` [shape of the layout] with zeros where there is no synapse."""
     if isinstance(connectivity, Band):
         return jnp.where(connectivity.mask, w, 0)
     if isinstance(connectivity, Dense) and connectivity.count is not None:

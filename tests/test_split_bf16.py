@@ -63,7 +63,7 @@ def test_a_network_learns_on_them_as_on_float32():
     x = (jax.random.uniform(made, (8, 20, 30)) < 0.3).astype(float)
     y, tx = jnp.arange(8) % 5, optax.sgd(0.01)
     states = [
-        nj.wta_broadcast.init(system, tx, made, make) for make in (nj.ideal, nj.split_bf16(3))
+        nj.wta_broadcast.init(system, tx, made, make) for make in (nj.ideal(), nj.split_bf16(3))
     ]
     step = jax.jit(lambda state: nj.wta_broadcast.train_step(system, tx, state, x, y)[0])
     ideal, split = (step(step(state)) for state in states)

@@ -1,7 +1,11 @@
 """Weights that are plain numbers, and how they start."""
 
+import copy
 import functools
+import pickle
 
+import chex
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +13,7 @@ import pytest
 from oracles import connectivity as wiring
 
 from neurojax.layouts import Band, Dense, FanIn
-from neurojax.weights import Ideal, Weights, normal
+from neurojax.weights import Ideal, Weights, ideal, normal
 
 KEY = jax.random.key(0)
 
@@ -68,3 +72,92 @@ def test_program_refuses_a_change_of_another_shape():
     weights = Ideal(jnp.ones((3, 4)), Dense(4, 3))
     with pytest.raises(ValueError, match=r"dw must have shape \(3, 4\); got \(4, 3\)"):
         weights.program(jnp.ones((4, 3)))
+
+
+START = jnp.array([[0.5, -0.5, 0.0]])
+PAIRS = Dense(3, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "low", "high"),
+    [
+        ({}, -np.inf, np.inf),
+        ({"bounds": (-0.75, 0.75)}, -0.75, 0.75),
+        ({"bounds": (None, 0.625)}, -np.inf, 0.625),
+        ({"bounds": (-0.625, None)}, -0.625, np.inf),
+        ({"bounds": (jnp.full((1, 3), -1), jnp.array([[0.75, 1, 2]]))}, -1, [0.75, 1, 2]),
+        ({"keep_sign": True}, [0, -np.inf, -np.inf], [np.inf, 0, np.inf]),
+        ({"bounds": (-0.75, 0.75), "keep_sign": True}, [0, -0.75, -0.75], [0.75, 0, 0.75]),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_what_is_learned_stays_within_bounds_and_on_its_side_of_zero(options, low, high, dtype):
+    weights = ideal(**options)(START.astype(dtype), PAIRS)
+    assert isinstance(weights, Weights)
+    expected = np.array(START)
+    for dw in (0.125, -2.0, 4.0, 0.125):  # each exact in bfloat16, and so is every sum
+        weights = weights.program(jnp.full((1, 3), dw, dtype))
+        expected = np.clip(
+            expected + dw, *(np.asarray(x, dtype).astype(float) for x in (low, high))
+        )
+        assert weights.w.dtype == dtype
+        np.testing.assert_array_equal(np.asarray(weights.w, float), expected)
+
+
+def test_another_bound_compiles_nothing_anew_and_bounds_are_vmapped():
+    traces = []
+
+    @eqx.filter_jit
+    def learned(make):
+        traces.append(make)
+        return make(START, PAIRS).program(jnp.ones((1, 3))).w
+
+    assert learned(ideal(bounds=(-1.0, 1.0))).max() == 1.0
+    assert learned(ideal(bounds=(-1.0, 1.25))).max() == 1.25
+    assert len(traces) == 1
+    highs = jnp.array([0.75, 1.0, 2.0])
+    many = jax.vmap(lambda high: ideal(bounds=(None, high))(START, PAIRS).program(10 + START).w)
+    np.testing.assert_array_equal(many(highs), jnp.broadcast_to(highs[:, None, None], (3, 1, 3)))
+
+
+def test_a_maker_and_its_weights_pickle_and_copy_to_equal_ones():
+    make = ideal(bounds=(-1.0, 1.0), keep_sign=True)
+    for x in (make, make(START, PAIRS), ideal()):
+        for again in (copy.deepcopy(x), pickle.loads(pickle.dumps(x))):
+            chex.assert_trees_all_equal(again, x)
+            assert jax.tree.structure(again) == jax.tree.structure(x)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: ideal(bounds=(1.0, 0.0)),
+            r"bounds must be \(low, high\), low < high.*\(1.0, 0.0\)",
+        ),
+        (lambda: ideal(bounds=(0.0, jnp.nan)), r"bounds must be \(low, high\).*got \(0.0, nan\)"),
+        (lambda: ideal(bounds=1.0), r"bounds must be \(low, high\).*got 1.0"),
+        (lambda: ideal(bounds=(0.0, 1.0, 2.0)), r"bounds must be \(low, high\)"),
+        (
+            lambda: ideal(bounds=(0.0, 1.0))(START, PAIRS),
+            r"initial weights must lie within bounds, \(0.0, 1.0\); got -0.5 \(1 of 3\)",
+        ),
+        (
+            lambda: ideal(bounds=(None, 0.25))(START, PAIRS),
+            r"initial weights must lie within bounds, \(None, 0.25\); got 0.5 \(1 of 3\)",
+        ),
+        (
+            lambda: ideal(bounds=(jnp.zeros(3), None))(START, PAIRS),
+            r"bounds must be one number or one a synapse, of shape \(1, 3\); got \(3,\)",
+        ),
+    ],
+)
+def test_refuses_bounds_that_are_none_and_weights_beyond_them(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_weights_beyond_their_bounds_are_refused_within_a_compiled_function_too():
+    made = eqx.filter_jit(lambda w: ideal(bounds=(0.0, 1.0))(w, PAIRS))
+    with pytest.raises(RuntimeError, match="initial weights must lie within bounds"):
+        jax.block_until_ready(made(START))

@@ -83,7 +83,7 @@ def forward(net: nj.Network, layer: str, make_weights: MakeWeights) -> Case:
     )  # fmt: skip
 
 
-def w1(make_weights: MakeWeights = nj.ideal) -> Case:
+def w1(make_weights: MakeWeights = nj.ideal()) -> Case:
     return forward(feedforward(), "out", make_weights)
 
 
@@ -103,7 +103,7 @@ def w2() -> Case:
     return Case(lambda: jax.block_until_ready(step(weights)), lambda: rates(net, weights, x))
 
 
-def w3(make_weights: MakeWeights = nj.ideal) -> Case:
+def w3(make_weights: MakeWeights = nj.ideal()) -> Case:
     net = nj.Network(
         {"cells": nj.Layer(w.N_RECURRENT, lif())},
         {

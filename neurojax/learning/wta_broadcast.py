@@ -361,7 +361,7 @@ def _learned(system: System, tone: Tone, synapses, pre, post, instruction: Instr
 
 def init(
     system: System, tx: optax.GradientTransformation, key: Key[Array, ""],
-    make_weights: MakeWeights = ideal, dtype: DTypeLike = float,
+    make_weights: MakeWeights = ideal(), dtype: DTypeLike = float,
 ) -> TrainState:  # fmt: skip
     """Fresh weights and everything that goes with them."""
     weights = system.network.init_weights(fold(key, "weights"), make_weights, dtype)
