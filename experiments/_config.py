@@ -1,10 +1,10 @@
 """Options of the experiment, what suits each data set, and the ranges allowed."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from experiments import _run
+from experiments import _command, _run
 from experiments._devices import Synapse, Synapses, Update
 
 _T = TypeVar("_T")
@@ -17,25 +17,13 @@ _OF_DEVICES = ("update", "n_states", "nonlinearity", "dynamic_range", "sigma_d2d
 
 
 @dataclass(frozen=True)
-class Config(_run.Options):
-    """Every switch of the experiment; None takes what suits the data set (`PRESETS`)."""
-
-    out: Path = Path("runs/wta_broadcast")
-
-    epochs: Preset[int] = UNSET
-    """Passes over the training pictures."""
-    batch_size: Preset[int] = UNSET
-    """Pictures a weight change; what is left over in an epoch waits for the next shuffle."""
-    augment: Preset[Literal["none", "weak", "affine"]] = UNSET
-    """Random affine maps of training pictures; weak is half as strong."""
-    input_dropout: Preset[float] = UNSET
-    """Part of the pixels left out at random in training."""
-    shuffle_labels: bool = False
-    """Control: train on labels that mean nothing."""
+class Network:
+    """Hidden layers on a ring, each heard by the readout. Times are in ms."""
 
     hidden: Preset[tuple[int, ...]] = UNSET
     """Neurons of each hidden layer."""
     neuron: Literal["lif", "alif"] = "lif"
+    """alif: its threshold rises at each spike."""
     tau_mem: Preset[float] = UNSET
     """Membrane time constant, ms."""
     tau_spread: float = 0.0
@@ -43,26 +31,31 @@ class Config(_run.Options):
     r_mem: Preset[float] = UNSET
     """Membrane resistance, MOhm."""
     reset: Literal["hard", "subtract"] = "hard"
+    """After a spike: back to 0 mV, or down by the threshold."""
     t_ref: float | None = None
-    """Refractory time, ms."""
+    """Refractory time, ms; without, none."""
     beta_adapt: float = 0.1
     """ALIF: rise of the threshold a spike, mV."""
     tau_adapt: float = 20.0
     """ALIF: decay of the threshold, ms."""
     winners: int | None = None
-    """k-WTA in each hidden layer: how many neurons may fire in a step."""
+    """k-WTA in each hidden layer: how many neurons may fire in a step; without, all."""
     recurrence: Preset[Literal["local", "dense", "none"]] = UNSET
     """local: a ring, all within --radius connected, a part --p-rewire sent far away."""
     learn_recurrence: bool = True
+    """Weights within a hidden layer learn; those sent far away never do."""
     radius: int = 16
+    """Local recurrence: neighbours heard on each side."""
     p_rewire: float = 0.1
+    """Local recurrence: part of the synapses sent far away."""
     gain_in: Preset[float] = UNSET
+    """Initial weights from the input: standard deviation times sqrt(fan-in)."""
     gain_forward: float = 2.0
+    """The same between hidden layers."""
     gain_recurrent: Preset[float] = UNSET
-    """Initial weights have standard deviation gain / sqrt(fan-in)."""
+    """The same within a hidden layer."""
     freeze_hidden: bool = False
     """Control: only the readout learns."""
-
     readout: Literal["leaky", "spiking"] = "leaky"
     """spiking: LIF populations that inhibit one another."""
     readout_density: float = 0.05
@@ -70,40 +63,41 @@ class Config(_run.Options):
     readout_population: int = 10
     """Readout neurons a class."""
     learn_readout: bool = True
+    """Weights onto the readout learn."""
     tau_out: Preset[float] = UNSET
     """Readout time constant, ms."""
     inhibition: float = 1.0
     """Spiking readout: weight of the lateral inhibition."""
 
-    presentation: Literal["static", "rows"] = "static"
-    """rows: the picture is read row by row and decided at the end."""
-    encoding: Literal["direct", "poisson", "latency"] = "direct"
-    max_rate: float = 200.0
-    """Poisson: spikes a second of a white pixel."""
-    n_steps: int = 20
-    """Steps of 1 ms a static picture is shown."""
-    start: Preset[int] = UNSET
-    """Step from which error and scores count; negative: that many steps before the end."""
 
+@dataclass(frozen=True)
+class Learning:
+    """Who teaches, what a synapse remembers, and how large its steps are."""
+
+    epochs: Preset[int] = UNSET
+    """Passes over the training pictures; with --resume it may be more than before."""
+    batch_size: Preset[int] = UNSET
+    """Pictures a weight change; what is left over in an epoch waits for the next shuffle."""
     teacher: Literal["soft", "hard"] = "soft"
+    """How classes compete: softmax over the scores, or the leader alone."""
     gain: Preset[float] = UNSET
     """Soft: slope of the softmax over scores."""
     margin: Preset[float] = UNSET
     """No error below this (soft), no error once the target leads by this (hard)."""
     bandwidth: int | None = None
-    """Channels of the broadcast error; None: classes - 1, all there is."""
+    """Channels of the broadcast error; without, classes - 1, all there is."""
     redraw_feedback: bool = False
     """Control: new random feedback for every batch."""
     modulators: int = 0
     """Neuromodulators that gate learning; judge them with --optimiser sgd."""
-
     window: Literal["triangle", "boxcar", "spike"] = "triangle"
+    """When a neuron's synapses become eligible: near its threshold, or at its spikes."""
     window_width: Preset[float] = UNSET
     """Half-width of the triangle, width of the boxcar, mV."""
     kappa_e: float = 0.95
     """Decay of the eligibility in a step."""
     trace_decay: float | None = None
-    """Decay of the presynaptic trace in a step; None: that of the membrane."""
+    """Decay of the presynaptic trace in a step; without, that of the membrane."""
     reset_trace: Preset[bool] = UNSET
     """A spike of the receiver clears its presynaptic traces."""
     target_rate: Preset[float] = UNSET
@@ -112,6 +106,21 @@ class Config(_run.Options):
     """How fast thresholds follow, mV per unit of rate and batch; anneals to a tenth."""
     rate_penalty: float = 0.0
     """Weight of the rate's difference from target in the learning signal."""
+    optimiser: Literal["adam", "sgd", "momentum"] = "adam"
+    """What turns the changes that the rule asks for into steps; momentum is 0.9."""
+    lr: Preset[float] = UNSET
+    """Learning rate of all but the readout; falls along a cosine to 0."""
+    lr_readout: Preset[float] = UNSET
+    """Learning rate of the readout; falls with the other."""
+    weight_decay: Preset[float] = UNSET
+    """Part of a weight that it loses in a step, per unit of learning rate."""
+    average: Preset[float] = UNSET
+    """Decay in a batch of the average of weights that is evaluated; 0: none."""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What holds the weights, if not numbers."""
 
     synapse: Synapse = "ideal"
     """What holds weights: numbers, or devices by how they respond to pulses."""
@@ -130,18 +139,55 @@ class Config(_run.Options):
     w_max: Preset[float] = UNSET
     """Devices: the weight of a pair at its ends."""
 
+
+@dataclass(frozen=True)
+class Data(_run.Data):
+    """What to learn from, and how it is shown."""
+
+    augment: Preset[Literal["none", "weak", "affine"]] = UNSET
+    """Random affine maps of training pictures; weak is half as strong."""
+    input_dropout: Preset[float] = UNSET
+    """Part of the pixels left out at random in training."""
+    shuffle_labels: bool = False
+    """Control: train on labels that mean nothing."""
+    presentation: Literal["static", "rows"] = "static"
+    """rows: the picture is read row by row and decided at the end."""
+    encoding: Literal["direct", "poisson", "latency"] = "direct"
+    """Static: pixels as currents, as rates of random spikes, or as the time of one spike."""
+    max_rate: float = 200.0
+    """Poisson: spikes a second of a white pixel."""
+    n_steps: int = 20
+    """Steps of 1 ms a static picture is shown."""
+    start: Preset[int] = UNSET
+    """Step from which error and scores count; negative: that many steps before the end."""
+
+
+@dataclass(frozen=True)
+class Run(_run.Run):
+    """Chance, and where results go."""
+
+    out: Path = Path("runs/wta_broadcast")
     report_hardware: bool = False
     """Price what has been trained, inference and learning, on published chips."""
 
-    optimiser: Literal["adam", "sgd", "momentum"] = "adam"
-    lr: Preset[float] = UNSET
-    lr_readout: Preset[float] = UNSET
-    weight_decay: Preset[float] = UNSET
-    average: Preset[float] = UNSET
-    """Decay in a batch of the average of weights that is evaluated; 0: none."""
+
+@dataclass(frozen=True)
+class Config(Network, Learning, Devices, Data, Run):
+    """Every switch of the experiment; None takes what suits the data set (`PRESETS`)."""
 
     def __post_init__(self):
         _check(self)
+
+    @classmethod
+    def default_text(cls, name: str) -> str | None:
+        """What the presets give: of the first that knows the field, then what others change."""
+        if next(f.default for f in fields(cls) if f.name == name) is not None:
+            return None
+        given = {k: preset[name] for k, preset in PRESETS.items() if name in preset}
+        shown = {k: _command.shown(value) for k, value in given.items()}
+        usual = next(iter(shown.values()), None)
+        others = [f"{k}: {x}" for k, x in shown.items() if x != usual]
+        return None if usual is None else "; ".join([usual, *others])
 
     @property
     def synapses(self) -> Synapses:

@@ -14,13 +14,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, ClassVar
 
-import tyro
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import (
@@ -32,6 +30,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
+from experiments import _command
 from neurojax import checkpoint
 from neurojax._files import write_whole
 
@@ -47,13 +46,21 @@ _NOT_THE_RUN = ("out", "resume", "overwrite", "data_dir", "width", "cores")
 
 
 @dataclass(frozen=True)
-class Options:
-    """What every experiment is told: what to learn from, and where its results go."""
+class Data:
+    """What to learn from."""
 
     dataset: str = "digits"
     """digits (embedded), mnist, idx (four IDX files), or an image classification set of tfds."""
     data_dir: Path | None = None
-    """Folder of the IDX files or of a prepared tfds set; default: $NEUROJAX_DATA."""
+    """Folder of the IDX files or of a prepared tfds set; without, $NEUROJAX_DATA."""
+    train_size: int | None = None
+    """Use this many training pictures only; without, all of them."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Chance, and where results go."""
+
     out: Path = Path("runs")
     """Folder for metrics.json, figures and what a run needs to go on."""
     seed: int = 0
@@ -62,8 +69,13 @@ class Options:
     """Go on with the run in --out, from what it has saved."""
     overwrite: bool = False
     """Replace another run's results in --out."""
-    train_size: int | None = None
-    """Use this many training pictures only."""
+
+    withheld: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def default_text(cls, name: str) -> str | None:
+        """The default of a field that depends on others; None where it is the field's own."""
+        return None
 
 
 def dashed(name: str) -> str:
@@ -91,18 +103,18 @@ def keep_freed_memory() -> None:
             mallopt(option, value)
 
 
-def main(config: type, run: Callable[[Any], dict[str, Any]], argv: list[str] | None = None) -> None:
+def main(config: type, run: Callable[[Any], Any], argv: list[str] | None = None) -> None:
     """Parse the command line into `config` and run; errors are one line, without traceback."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     keep_freed_memory()
     try:
-        made = partial(config)  # of a bare class tyro would put its own refusals into a box
-        run(tyro.cli(made, args=argv, description=sys.modules[run.__module__].__doc__))
+        run(_command.parsed(config, argv, sys.modules[run.__module__]))
     except (ValueError, OSError) as error:
         console.print(f"error: {in_options(str(error), config)}", style="red", markup=False)
         sys.exit(2)
     except KeyboardInterrupt:
-        console.print("interrupted; the same command with --resume goes on from what is saved")
+        again = " with --resume" if hasattr(config, "resume") else ""
+        console.print(f"interrupted; the same command{again} goes on from what is saved")
         sys.exit(130)
 
 
@@ -153,7 +165,7 @@ class Folder:
     `FileNotFoundError` for none.
     """
 
-    def __init__(self, config: Options):
+    def __init__(self, config: Run):
         self.config = config
         self.path = Path(config.out)
         self._checkpoints = self.path / "checkpoints"

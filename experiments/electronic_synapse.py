@@ -33,20 +33,28 @@ _POINT = ("hidden", "n_states", "dynamic_range", "sigma_d2d")
 
 
 @dataclass(frozen=True)
-class Config(_run.Options):
-    """The design, and where its results go."""
+class Network:
+    """A perceptron of two arrays."""
 
-    dataset: str = "mnist"
-    out: Path = Path("runs/electronic_synapse")
-    seeds: int = 3
-    """How many seeds each point of the design has, from --seed on."""
+    hidden: tuple[int, ...] = (100, 200)
+    """Hidden neurons, one network each."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Plain gradient descent, in the arrays."""
 
     epochs: int = 1
     """Passes over the training pictures."""
     batch_size: int = 64
     """Pictures a weight change; what is left over in an epoch waits for the next shuffle."""
-    hidden: tuple[int, ...] = (100, 200)
-    """Hidden neurons, one network each."""
+    lr: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8)
+    """Learning rates that the search tries, for each response and policy."""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The design: which devices, how many levels, how they vary."""
 
     responses: tuple[Response, ...] = ("linear", "exponential", "querlioz", "soft-bounds")
     """How conductance answers to pulses."""
@@ -58,17 +66,30 @@ class Config(_run.Options):
     """G_max / G_min."""
     sigma_d2d: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5)
     """Relative variation from device to device of each parameter."""
-
-    lr: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8)
-    """Learning rates that the search tries, for each response and policy."""
     upper: tuple[float, ...] = (0.75, 0.9, 0.5)
     """Thresholds of refresh that the search tries, paired with --lower."""
     lower: tuple[float, ...] = (0.25, 0.5, 0.1)
+    """What the other device of a pair must exceed for a refresh, each below its --upper."""
 
+
+@dataclass(frozen=True)
+class Run(_run.Run):
+    """Chance, what runs side by side, and where results go."""
+
+    out: Path = Path("runs/electronic_synapse")
+    seeds: int = 3
+    """How many seeds each point of the design has, from --seed on."""
     width: int = 2
     """Trainings side by side on each device."""
     cores: int = 2
     """CPU devices to spread them over."""
+
+
+@dataclass(frozen=True)
+class Config(Network, Learning, Devices, _run.Data, Run):
+    """The design, and where its results go."""
+
+    dataset: str = "mnist"
 
     def __post_init__(self):
         _check(self)

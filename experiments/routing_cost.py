@@ -34,19 +34,11 @@ from neurojax.teaching import SoftWTA
 
 
 @dataclass(frozen=True)
-class Config(_run.Options):
-    """The network, its mesh, and the rewiring probabilities."""
+class Network:
+    """Two or more sparse layers along one ring, and a readout that hears all of them."""
 
-    out: Path = Path("runs/routing_cost")
     p_rewire: tuple[float, ...] = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
     """Probabilities that a synapse leaves the neighbourhood."""
-    seeds: int = 3
-    """How many networks for each, from --seed on."""
-    epochs: int = 20
-    """Passes over the training pictures."""
-    batch_size: int = 32
-    """Pictures a weight change."""
-
     hidden: tuple[int, ...] = (256, 256)
     """Neurons of each hidden layer."""
     population: int = 10
@@ -58,9 +50,39 @@ class Config(_run.Options):
     fan_in_readout: int = 4
     """Neurons of each hidden layer that a readout neuron hears."""
 
+
+@dataclass(frozen=True)
+class Learning:
+    """As in the main experiment, but for these."""
+
+    epochs: int = 20
+    """Passes over the training pictures."""
+    batch_size: int = 32
+    """Pictures a weight change."""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The mesh of cores on which the neurons sit."""
+
     mesh: tuple[int, int] = (8, 8)
     """Columns and rows of cores."""
     neurons_per_core: int = 10
+    """Neurons that a core holds at most."""
+
+
+@dataclass(frozen=True)
+class Run(_run.Run):
+    """Chance, and where results go."""
+
+    out: Path = Path("runs/routing_cost")
+    seeds: int = 3
+    """How many networks for each probability, from --seed on."""
+
+
+@dataclass(frozen=True)
+class Config(Network, Learning, Devices, _run.Data, Run):
+    """The network, its mesh, and the rewiring probabilities."""
 
     def __post_init__(self):
         _check(self)

@@ -19,7 +19,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from experiments import _run, wta_broadcast
+from experiments import _config, _run, wta_broadcast
 from neurojax.layouts import Dense, FanIn
 from neurojax.learning import wta_broadcast as wb
 from neurojax.surrogate import Spike, fast_sigmoid
@@ -32,10 +32,9 @@ _OF_THE_RULE = (
 
 
 @dataclass(frozen=True)
-class Config(wta_broadcast.Config):
-    """Options of the local system, but for those of its learning rule, which are refused."""
+class Learning(_config.Learning):
+    """The loss, its gradient, and what makes steps of it."""
 
-    out: Path = Path("runs/surrogate_reference")
     gain: float = 10.0
     """Slope of the softmax over the scores that decide."""
     slope: float = 5.0
@@ -43,6 +42,15 @@ class Config(wta_broadcast.Config):
     weight_decay: float = 0.0
     rate_penalty: float = 0.0
     """Weight in the loss of the squared difference of each neuron's rate from target."""
+
+
+@dataclass(frozen=True)
+class Config(Learning, _config.Config):
+    """Options of the local system, but for those of its learning rule, which are refused."""
+
+    out: Path = Path("runs/surrogate_reference")
+
+    withheld = _OF_THE_RULE
 
     def __post_init__(self):
         super().__post_init__()

@@ -18,9 +18,9 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
-import tyro
 from rich.console import Console
 
+from experiments import _run
 from neurojax._files import write_whole
 
 _LOCAL, _SURROGATE = "experiments.wta_broadcast", "experiments.surrogate_reference"
@@ -94,22 +94,34 @@ ROWS |= {
 
 
 @dataclass(frozen=True)
-class Config:
-    """What to run, and where."""
+class Data:
+    """What to learn from."""
 
     data_dir: Path | None = None
-    """Folder of the MNIST files; default: $NEUROJAX_DATA."""
+    """Folder of the MNIST files; without, $NEUROJAX_DATA."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What to run, and where."""
+
     results: Path = Path("experiments/results")
     """One file a finished run: ROW/seed.json."""
     runs: Path = Path("runs/table")
     """Working folders of the runs, with checkpoints and figures."""
     only: tuple[str, ...] = ()
-    """Rows whose name contains one of these; default: all."""
+    """Rows whose name contains one of these; without, all."""
     seeds: int = 3
+    """Seeds of each row, from 0 on."""
     jobs: int = 1
     """Runs side by side, each on a core of its own."""
     show: bool = False
     """Only print the table of what is there."""
+
+
+@dataclass(frozen=True)
+class Config(Data, Run):
+    """Every option of the table."""
 
 
 def main(config: Config) -> None:
@@ -209,4 +221,4 @@ def _line(row: str, runs: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    _run.main(Config, main)
