@@ -1,0 +1,471 @@
+"""Plants faults in a module, one at a time, and prints those that its tests let through.
+
+    python tests/mutants.py hardware/routing.py --sample 100 --seed 1
+    make mutants MODULES="neurojax/stdp.py hardware" SAMPLE=100
+
+A fault ("mutant") is one small change of an expression or a statement: `<` to `<=`, `+` to `-`,
+a number to the next one, a keyword argument left out, `f(x)` to `x`, a `raise` to `pass`, `pre`
+to `post`. The tests that mirror the module, or those that `TESTS` names, run on it until one
+fails: those that run the changed line come first. One that survives is printed as
+
+    hardware/routing.py:321 _bits: return (n - {1 -> 2}).bit_length()
+
+and asks for a test of the value that it changes, or, where no value can tell, for an entry in
+`tests/mutants.txt`: the same without the line number, and below it, indented, the reason. What
+takes much longer than the tests on the true module counts as killed. The same seed draws the
+same sample of a module that did not change.
+
+Tools that are widely used do not fit. mutmut 3 skips decorated functions, so all that is
+jitted, and forks from a process whose compiled programs know nothing of the fault; cosmic-ray
+starts JAX and compiles everything anew for each. Here a process that has imported JAX, but
+started no backend, forks one child a fault, with its own copy of the tree and the compiled
+programs of the true module: seconds each.
+"""
+
+import argparse
+import ast
+import contextlib
+import copy
+import importlib
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[1]
+IMPORTED = (
+    "pytest", "jax", "equinox", "optax", "hypothesis", "networkx", "scipy.stats", "rich", "tyro",
+    "sklearn.linear_model", "matplotlib.pyplot", "orbax.checkpoint", "beartype", "xdist",
+)  # fmt: skip
+# Where tests of another name cover a module.
+TESTS = {
+    "neurojax/learning/wta_broadcast.py": ["tests/test_learning.py"],
+    "neurojax/_check.py": ["tests/test_neurons.py", "tests/test_plasticity.py"],
+    "neurojax/layouts.py": ["tests/test_network.py", "tests/test_connectivity.py"],
+    "neurojax/sparse.py": ["tests/test_sparse_network.py", "tests/test_network.py"],
+    "experiments/_training.py": ["tests/experiments/test_wta_broadcast.py"],
+    "experiments/_small_world.py": ["tests/experiments/test_routing_cost.py"],
+}
+
+
+# --- what can be wrong ---
+
+
+class Mutant(NamedTuple):
+    """One change: the bytes [start, end) of a module become `new`."""
+
+    module: str
+    name: str  # where it is and what it is, the same wherever the line moves
+    lines: range  # of the statement
+    start: int
+    end: int
+    new: str
+
+    def applied(self, source: bytes) -> bytes:
+        """The module with the fault in it."""
+        return source[: self.start] + self.new.encode() + source[self.end :]
+
+
+_COMPARED = {
+    ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt),
+    ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.Is: (ast.IsNot,), ast.IsNot: (ast.Is,),
+    ast.In: (ast.NotIn,), ast.NotIn: (ast.In,),
+}  # fmt: skip
+_COMPUTED = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult, ast.Mod: ast.FloorDiv, ast.Pow: ast.Mult,
+    ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
+}  # fmt: skip
+_NAMED = (
+    ("min", "max"), ("minimum", "maximum"), ("argmin", "argmax"), ("floor", "ceil"),
+    ("sum", "mean"), ("any", "all"), ("zeros", "ones"), ("zeros_like", "ones_like"),
+    ("pre", "post"), ("x_pre", "x_post"), ("n_pre", "n_post"), ("n_in", "n_out"),
+    ("G_min", "G_max"), ("lower", "upper"), ("up", "down"), ("n_up", "n_down"),
+    ("plus", "minus"), ("apply", "apply_t"), ("val", "test"), ("lr", "lr_readout"),
+    ("gain_in", "gain_forward"), ("sigma_d2d", "sigma_c2c"), ("hop_ew", "hop_ns"),
+    ("hops_ew", "hops_ns"), ("tau_mem", "tau_syn"), ("tau_plus", "tau_minus"),
+)  # fmt: skip
+_OTHER = dict(_NAMED) | {b: a for a, b in _NAMED}
+_LEFT_ALONE = {"static", "strict"}  # keywords that change structure, or only what is checked
+
+
+def mutants(module: str, source: bytes) -> list[Mutant]:
+    """All faults of a module, in the order of its lines."""
+    offsets = [0, *itertools.accumulate(len(line) for line in source.splitlines(keepends=True))]
+    tree = ast.parse(source)
+    imported = {
+        (alias.asname or alias.name).split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    found = {}
+    for node, new, within, statement in _faults(tree, imported, (), tree.body[0]):
+        start = offsets[node.lineno - 1] + node.col_offset
+        end = offsets[node.end_lineno - 1] + node.end_col_offset
+        head, tail = offsets[node.lineno - 1], offsets[node.end_lineno]
+        before, old, after = source[head:start], source[start:end], source[end:tail]
+        shown = ast.unparse(new)
+        line = f"{before.decode()}{{{old.decode()} -> {shown}}}{after.decode()}"
+        name = f"{module} {'.'.join(within) or '-'}: {' '.join(line.split())}"
+        text = shown if isinstance(new, ast.stmt) else f"({shown})"
+        lines = range(statement.lineno, node.end_lineno + 1)
+        if ast.unparse(node) != shown:
+            found.setdefault(name, Mutant(module, name, lines, start, end, text))
+    return sorted(found.values(), key=lambda m: (m.start, m.end))
+
+
+def _faults(node: ast.AST, imported: set, within: tuple, statement: ast.stmt) -> Iterator[tuple]:
+    """(node, what takes its place, names of what it is in, its statement), from `node` down."""
+    if isinstance(node, ast.stmt):
+        statement = node
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        within = (*within, node.name)
+    for new in _instead(node, imported):
+        yield node, new, within, statement
+    for test in _tests(node):
+        if not isinstance(test, ast.Compare) and not _is_not(test):
+            yield test, ast.UnaryOp(ast.Not(), test), within, statement
+    for child in _inside(node):
+        yield from _faults(child, imported, within, statement)
+
+
+def _inside(node: ast.AST) -> Iterator[ast.AST]:
+    """Parts that are calculated: no types, decorators, imports, messages or public names."""
+    match node:
+        case ast.JoinedStr() | ast.Raise() | ast.Import() | ast.ImportFrom():
+            return
+        case ast.Assign(targets=[ast.Name(id="__all__")]) | ast.FunctionDef(name="__dir__"):
+            return
+    for field, value in ast.iter_fields(node):
+        if field in ("annotation", "returns", "decorator_list", "bases"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            skipped = isinstance(child, ast.keyword) and child.arg in _LEFT_ALONE
+            if isinstance(child, ast.AST) and not skipped:
+                yield child
+
+
+def _tests(node: ast.AST) -> list[ast.expr]:
+    match node:
+        case ast.If() | ast.While() | ast.IfExp():
+            return [node.test]
+        case ast.comprehension():
+            return node.ifs
+    return []
+
+
+def _is_not(node: ast.AST) -> bool:
+    return isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
+
+
+def _with(node: Any, **changed: Any) -> Any:
+    new = copy.copy(node)
+    for name, value in changed.items():
+        setattr(new, name, value)
+    return new
+
+
+def _instead(node: ast.AST, imported: set) -> Iterator[ast.AST]:
+    """What may stand in place of one node."""
+    match node:
+        case ast.Compare(ops=ops):
+            for i, op in enumerate(ops):
+                for other in _COMPARED[type(op)]:
+                    yield _with(node, ops=[*ops[:i], other(), *ops[i + 1 :]])
+        case ast.BinOp() | ast.AugAssign() if type(node.op) in _COMPUTED:
+            yield _with(node, op=_COMPUTED[type(node.op)]())
+        case ast.BoolOp(op=op):
+            yield _with(node, op=ast.And() if isinstance(op, ast.Or) else ast.Or())
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant()):
+            return  # the number has faults of its own
+        case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.Invert(), operand=operand):
+            yield operand
+        case ast.Constant(value=bool(value)):
+            yield ast.Constant(not value)
+        case ast.Constant(value=int(value)):
+            yield from (ast.Constant(value + 1), ast.Constant(value - 1))
+        case ast.Constant(value=float(value)):
+            yield from map(ast.Constant, (2 * value, 0.0) if value else (1.0, -1.0))
+        case ast.Name(id=name, ctx=ast.Load()) if name in _OTHER:
+            yield _with(node, id=_OTHER[name])
+        case ast.Attribute(attr=name, ctx=ast.Load()) if name in _OTHER:
+            yield _with(node, attr=_OTHER[name])
+        case ast.Call():
+            yield from _other_calls(node, imported)
+        case ast.Expr(value=ast.Call()) | ast.Raise() | ast.Continue() | ast.Break():
+            yield ast.Pass()
+
+
+def _other_calls(node: ast.Call, imported: set) -> Iterator[ast.expr]:
+    """Without the call, with an argument left out, with two exchanged, with a `dt` of 1."""
+    for i, word in enumerate(node.keywords):
+        rest = [*node.keywords[:i], *node.keywords[i + 1 :]]
+        if word.arg not in _LEFT_ALONE:
+            yield _with(node, keywords=rest)
+        if word.arg == "dt":
+            yield _with(node, keywords=[*rest, ast.keyword("dt", ast.Constant(1.0))])
+    called, values = node.func, [a for a in node.args if not _is_text(a)]
+    if isinstance(called, ast.Attribute) and _root(called) not in imported:
+        yield called.value
+    elif values and not (isinstance(called, ast.Name) and called.id.strip("_")[0].isupper()):
+        yield values[0]  # of a class it would be no object at all
+    if len(values) > 1 and values == node.args:
+        yield _with(node, args=[values[1], values[0], *values[2:]])
+
+
+def _is_text(node: ast.expr) -> bool:
+    """Names and units in messages; `*arguments` are passed over too."""
+    text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return text or isinstance(node, ast.Starred | ast.JoinedStr)
+
+
+def _root(node: ast.AST) -> str | None:
+    """`jax` of `jax.numpy.sum`."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+# --- whether a test sees it ---
+
+
+class Listener:
+    """Plugin of pytest: notes which lines of a file each test runs, and how long it takes."""
+
+    def __init__(self, file: Path):
+        self.file, self.seen = str(file), {}
+
+    def pytest_runtest_protocol(self, item):
+        """The test begins; returns nothing, so that pytest goes on to run it."""
+        lines: set[int] = set()
+
+        def line(frame, event, _):
+            lines.add(frame.f_lineno)
+            return line
+
+        def call(frame, event, _):
+            return line(frame, event, _) if frame.f_code.co_filename == self.file else None
+
+        self.seen[item.nodeid] = [0.0, lines]
+        sys.settrace(call)
+
+    def pytest_runtest_logreport(self, report):
+        """What fixtures take counts too."""
+        self.seen[report.nodeid][0] += report.duration
+
+    def pytest_runtest_logfinish(self):
+        """The test is over."""
+        sys.settrace(None)
+
+
+class Order:
+    """Plugin of pytest: tests that run the changed lines come first, quick ones before slow."""
+
+    def __init__(self, seen: dict[str, list], lines: range):
+        self.seen, self.lines = seen, set(lines)
+
+    def pytest_collection(self):
+        """A failure is enough: no search for a simpler one."""
+        if "hypothesis" in sys.modules:
+            from hypothesis import Phase, settings
+
+            settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate])
+            settings.load_profile("mutants")
+
+    def pytest_collection_modifyitems(self, items):
+        """Tests that are not known, as the fault gave them another name, come last."""
+
+        def place(item):
+            seconds, lines = self.seen.get(item.nodeid, (0.0, ()))
+            return not lines, self.lines.isdisjoint(lines), seconds
+
+        items.sort(key=place)
+
+
+class Tree:
+    """A copy of the tree, in which one module at a time is wrong."""
+
+    def __init__(self, root: Path, copy: Path):
+        self.copy = copy
+        left_out = shutil.ignore_patterns(".*", "runs", "results", "notebooks", "__pycache__")
+        shutil.copytree(root, copy, ignore=left_out, dirs_exist_ok=True)
+
+    def run(self, files: list[str], plugin: Any, limit: float) -> int | None:
+        """What pytest returns in a child process; None after `limit` seconds."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # JAX warns of forks; no thread of its own runs yet
+            child = os.fork()
+        if not child:
+            os.setsid()
+            code = 70
+            if not isinstance(plugin, Listener):  # bytecode of the true module serves all others
+                os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+                sys.dont_write_bytecode = True
+            try:
+                code = self._tested(files, plugin)
+            except BaseException:  # noqa: BLE001  (it must not go on as a second parent)
+                traceback.print_exc()
+            sys.stdout.flush()
+            os._exit(code)
+        end = time.monotonic() + limit
+        while time.monotonic() < end:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.01)
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return None
+
+    def _tested(self, files: list[str], plugin: Any) -> int:
+        import pytest
+
+        with open(self.copy / ".said", "w") as said:
+            os.dup2(said.fileno(), 1)
+            os.dup2(said.fileno(), 2)
+        os.chdir(self.copy)
+        sys.path[0] = str(self.copy)  # was that of this file
+        quiet = ["-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+        code = pytest.main(["-x", "-q", *quiet, *files], [plugin])
+        if isinstance(plugin, Listener):
+            seen = {name: [t, sorted(lines)] for name, (t, lines) in plugin.seen.items()}
+            (self.copy / ".seen").write_text(json.dumps(seen))
+        return int(code)
+
+    def seen(self, module: str, files: list[str]) -> dict[str, list]:
+        """Seconds and lines of each test on the true module; programs are kept from here on."""
+        if self.run(files, Listener(self.copy / module), 3600):
+            raise SystemExit(f"{files} fail before any fault:\n{(self.copy / '.said').read_text()}")
+        return json.loads((self.copy / ".seen").read_text())
+
+    def survives(self, mutant: Mutant, files: list[str], seen: dict, limit: float) -> bool:
+        """Whether all tests pass on the module with the fault in it."""
+        file, kept = self.copy / mutant.module, set(self._programs())
+        true, when = file.read_bytes(), file.stat()
+        file.write_bytes(mutant.applied(true))
+        try:
+            return self.run(files, Order(seen, mutant.lines), limit) == 0
+        finally:
+            file.write_bytes(true)
+            os.utime(file, ns=(when.st_atime_ns, when.st_mtime_ns))  # so its bytecode is valid
+            for program in set(self._programs()) - kept:
+                program.unlink(missing_ok=True)
+
+    def _programs(self) -> Iterator[Path]:
+        return (self.copy / ".programs").glob("*")
+
+
+# --- what was asked for ---
+
+
+def equivalent(text: str) -> dict[str, str]:
+    """Names of mutants that no value tells from the true module, and the reason of each.
+
+    One or more names, a line each, then the reason, indented; `#` begins a comment.
+    """
+    reasons, names = {}, []
+    for begins, lines in itertools.groupby(
+        (line for line in text.splitlines() if line.strip() and not line.startswith("#")),
+        key=lambda line: not line[0].isspace(),
+    ):
+        if begins:
+            names = list(lines)
+        else:
+            reasons |= dict.fromkeys(names, " ".join(line.strip() for line in lines))
+    return reasons
+
+
+def tests_of(root: Path, module: str) -> list[str]:
+    """Those that mirror the module: tests/hardware/test_energy.py for hardware/energy.py."""
+    path = Path(module)
+    mirror = Path("tests", *path.parts[:-1], f"test_{path.stem.lstrip('_')}.py")
+    inner = Path("tests", *path.parts[1:-1], mirror.name)
+    files = TESTS.get(module) or [str(p) for p in (mirror, inner) if (root / p).exists()]
+    if not files:
+        raise SystemExit(f"no tests mirror {module}: name them in TESTS of {__file__}")
+    return files
+
+
+def modules_of(root: Path, names: list[str]) -> list[str]:
+    """Modules, and all in a folder."""
+    for name in names:
+        if not (root / name).exists():
+            raise SystemExit(f"no such module: {root / name}")
+    found = [sorted((root / n).rglob("*.py")) if (root / n).is_dir() else [root / n] for n in names]
+    return [str(p.relative_to(root)) for p in itertools.chain(*found) if p.name != "__init__.py"]
+
+
+def examine(tree: Tree, module: str, known: dict[str, str], sample: int | None, seed: int) -> None:
+    """Print the survivors of one module, and how many there are."""
+    everything = mutants(module, (tree.copy / module).read_bytes())
+    for name in known.keys() - {m.name for m in everything}:
+        if name.startswith(f"{module} "):
+            print(f"no such mutant any more: {name}", flush=True)
+    chosen = [m for m in everything if m.name not in known]
+    alike = len(everything) - len(chosen)
+    if sample is not None and sample < len(chosen):
+        chosen = random.Random(f"{seed} {module}").sample(chosen, sample)
+        chosen.sort(key=lambda m: m.start)
+    files = tests_of(tree.copy, module)
+    begin = time.monotonic()
+    seen = tree.seen(module, files)
+    limit = 20 + 3 * (time.monotonic() - begin)
+    survived = 0
+    for mutant in chosen:
+        if tree.survives(mutant, files, seen, limit):
+            survived += 1
+            print(mutant.name.replace(" ", f":{mutant.lines[0]} ", 1), flush=True)
+    killed, n = len(chosen) - survived, len(chosen)
+    share = f"{100 * killed / n:.1f}%" if n else "-"
+    taken = time.monotonic() - begin
+    print(f"{module}: killed {killed} of {n} ({share}) out of {len(everything)}, "
+          f"{alike} equivalent; {taken:.0f} s", flush=True)  # fmt: skip
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("modules", nargs="+", help="files or folders, relative to the root")
+    parser.add_argument("--sample", type=int, help="as many of each module; default: all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--root", type=Path, default=ROOT, help="of the tree")
+    options = parser.parse_args()
+    root = options.root.resolve()
+    listed = root / "tests" / "mutants.txt"
+    known = equivalent(listed.read_text()) if listed.exists() else {}
+    modules = modules_of(root, options.modules)
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        _prepare(Path(folder))
+        tree = Tree(root, Path(folder))
+        for module in modules:
+            examine(tree, module, known, options.sample, options.seed)
+
+
+def _prepare(folder: Path) -> None:
+    """What children inherit: settings, and the imports of others, which take seconds."""
+    os.environ |= {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(folder / ".programs"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "True",  # as in tests/conftest.py, in other processes
+    }
+    for name in IMPORTED:
+        with warnings.catch_warnings(), contextlib.suppress(ImportError):
+            warnings.simplefilter("ignore")
+            importlib.import_module(name)
+
+
+if __name__ == "__main__":
+    main()
