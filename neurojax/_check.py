@@ -1,7 +1,9 @@
 """Checks at the boundary, and the precision that models calculate in."""
 
+import math
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -12,32 +14,66 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
-Converter = Callable[[Any], Array]
+
+@dataclass(frozen=True)
+class Converter:
+    """Field converter: the argument as an array, refused unless finite and in its range."""
+
+    allowed: str  # as a refusal says it
+    unit: str
+    low: float = -math.inf
+    high: float = math.inf
+    closed: bool = True  # the ends belong to the range
+
+    def __call__(self, x: Any) -> Array:  # Any: what is no number is refused in our words
+        try:
+            value = np.asarray(x, float)
+        except jax.errors.TracerArrayConversionError:  # under jit or vmap: checked at run time
+            traced = _strong(x)
+            return eqx.error_if(traced, ~(self.valid(traced) & jnp.isfinite(traced)), self.allowed)
+        except (TypeError, ValueError):  # not a number, such as "20"
+            raise ValueError(f"{self.allowed}; got {x!r}") from None
+        bad = ~(self.valid(value) & np.isfinite(value))
+        if bad.any():
+            raise ValueError(f"{self.allowed}; got {value[bad][0]} ({bad.sum()} of {bad.size})")
+        return _strong(x)
+
+    def valid(self, x: Any) -> Any:
+        """Where `x` lies in the range."""
+        if self.closed:
+            return (x >= self.low) & (x <= self.high)
+        return (x > self.low) & (x < self.high)
+
+
+@dataclass(frozen=True)
+class optional:
+    """The converter, for a field that may also be None."""
+
+    of: Converter
+
+    def __call__(self, x: Any) -> Array | None:
+        return None if x is None else self.of(x)
 
 
 def positive(name: str, unit: str) -> Converter:
     """Field converter: the argument as an array, refused unless finite and > 0."""
-    return _converter(f"{name} must be finite and > 0 {unit}", lambda x: x > 0)
+    return Converter(f"{name} must be finite and > 0 {unit}", unit, low=0.0, closed=False)
 
 
 def nonnegative(name: str, unit: str) -> Converter:
     """Field converter: the argument as an array, refused unless finite and >= 0."""
-    return _converter(f"{name} must be finite and >= 0 {unit}", lambda x: x >= 0)
+    return Converter(f"{name} must be finite and >= 0 {unit}", unit, low=0.0)
 
 
 def finite(name: str, unit: str) -> Converter:
     """Field converter: the argument as an array, refused unless finite."""
-    return _converter(f"{name} must be finite, in {unit}", lambda x: x == x)
+    return Converter(f"{name} must be finite, in {unit}", unit)
 
 
-def between(name: str, low: float, high: float) -> Converter:
+def between(name: str, low: float, high: float, unit: str = "") -> Converter:
     """Field converter: the argument as an array, refused unless low <= x <= high."""
-    return _converter(f"{name} must lie in [{low:g}, {high:g}]", lambda x: (x >= low) & (x <= high))
-
-
-def optional(converter: Converter) -> Callable[[Any], Array | None]:
-    """The converter, for a field that may also be None."""
-    return lambda x: None if x is None else converter(x)
+    allowed = f"{name} must lie in [{low:g}, {high:g}]{unit and ' '}{unit}"
+    return Converter(allowed, unit, low, high)
 
 
 def choice(name: str, *allowed: str) -> Callable[[Any], Any]:
@@ -66,21 +102,26 @@ def count(name: str, low: int = 1) -> Callable[[Any], int]:
     return convert
 
 
-def _converter(allowed: str, valid: Callable[[Any], Any]) -> Converter:
-    def convert(x: Any) -> Array:  # Any: what is no number is refused in our words
-        try:
-            value = np.asarray(x, float)
-        except jax.errors.TracerArrayConversionError:  # under jit or vmap: checked at run time
-            traced = _strong(x)
-            return eqx.error_if(traced, ~(valid(traced) & jnp.isfinite(traced)), allowed)
-        except (TypeError, ValueError):  # not a number, such as "20"
-            raise ValueError(f"{allowed}; got {x!r}") from None
-        bad = ~(valid(value) & np.isfinite(value))
-        if bad.any():
-            raise ValueError(f"{allowed}; got {value[bad][0]} ({bad.sum()} of {bad.size})")
-        return _strong(x)
+class Plain(eqx.Module):
+    """A function as structure, so that the model that holds it has arrays alone for leaves."""
 
-    return convert
+    f: Callable = eqx.field(static=True)
+
+    def __call__(self, *args: Any) -> Any:
+        return self.f(*args)
+
+    def __repr__(self) -> str:
+        return getattr(self.f, "__qualname__", repr(self.f))
+
+
+def function(name: str, **default: Any) -> Any:
+    """Field of a model that holds a function: one's own, or a pytree such as a surrogate."""
+
+    def convert(f: Any) -> Any:
+        instance(name, f, "__call__")
+        return Plain(f) if jax.tree_util.all_leaves([f]) else f
+
+    return eqx.field(converter=convert, **default)
 
 
 def _strong(x: Any) -> Array:
@@ -111,8 +152,9 @@ def ordered(low_name: str, low: Array, high_name: str, high: Array, unit: str) -
 
 def fits(model: eqx.Module, shape: tuple[int, ...]) -> None:
     """Refuse a parameter that is neither one number nor one per neuron of `shape`."""
-    for name, value in vars(model).items():
+    for path, value in jax.tree_util.tree_leaves_with_path(model):
         if eqx.is_array(value) and value.shape not in ((), tuple(shape)):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
             raise ValueError(
                 f"{name} of {type(model).__name__} must be one number or one per neuron, of"
                 f" shape {tuple(shape)}; got shape {value.shape}"

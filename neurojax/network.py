@@ -360,7 +360,7 @@ def _pairs(p: Projection) -> int:
 def _worth(layer: Layer) -> int:
     """Pairs that make a pass of its own worth while for what `layer` sends."""
     spike = getattr(layer.neuron, "spike", heaviside)
-    return _WORTH_A_PASS if spike is heaviside else _WORTH_A_PASS_BACK
+    return _WORTH_A_PASS if spike == heaviside else _WORTH_A_PASS_BACK
 
 
 def _loops(layers: Iterable[str], links: list[Projection]) -> Iterable[tuple[str, ...]]:

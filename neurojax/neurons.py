@@ -19,12 +19,14 @@ from neurojax._check import (
     choice,
     finite,
     fits,
+    function,
     nonnegative,
     optional,
     ordered,
     positive,
     working,
 )
+from neurojax._repr import described
 from neurojax.surrogate import Spike, heaviside
 
 
@@ -51,6 +53,7 @@ class LeakyIntegratorState(NamedTuple):
     v: Float[Array, "*n"]  # potential, mV
 
 
+@described
 class LIF(eqx.Module):
     """Leaky integrate-and-fire neuron.
 
@@ -77,7 +80,7 @@ class LIF(eqx.Module):
     reset: Literal["hard", "subtract"] = eqx.field(
         static=True, default="hard", converter=choice("reset", "hard", "subtract")
     )
-    spike: Spike = eqx.field(static=True, default=heaviside)
+    spike: Spike = function("spike", default=heaviside)
 
     def __check_init__(self):
         ordered("v_reset", self.v_reset, "v_th", self.v_th, "mV")
@@ -108,6 +111,7 @@ class LIF(eqx.Module):
         return jnp.exp(-dt / self.tau_mem)
 
 
+@described
 class ALIF(eqx.Module):
     """Leaky integrate-and-fire neuron whose threshold rises with each of its spikes.
 
@@ -134,7 +138,7 @@ class ALIF(eqx.Module):
     reset: Literal["hard", "subtract"] = eqx.field(
         static=True, default="hard", converter=choice("reset", "hard", "subtract")
     )
-    spike: Spike = eqx.field(static=True, default=heaviside)
+    spike: Spike = function("spike", default=heaviside)
 
     def __check_init__(self):
         ordered("v_reset", self.v_reset, "v_th", self.v_th, "mV")
@@ -167,6 +171,7 @@ class ALIF(eqx.Module):
         return jnp.exp(-dt / self.tau_mem)
 
 
+@described
 class LeakyIntegrator(eqx.Module):
     """Neuron without threshold: its output is its potential, a low-pass of the current.
 

@@ -15,7 +15,6 @@ eq. 4 (three factors).
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -24,7 +23,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from neurojax._check import between, cast, nonnegative, optional, positive
+from neurojax._check import between, cast, function, nonnegative, optional, positive
+from neurojax._repr import described
 from neurojax.neurons import ALIF
 from neurojax.weights import Connectivity
 
@@ -32,36 +32,62 @@ Window = Callable[[Array, Array, Array], Array]  # (v, threshold, z) -> h
 Neuron = Any  # a model of `neurons`, or anyone's own with `init` and `step`
 
 
-def triangle(width: float = 1.0) -> Window:
-    """h = max(0, 1 - |v - threshold| / width), width in mV. Source: Bellec et al. (2020), eq. 5."""
-    positive("width", "mV")(width)
-    return _triangle(float(width))
+@described
+class triangle(eqx.Module):
+    """Plasticity window h = max(0, 1 - |v - threshold| / width), all in mV.
+
+    `width`: one number, or one a neuron; v, threshold and h are [n].
+    Raises `ValueError` for a width that is not finite and positive.
+
+    >>> rule = nj.ThreeFactor(kappa_e=0.9, window=nj.triangle(width=0.5))
+
+    Source: Bellec et al. (2020), eq. 5.
+    """
+
+    width: Float[Array, "*#n"] = eqx.field(default=1.0, converter=positive("width", "mV"))
+
+    def __call__(self, v: Array, threshold: Array, z: Array) -> Array:
+        """The window [n]."""
+        return jnp.maximum(0, 1 - jnp.abs(v - threshold) / self.width.astype(v.dtype))
 
 
-def boxcar(width: float = 1.0) -> Window:
-    """h = 1 within width / 2 (mV) of the threshold. Source: Kaiser et al. (2020), eq. 9."""
-    positive("width", "mV")(width)
-    return _boxcar(float(width))
+@described
+class boxcar(eqx.Module):
+    """Plasticity window h = 1 within width / 2 of the threshold, else 0; all in mV.
+
+    `width`: one number, or one a neuron; v, threshold and h are [n].
+    Raises `ValueError` for a width that is not finite and positive.
+    Source: Kaiser et al. (2020), eq. 9.
+    """
+
+    width: Float[Array, "*#n"] = eqx.field(default=1.0, converter=positive("width", "mV"))
+
+    def __call__(self, v: Array, threshold: Array, z: Array) -> Array:
+        """The window [n]."""
+        return (jnp.abs(v - threshold) <= self.width.astype(v.dtype) / 2).astype(v.dtype)
 
 
-@cache  # the same function for the same width: a static field that does not compile twice
-def _triangle(width: float) -> Window:
-    return lambda v, threshold, z: jnp.maximum(0, 1 - jnp.abs(v - threshold) / width)
+class _Always(eqx.Module):
+    """Plasticity window h = 1 [n]: plastic whatever the neuron does, as in the delta rule."""
+
+    def __call__(self, v: Array, threshold: Array, z: Array) -> Array:
+        return jnp.ones_like(v)
+
+    def __repr__(self) -> str:
+        return "always"
 
 
-@cache
-def _boxcar(width: float) -> Window:
-    return lambda v, threshold, z: (jnp.abs(v - threshold) <= width / 2).astype(v.dtype)
+class _PostSpike(eqx.Module):
+    """Plasticity window h = z [n]: plastic only when the neuron fires (Hebbian coincidence)."""
+
+    def __call__(self, v: Array, threshold: Array, z: Array) -> Array:
+        return z
+
+    def __repr__(self) -> str:
+        return "post_spike"
 
 
-def always(v: Array, threshold: Array, z: Array) -> Array:
-    """h = 1: plastic whatever the neuron does, as in the delta rule of a readout."""
-    return jnp.ones_like(v)
-
-
-def post_spike(v: Array, threshold: Array, z: Array) -> Array:
-    """h = z: plastic only when the neuron itself fires (Hebbian coincidence)."""
-    return z
+always, post_spike = _Always(), _PostSpike()
 
 
 class Post(NamedTuple):
@@ -109,7 +135,7 @@ class ThreeFactor(eqx.Module):
     decay: Float[Array, ""] | None = eqx.field(
         default=None, converter=optional(between("decay", 0.0, 1.0))
     )
-    window: Window = eqx.field(static=True, default_factory=triangle)
+    window: Window = function("window", default_factory=triangle)
     reset_trace: bool = eqx.field(static=True, default=True)
 
     def trace_decay(self, neuron: Neuron, z: Array, dt: float) -> Array:

@@ -8,7 +8,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from neurojax import traces
-from neurojax._check import cast, nonnegative, positive, working
+from neurojax._check import cast, function, nonnegative, positive, working
+from neurojax._repr import described
 from neurojax.plasticity import Neuron, Post, Window, post_spike
 from neurojax.weights import Connectivity
 
@@ -20,6 +21,7 @@ class STDPState(NamedTuple):
     x_post: Float[Array, " post"]
 
 
+@described
 class STDP(eqx.Module):
     """Each pair of a spike before the synapse and one behind it, lag = t_post - t_pre:
 
@@ -46,7 +48,7 @@ class STDP(eqx.Module):
     a_minus: Float[Array, ""] = eqx.field(default=0.005, converter=nonnegative("a_minus", ""))
     tau_plus: Float[Array, ""] = eqx.field(default=16.8, converter=positive("tau_plus", "ms"))
     tau_minus: Float[Array, ""] = eqx.field(default=33.7, converter=positive("tau_minus", "ms"))
-    window: Window = eqx.field(static=True, default=post_spike)
+    window: Window = function("window", default=post_spike)
 
     def init(self, connectivity: Connectivity, dtype: DTypeLike = float) -> STDPState:
         """No spike seen yet."""

@@ -1,110 +1,150 @@
 """Spike functions: `heaviside`, which has no derivative, and surrogates, which pretend one.
 
-Each maps x = v - v_th to 1 where x >= 0 and to 0 elsewhere, in the dtype of x. They differ
-in the derivative alone. Two calls of a factory with equal arguments return the same
-function, so that it can be a static field and does not compile twice.
+Each maps x = v - v_th (mV) to 1 where x >= 0 and to 0 elsewhere, in the dtype of x. They
+differ in the derivative alone. Slopes and widths are leaves: they vmap, and models that
+differ in them share one compiled program.
 """
 
-import functools
+import abc
 import math
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array
+from jaxtyping import Array, Float
+
+from neurojax._check import cast, positive
+from neurojax._repr import described
+
+__all__ = ["Surrogate", "arctan", "boxcar", "fast_sigmoid", "heaviside", "sigmoid", "triangle"]
 
 Spike = Callable[[ArrayLike], Array]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
+class Surrogate(eqx.Module):
+    """Spikes of `heaviside`, with `derivative` in place of its own; what fills it is a model.
+
+    >>> class Straight(nj.surrogate.Surrogate):
+    ...     def derivative(self, x):
+    ...         return jnp.ones_like(x)
+    >>> neuron = nj.LIF(spike=Straight())
+    """
+
+    @abc.abstractmethod
+    def derivative(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """What stands for the derivative of the step at x = v - v_th (mV), in 1/mV."""
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """1 where x >= 0, else 0; in the shape and dtype of x."""
+        return _fire(self, jnp.asarray(x))
+
+
 @jax.custom_jvp
-def heaviside(x: ArrayLike) -> Array:
-    """1 where x >= 0, else 0. Raises `TypeError` where it is differentiated."""
-    return _unit_step(x)
-
-
-@heaviside.defjvp
-def _heaviside_jvp(primals, tangents):
-    raise TypeError(
-        "heaviside has no derivative: pass spike=surrogate.fast_sigmoid() to train by gradient"
-    )
-
-
-def fast_sigmoid(slope: float = 25.0) -> Spike:
-    """Derivative 1 / (1 + slope |x|)^2. Source: Zenke and Ganguli (2018), SuperSpike."""
-    return _with_derivative(_fast_sigmoid, _positive("slope", slope))
-
-
-def sigmoid(slope: float = 25.0) -> Spike:
-    """Derivative slope s (1 - s), s = 1 / (1 + exp(-slope x)): the logistic function's own.
-
-    Source: Neftci, Mostafa and Zenke (2019), Surrogate gradient learning, box 3.
-    """
-    return _with_derivative(_sigmoid, _positive("slope", slope))
-
-
-def arctan(alpha: float = 2.0) -> Spike:
-    """Derivative (alpha / 2) / (1 + (pi alpha x / 2)^2).
-
-    Source: Fang et al. (2021), Incorporating learnable membrane time constant.
-    """
-    return _with_derivative(_arctan, _positive("alpha", alpha))
-
-
-def triangle(width: float = 1.0) -> Spike:
-    """Derivative max(0, 1 - |x| / width). Source: Esser et al. (2016); Bellec et al. (2018)."""
-    return _with_derivative(_triangle, _positive("width", width))
-
-
-def boxcar(width: float = 0.5) -> Spike:
-    """Derivative 1 where |x| <= width, else 0: a straight-through window.
-
-    Source: Bengio et al. (2013), Estimating or propagating gradients, on hard thresholds.
-    """
-    return _with_derivative(_boxcar, _positive("width", width))
-
-
-@functools.cache
-def _with_derivative(derivative: Callable, parameter: float) -> Spike:
-    @jax.custom_jvp
-    def spike(x: ArrayLike) -> Array:
-        return _unit_step(x)
-
-    @spike.defjvp
-    def _(primals, tangents):
-        (x,), (dx,) = primals, tangents
-        return spike(x), derivative(x, parameter) * dx
-
-    return spike
-
-
-def _unit_step(x: ArrayLike) -> Array:
-    x = jnp.asarray(x)
+def _fire(surrogate: Surrogate, x: Array) -> Array:
     return (x >= 0).astype(x.dtype)
 
 
-def _positive(name: str, x: float) -> float:
-    if not (math.isfinite(x) and x > 0):
-        raise ValueError(f"{name} must be finite and > 0; got {x}")
-    return float(x)
+@_fire.defjvp
+def _fire_jvp(primals, tangents):
+    (surrogate, x), (_, dx) = primals, tangents
+    return _fire(surrogate, x), cast(surrogate, x.dtype).derivative(x) * dx
 
 
-def _fast_sigmoid(x, slope):
-    return 1 / jnp.square(1 + slope * jnp.abs(x))
+class _Heaviside(Surrogate):
+    """1 where x >= 0, else 0. Raises `TypeError` where it is differentiated."""
+
+    def derivative(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """None: it raises."""
+        raise TypeError(
+            "heaviside has no derivative: pass spike=surrogate.fast_sigmoid() to train by gradient"
+        )
+
+    def __repr__(self) -> str:
+        return "heaviside"
 
 
-def _sigmoid(x, slope):
-    s = jax.nn.sigmoid(slope * x)
-    return slope * s * (1 - s)
+heaviside = _Heaviside()
 
 
-def _arctan(x, alpha):
-    return alpha / 2 / (1 + jnp.square(math.pi / 2 * alpha * x))
+@described
+class fast_sigmoid(Surrogate):
+    """Derivative 1 / (1 + slope |x|)^2, slope in 1/mV: one number, or one a neuron.
+
+    >>> neuron = nj.LIF(spike=nj.surrogate.fast_sigmoid(25.0))
+
+    Raises `ValueError` for a slope that is not finite and positive.
+    Source: Zenke and Ganguli (2018), SuperSpike.
+    """
+
+    slope: Float[Array, "*#n"] = eqx.field(default=25.0, converter=positive("slope", "1/mV"))
+
+    def derivative(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """At x = v - v_th (mV), in 1/mV."""
+        return 1 / jnp.square(1 + self.slope * jnp.abs(x))
 
 
-def _triangle(x, width):
-    return jnp.maximum(1 - jnp.abs(x) / width, 0)
+@described
+class sigmoid(Surrogate):
+    """Derivative slope s (1 - s), s = 1 / (1 + exp(-slope x)): the logistic function's own.
+
+    `slope` in 1/mV: one number, or one a neuron. Raises `ValueError` as `fast_sigmoid` does.
+    Source: Neftci, Mostafa and Zenke (2019), Surrogate gradient learning, box 3.
+    """
+
+    slope: Float[Array, "*#n"] = eqx.field(default=25.0, converter=positive("slope", "1/mV"))
+
+    def derivative(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """At x = v - v_th (mV), in 1/mV."""
+        s = jax.nn.sigmoid(self.slope * x)
+        return self.slope * s * (1 - s)
 
 
-def _boxcar(x, width):
-    return (jnp.abs(x) <= width).astype(x.dtype)
+@described
+class arctan(Surrogate):
+    """Derivative (alpha / 2) / (1 + (pi alpha x / 2)^2), alpha in 1/mV.
+
+    `alpha`: one number, or one a neuron. Raises `ValueError` as `fast_sigmoid` does.
+    Source: Fang et al. (2021), Incorporating learnable membrane time constant.
+    """
+
+    alpha: Float[Array, "*#n"] = eqx.field(default=2.0, converter=positive("alpha", "1/mV"))
+
+    def derivative(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """At x = v - v_th (mV), in 1/mV."""
+        return self.alpha / 2 / (1 + jnp.square(math.pi / 2 * self.alpha * x))
+
+
+@described
+class triangle(Surrogate):
+    """Derivative max(0, 1 - |x| / width), width in mV: one number, or one a neuron.
+
+    Raises `ValueError` for a width that is not finite and positive.
+    Source: Esser et al. (2016); Bellec et al. (2018).
+    """
+
+    width: Float[Array, "*#n"] = eqx.field(default=1.0, converter=positive("width", "mV"))
+
+    def derivative(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """At x = v - v_th (mV), in 1/mV."""
+        return jnp.maximum(1 - jnp.abs(x) / self.width, 0)
+
+
+@described
+class boxcar(Surrogate):
+    """Derivative 1 where |x| <= width, else 0: a straight-through window.
+
+    `width` in mV: one number, or one a neuron. Raises `ValueError` as `triangle` does.
+    Source: Bengio et al. (2013), Estimating or propagating gradients, on hard thresholds.
+    """
+
+    width: Float[Array, "*#n"] = eqx.field(default=0.5, converter=positive("width", "mV"))
+
+    def derivative(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """At x = v - v_th (mV), in 1/mV."""
+        return (jnp.abs(x) <= self.width).astype(x.dtype)

@@ -18,6 +18,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int
 
 from neurojax._check import cast, count, fits, positive, working
+from neurojax._repr import described
 
 
 class ExponentialState(NamedTuple):
@@ -41,6 +42,7 @@ class DelayState(NamedTuple):
     due: Float[Array, "*n"]  # that row: XLA copies a ring that is read before it is written
 
 
+@described
 class Exponential(eqx.Module):
     """Current that jumps by each arrival and decays.
 
@@ -74,6 +76,7 @@ class Exponential(eqx.Module):
         return cast(ExponentialState(i), dtype), (held * s.i).astype(dtype)
 
 
+@described
 class Alpha(eqx.Module):
     """Current that rises and falls after each arrival, as an alpha function.
 
@@ -101,6 +104,7 @@ class Alpha(eqx.Module):
         return cast(new, dtype), (held * s.i + held_rise * s.rise).astype(dtype)
 
 
+@described
 class Delay(eqx.Module):
     """Spikes come out whole `steps` after they went in, and zeros before.
 

@@ -219,8 +219,8 @@ def test_windows_are_what_they_say():
     np.testing.assert_array_equal(boxcar()(v, theta, z), away <= 0.5)
     np.testing.assert_array_equal(always(v, theta, z), np.ones(9))
     np.testing.assert_array_equal(post_spike(v, theta, z), z)
-    assert triangle() is triangle(1.0)  # a static field: another one would compile again
-    assert boxcar() is boxcar(1.0)
+    wide = jax.vmap(lambda width: triangle(width)(v, theta, z))(jnp.array([1.0, 2.0]))
+    np.testing.assert_allclose(wide[1], np.maximum(0, 1 - away / 2))
 
 
 @pytest.mark.parametrize("start", [0.3, 3.0])

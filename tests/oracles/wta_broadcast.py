@@ -135,11 +135,11 @@ def neuron_step(p, v, z, a, current, v_th, dt):
 
 
 def window(kind, v, theta, z):
-    if kind is always:
+    if kind == always:
         return np.ones_like(v)
-    if kind is post_spike:
+    if kind == post_spike:
         return z
-    assert kind is triangle(1.0), "the oracle knows no other window"
+    assert (type(kind), float(kind.width)) == (triangle, 1), "the oracle knows no other window"
     return np.maximum(0, 1 - np.abs(v - theta))
 
 
