@@ -10,14 +10,27 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from hardware._check import kind, single
 from hardware.routing import Traffic, unicast
 from hardware.topology import Mesh, wiring
-from neurojax._check import between, choice, count, nonnegative, positive
+from neurojax._check import between, choice, count, instance, nonnegative, positive
 from neurojax.layouts import Edges
 from neurojax.network import Network
+
+__all__ = [
+    "CHIPS", "LOIHI", "ODIN", "RECKON", "SENECA", "SPINNAKER", "SPINNAKER2", "TIANJIC", "TRUENORTH",
+    "TRUENORTH_AVERAGE", "TRUENORTH_HOPS", "Activity", "Basis", "Chip", "Constant", "Energy",
+    "Route", "Scope", "activity", "energy",
+]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 Scope = Literal["marginal", "active", "average", "unstated"]
 Basis = Literal["measured", "simulated", "unstated"]
@@ -31,9 +44,12 @@ class Constant(eqx.Module):
     power of the whole chip over the rate of events, static power included; "unstated", where
     the source does not say. All but the first stand for several parts at once.
     Raises `ValueError` unless `value` is finite and >= 0.
+
+    >>> Constant(2e-12, "measured here").value
+    2e-12
     """
 
-    value: ArrayLike
+    value: ArrayLike  # in `unit`; an array is a sweep
     source: str = eqx.field(static=True)
     scope: Scope = eqx.field(
         static=True, default="marginal",
@@ -49,8 +65,9 @@ class Constant(eqx.Module):
 
     def __check_init__(self):
         # Not through an array: presets are made on import, which must not start a backend.
-        if isinstance(self.value, float | int) and not 0 <= self.value < float("inf"):
-            raise ValueError(f"value must be finite and >= 0 {self.unit}; got {self.value}")
+        plain = isinstance(self.value, float | int) and 0 <= self.value < float("inf")
+        if not plain and not isinstance(self.value, Tracer):  # that is checked where it is used
+            nonnegative("value", self.unit)(self.value)
 
 
 _SPIKING = frozenset({"neuron_active", "neuron_idle", "hop_ew", "hop_ns", "tile"})
@@ -68,7 +85,11 @@ class Chip(eqx.Module):
 
     A synaptic event that is not marginal has neurons and routing in it already, and unless it
     is "active" static power too. Raises `ValueError` for constants of these beside it, and for
-    one in the wrong unit.
+    one in the wrong unit; `TypeError` for what is no `Constant`.
+
+    >>> mine = Chip("mine", synaptic=Constant(20e-12, "measured here"))
+    >>> mine.missing
+    ('neuron_active', 'neuron_idle', 'hop_ew', 'hop_ns', 'tile', 'learning', 'static')
     """
 
     name: str = eqx.field(static=True)
@@ -82,8 +103,9 @@ class Chip(eqx.Module):
     static: Constant | None = None  # W
 
     def __check_init__(self):
-        given = {n: c for n, c in vars(self).items() if isinstance(c, Constant)}
+        given = {n: c for n, c in vars(self).items() if n != "name" and c is not None}
         for name, c in given.items():
+            kind(f"{name} of {self.name}", c, Constant)
             unit = "W" if name == "static" else "J"
             if c.unit != unit:
                 raise ValueError(f"{name} of {self.name} must be in {unit}; got {c.unit}")
@@ -186,7 +208,7 @@ CHIPS = (
 
 
 class Activity(NamedTuple):
-    """Counts of what costs energy; all may carry the same leading axes."""
+    """Counts of what costs energy, and seconds; all may carry the same leading axes."""
 
     synaptic_events: Float[Array, "*lead"]  # spikes times synapses that they reach
     updates_active: Float[Array, "*lead"]  # steps of neurons in which they fire
@@ -231,12 +253,21 @@ def activity(
     but are not routed, as their source has no place on the mesh. Every projection between
     layers sends through the mesh, with neurons numbered as in `topology.wiring`. `n_changes`
     is how often all plastic weights were changed. A neuron counts as active in the steps in
-    which it fires; sources seldom say what they mean by it.
+    which it fires; sources seldom say what they mean by it. `placement` [n] is the core of
+    each neuron, as of `topology.linear`.
     Raises `ValueError` for a layer that sends, or an input, without its spikes, for names that
     the network does not have, wrong shapes, spikes that are negative, not finite or more than
     one a step, and what `route` refuses.
     """
+    kind("net", net, Network)
+    kind("mesh", mesh, Mesh)
     inputs = {} if inputs is None else inputs
+    for name, spikes in (("rasters", rasters), ("inputs", inputs)):
+        if not isinstance(spikes, Mapping):
+            raise TypeError(
+                f"{name} must map names to spikes; got {type(spikes).__name__}: pass"
+                ' {"name": spikes}'
+            )
     _named(net, rasters, inputs)
     steps = _steps(rasters, inputs, n_steps)
     fired = {
@@ -250,12 +281,12 @@ def activity(
         for p in (net.projections[name] for name in net.external())
     }
     spikes = jnp.concatenate(list(fired.values()))
-    traffic = route(wiring(net)[0], placement, mesh, spikes)
+    traffic = instance("route", route, "__call__")(wiring(net)[0], placement, mesh, spikes)
     reached = [(sent[p.pre] * p.connectivity.fan_out.astype(float)).sum()
                for p in net.projections.values()]  # fmt: skip
     visited = sum((net.projections[p].connectivity.edges().number > 0).sum() for p in net.plastic())
     total = spikes.sum()
-    changes = nonnegative("n_changes", "changes")(n_changes)
+    changes = single("n_changes", nonnegative("n_changes", "changes")(n_changes))
     return Activity(
         synaptic_events=jnp.asarray(sum(reached), float),
         updates_active=total,
@@ -266,7 +297,7 @@ def activity(
         deliveries=traffic.total(traffic.cores),
         learning_events=changes.astype(float) * jnp.asarray(visited, float),
         steps=jnp.asarray(steps, float),
-        time=steps * 1e-3 * positive("dt", "ms")(dt).astype(float),
+        time=steps * 1e-3 * single("dt", positive("dt", "ms")(dt)).astype(float),
     )
 
 
@@ -346,7 +377,13 @@ def energy(activity: Activity, chip: Chip) -> Energy:
     A part of several constants is None unless all of them are published. Nothing is scaled
     from one voltage or node to another.
     Raises `ValueError` for counts that are negative or not finite; at run time where traced.
+
+    >>> did = Activity(*[0.0] * 10)._replace(synaptic_events=1e6, time=0.1)
+    >>> f"{energy(did, LOIHI).total:.3g} J"
+    '2.36e-05 J'
     """
+    kind("activity", activity, Activity)
+    kind("chip", chip, Chip)
     did = Activity(*(nonnegative(n, "")(x) for n, x in activity._asdict().items()))
     event, alone = _priced((did.synaptic_events, chip.synaptic)), chip.scope == "marginal"
     return Energy(
@@ -365,7 +402,7 @@ def energy(activity: Activity, chip: Chip) -> Energy:
 def _priced(*terms: tuple[Array, Constant | None]) -> Array | None:
     """Sum of number times constant, or None where one is not published."""
     priced = [
-        number * jnp.asarray(constant.value, number.dtype)
+        number * nonnegative("value", constant.unit)(constant.value).astype(number.dtype)
         for number, constant in terms
         if constant is not None
     ]

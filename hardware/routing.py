@@ -14,15 +14,29 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from hardware._check import kind, single
 from hardware.topology import Mesh, existing, inside
 from neurojax._check import count, nonnegative, positive, working
 from neurojax.layouts import Edges
 
+__all__ = [
+    "DIRECTIONS", "Delay", "Latency", "Link", "Tables", "Traffic", "burst", "fullest", "latency",
+    "loihi_delay", "multicast", "tables", "unicast",
+]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 DIRECTIONS = ("east", "west", "south", "north")
 
 
+_CORES = "the cores of the mesh"
+
+
 class Link(NamedTuple):
-    """One link, out of the core at (x, y), and what it carries."""
+    """One link, out of the core at (x, y), and what it carries: spikes, or spikes a second."""
 
     direction: Int[Array, "*lead"]  # of `DIRECTIONS`
     x: Int[Array, "*lead"]
@@ -31,7 +45,10 @@ class Link(NamedTuple):
 
 
 class Traffic(NamedTuple):
-    """What spikes cost on the mesh; under `vmap` all have leading axes."""
+    """What spikes cost on the mesh; under `vmap` all have leading axes.
+
+    Counts of spikes give spikes over each link, rates in spikes a second those of a second.
+    """
 
     spikes: Float[Array, "*lead n"]  # of each neuron: counts, or rates
     hops_ew: Int[Array, "*lead n"]  # links that one spike of each neuron crosses, east-west
@@ -47,7 +64,7 @@ class Traffic(NamedTuple):
 
     @property
     def hottest(self) -> Link:
-        """The link that carries most."""
+        """The link that carries most; of several the first, in the order of `DIRECTIONS`."""
         *lead, _, _, nx = self.load.shape
         flat = self.load.reshape(*lead, -1)
         row, x = jnp.divmod(flat.argmax(-1), nx)
@@ -62,10 +79,19 @@ class Traffic(NamedTuple):
 def unicast(edges: Edges, placement: Int[Array, " n"], mesh: Mesh, spikes: ArrayLike) -> Traffic:
     """Each spike goes as one packet to each core that holds a receiver, its own core aside.
 
+    `edges` [E] are those of `topology.wiring`, `placement` [n] is the core of each neuron,
     `spikes` [n] are counts or rates of each neuron. Loads are exact for whole numbers below
     2^24 (float32), else right to some 1e-7 of what the row or column carries.
     Raises `ValueError` for an edge or a core that does not exist, and for spikes that are
     negative, not finite, or not one number a neuron; at run time where they are traced.
+
+    >>> edges = Edges(*(jnp.array(x) for x in ([0, 0], [1, 2], [1, 1])))  # 0 to 1, 0 to 2
+    >>> row = Mesh(3, 1, 1)  # each neuron on its own core
+    >>> traffic = unicast(edges, jnp.arange(3), row, jnp.array([5.0, 0.0, 0.0]))
+    >>> traffic.load[0].tolist()  # east: over the first link each spike goes twice
+    [[10.0, 5.0, 0.0]]
+    >>> float(traffic.spike_hops)
+    15.0
     """
     return _unicast(*_checked(edges, placement, mesh, spikes))
 
@@ -76,16 +102,20 @@ def multicast(edges: Edges, placement: Int[Array, " n"], mesh: Mesh, spikes: Arr
     A trunk follows the row of its core, and from it one branch up and one down each column
     that has receivers. A core on the way receives the packet without a further hop, so a tree
     never crosses more links than unicast does. Arguments and errors are those of `unicast`.
+
+    >>> edges = Edges(*(jnp.array(x) for x in ([0, 0], [1, 2], [1, 1])))  # 0 to 1, 0 to 2
+    >>> traffic = multicast(edges, jnp.arange(3), Mesh(3, 1, 1), jnp.array([5.0, 0.0, 0.0]))
+    >>> traffic.load[0].tolist()  # east: once over each link
+    [[5.0, 5.0, 0.0]]
     """
     return _multicast(*_checked(edges, placement, mesh, spikes))
 
 
 def _checked(edges, placement, mesh, spikes):
-    n = len(placement)
-    spikes = nonnegative("spikes", "a neuron")(spikes)
+    placement = inside("placement", placement, kind("mesh", mesh, Mesh).n_cores, _CORES)
+    n, spikes = len(placement), nonnegative("spikes", "a neuron")(spikes)
     if spikes.shape != (n,):
         raise ValueError(f"spikes must have shape [{n}], one a neuron placed; got {spikes.shape}")
-    placement = inside("placement", placement, mesh.n_cores, "the cores of the mesh")
     edges = Edges(*(x.astype(jnp.int32) for x in existing(edges, n)))
     return edges, placement.astype(jnp.int32), mesh, spikes.astype(working(spikes.dtype))
 
@@ -177,17 +207,27 @@ def _covered(line, start, stop, amount, shape) -> Float[Array, "lines size"]:
 
 
 class Delay(eqx.Module):
-    """Time of a spike over one link, and within the tile that it is delivered to."""
+    """Time, s, of a spike over one link, and within the tile that it is delivered to.
+
+    Raises `ValueError` for what is not one number, finite and >= 0.
+    """
 
     hop_ew: Float[Array, ""] = eqx.field(converter=nonnegative("hop_ew", "s"))
     hop_ns: Float[Array, ""] = eqx.field(converter=nonnegative("hop_ns", "s"))
     tile: Float[Array, ""] = eqx.field(default=0.0, converter=nonnegative("tile", "s"))
+
+    def __check_init__(self):
+        for name, time in vars(self).items():
+            single(name, time)
 
 
 def loihi_delay() -> Delay:
     """Hops of 4.1 ns and 6.5 ns, 2.1 ns within a tile; 14 nm, 0.75 V, pre-silicon simulation.
 
     Source: Davies et al. (2018), IEEE Micro 38(1), 82, table 2.
+
+    >>> f"{loihi_delay().hop_ns:.2g} s"
+    '6.5e-09 s'
     """
     return Delay(4.1e-9, 6.5e-9, 2.1e-9)
 
@@ -209,19 +249,34 @@ def latency(
         tile + sum over the links of the path of (hop + rho / (2 mu (1 - rho))),
         rho = load / mu
 
-    mu is `service_rate`, the packets that a link passes in a second; `traffic` is that of rates
-    in spikes a second, unicast or multicast, whose paths are the same. Each link is taken for
-    an M/D/1 queue of its own: Poisson arrivals, constant service, unbounded buffers, so spikes
-    that all come at a tick wait longer (`burst`). The hop includes the service itself.
+    `placement` [n] is the core of each neuron; mu is `service_rate`, the packets that a link
+    passes in a second; `traffic` is that of rates in spikes a second, unicast or multicast,
+    whose paths are the same. Each link is taken for an M/D/1 queue of its own: Poisson
+    arrivals, constant service, unbounded buffers, so spikes that all come at a tick wait longer
+    (`burst`). The hop includes the service itself.
     Raises `ValueError` where a link is to carry its rate or more, naming it; at run time,
-    unnamed, where the traffic is traced.
+    unnamed, where the traffic is traced. Also for the traffic of another mesh or of another
+    number of neurons.
     Source: Kleinrock (1975), Queueing Systems 1, ch. 5 (Pollaczek and Khinchine).
     """
-    mu = positive("service_rate", "packets a second")(service_rate)
+    mu = single("service_rate", positive("service_rate", "packets a second")(service_rate))
+    kind("delay", delay, Delay)
+    placement = inside("placement", placement, kind("mesh", mesh, Mesh).n_cores, _CORES)
+    _of(traffic, len(placement), mesh)
     rho = _unsaturated(traffic.load / mu.astype(traffic.load.dtype))
-    placement = inside("placement", placement, mesh.n_cores, "the cores of the mesh")
     edges = existing(edges, len(placement))
     return _latency(edges, placement, mesh, rho, delay, mu)
+
+
+def _of(traffic: Traffic, n: int, mesh: Mesh) -> None:
+    """Refuse traffic of other neurons, or of another mesh."""
+    kind("traffic", traffic, Traffic)
+    got, need = (traffic.spikes.shape, traffic.load.shape), ((n,), (4, mesh.ny, mesh.nx))
+    if got != need:
+        raise ValueError(
+            f"traffic must be that of this placement on this mesh, spikes and load of shapes"
+            f" {need[0]} and {need[1]}; got {got[0]} and {got[1]}"
+        )
 
 
 def _unsaturated(rho: Float[Array, "4 ny nx"]) -> Float[Array, "4 ny nx"]:
@@ -265,9 +320,11 @@ def burst(traffic: Traffic, service_time: ArrayLike) -> Float[Array, "*lead"]:
 
         spikes over the hottest link x service_time (s a packet)
 
-    `traffic` is that of the spikes of one tick.
+    `traffic` is that of the spikes of one tick. Raises `ValueError` for a `service_time` that
+    is not one number, finite and >= 0.
     """
-    seconds = nonnegative("service_time", "s")(service_time)
+    kind("traffic", traffic, Traffic)
+    seconds = single("service_time", nonnegative("service_time", "s")(service_time))
     return traffic.hottest.load * seconds.astype(traffic.load.dtype)
 
 
@@ -308,7 +365,11 @@ def tables(edges: Edges, placement: Int[Array, " n"], mesh: Mesh, *, weight_bits
 
 
 def fullest(memory: Int[Array, " cores"]) -> tuple[Int[Array, ""], Int[Array, ""]]:
-    """The core that needs most, and its bits."""
+    """The core that needs most, and its bits; of several the first.
+
+    >>> [int(x) for x in fullest(jnp.array([8, 24, 16]))]
+    [1, 24]
+    """
     return memory.argmax(), memory.max()
 
 

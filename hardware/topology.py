@@ -18,9 +18,20 @@ from scipy import linalg, sparse
 from scipy.sparse import csgraph
 from scipy.sparse import linalg as sparse_linalg
 
+from hardware._check import kind, whole
 from neurojax._check import count
 from neurojax.layouts import Edges
 from neurojax.network import Network
+
+__all__ = [
+    "Mesh", "bisected", "by_layer", "check_fan", "given", "hops", "linear", "mean_hops", "offsets",
+    "wiring",
+]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 # Up to this many neurons a dense eigenvector costs less than Lanczos iterations.
 _DENSE = 100
@@ -36,7 +47,12 @@ class Mesh(eqx.Module):
     """nx by ny cores of `neurons_per_core` each, linked to their neighbours; no wrap-around.
 
     `max_fan_in` and `max_fan_out`, where given, bound the synapses onto and from one neuron.
+    All are counts, without a unit, and structure: another mesh is another program.
     Raises `ValueError` for what is no whole number >= 1.
+
+    >>> mesh = Mesh(4, 3, 32)
+    >>> mesh.n_cores, mesh.capacity
+    (12, 384)
     """
 
     nx: int = eqx.field(static=True, converter=count("nx"))
@@ -63,8 +79,10 @@ def wiring(net: Network) -> tuple[Edges, int]:
     """Synapses between the layers of a network, and how many neurons there are.
 
     Neurons are numbered layer after layer, layers by name, as JAX orders what a dict holds.
-    Projections from outside have no sender on the mesh and are left out.
+    Projections from outside have no sender on the mesh and are left out. `pre`, `post` and
+    `number` of the edges are int32 [E], E those of all projections between layers.
     """
+    kind("net", net, Network)
     start, none = offsets(net), jnp.zeros(0, jnp.int32)
     parts = [Edges(none, none, none)]
     for p in (net.projections[name] for name in net.internal()):
@@ -75,37 +93,53 @@ def wiring(net: Network) -> tuple[Edges, int]:
 
 
 def offsets(net: Network) -> dict[str, int]:
-    """Number of the first neuron of each layer."""
+    """Number of the first neuron of each layer, where neurons are numbered as by `wiring`."""
     names = sorted(net.layers)
     first = np.cumsum([0, *(net.layers[name].n for name in names)])
     return dict(zip(names, first.tolist(), strict=False))
 
 
-def inside(name: str, x: Int[Array, " e"], high: int, what: str) -> Int[Array, " e"]:
-    """`x`, refused unless all are in [0, high); at run time where `x` is traced."""
-    allowed = f"{name} must lie in [0, {high - 1}], {what}"
+def inside(name: str, x: ArrayLike | Sequence[int], high: int, what: str) -> Int[Array, " e"]:
+    """`x` as an array [e], refused unless all are in [0, high); at run time where traced."""
+    allowed, places = f"{name} must lie in [0, {high - 1}], {what}", whole(name, x)
     try:
-        values = np.asarray(x)
+        values = np.asarray(places)
     except jax.errors.TracerArrayConversionError:
-        return eqx.error_if(x, (x < 0) | (x >= high), allowed)
+        return eqx.error_if(places, (places < 0) | (places >= high), allowed)
     bad = (values < 0) | (values >= high)
     if bad.any():
         raise ValueError(f"{allowed}; got {values[bad][0]} ({bad.sum()} of {bad.size})")
-    return x
+    return jnp.asarray(places)
 
 
 def existing(edges: Edges, n: int) -> Edges:
-    """The edges, refused if one names a neuron that does not exist."""
+    """The edges, refused if one names a neuron that does not exist, or counts less than none."""
+    kind("edges", edges, Edges)
     if not edges.pre.shape == edges.post.shape == edges.number.shape:
         shapes = edges.pre.shape, edges.post.shape, edges.number.shape
         raise ValueError(f"pre, post and number of edges must have one shape [E]; got {shapes}")
     what = f"the {n} neurons placed"
     pre, post = (inside(f"{end} of edges", getattr(edges, end), n, what) for end in ("pre", "post"))
-    return Edges(pre, post, edges.number)
+    return Edges(pre, post, _counted(edges.number))
+
+
+def _counted(number: Array) -> Array:
+    """Synapses that edges stand for, refused where less than none; at run time where traced."""
+    allowed = "number of edges must be >= 0, the synapses that each stands for"
+    try:
+        least = np.asarray(number).min(initial=0)
+    except jax.errors.TracerArrayConversionError:
+        return eqx.error_if(number, number < 0, allowed)
+    if least < 0:
+        raise ValueError(f"{allowed}; got {least}")
+    return number
 
 
 def check_fan(edges: Edges, n: int, mesh: Mesh) -> None:
-    """Refuse a neuron with more synapses than `mesh` allows, naming it."""
+    """Refuse a neuron with more synapses than `mesh` allows, naming it (`ValueError`).
+
+    Parallel synapses count one by one. `edges` [E] join `n` neurons.
+    """
     pre, post, number = (np.asarray(x) for x in existing(edges, n))
     for name, limit, ends in (("in", mesh.max_fan_in, post), ("out", mesh.max_fan_out, pre)):
         fan = np.bincount(ends, number, minlength=n).astype(int)
@@ -120,17 +154,17 @@ def check_fan(edges: Edges, n: int, mesh: Mesh) -> None:
 
 
 def given(core: ArrayLike | Sequence[int], mesh: Mesh) -> Int[Array, " n"]:
-    """A placement of one's own, checked.
+    """A placement of one's own, checked: the core of each neuron, int32 [n].
 
     Raises `ValueError` for what is no array [n] of whole numbers, for a core that the mesh
     does not have, and for one with more neurons than it holds.
+
+    >>> given([3, 0, 3], Mesh(2, 2, 2)).tolist()
+    [3, 0, 3]
     """
-    values = np.asarray(core)
-    if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
-        kind = f"shape {values.shape}, {values.dtype}"
-        raise ValueError(f"core must be whole numbers of shape [n]; got {kind}")
-    placed = inside("core", jnp.asarray(values, jnp.int32), mesh.n_cores, "those of the mesh")
-    held = np.bincount(values, minlength=mesh.n_cores)
+    kind("mesh", mesh, Mesh)
+    placed = inside("core", core, mesh.n_cores, "those of the mesh").astype(jnp.int32)
+    held = np.bincount(placed, minlength=mesh.n_cores)
     if held.max() > mesh.neurons_per_core:
         raise ValueError(
             f"core {held.argmax()} must hold at most {mesh.neurons_per_core} neurons,"
@@ -142,8 +176,13 @@ def given(core: ArrayLike | Sequence[int], mesh: Mesh) -> Int[Array, " n"]:
 def linear(n: int, mesh: Mesh, *, snake: bool = False) -> Int[Array, " n"]:
     """In order, core by core and row after row; with `snake` every other row runs backwards.
 
-    A snake keeps neighbours in order neighbours on the mesh, also where a row ends.
-    Raises `ValueError` for more neurons than the mesh holds.
+    A snake keeps neighbours in order neighbours on the mesh, also where a row ends. The core of
+    each of `n` neurons, int32 [n]. Raises `ValueError` for more neurons than the mesh holds.
+
+    >>> linear(8, Mesh(2, 2, 2)).tolist()
+    [0, 0, 1, 1, 2, 2, 3, 3]
+    >>> linear(8, Mesh(2, 2, 2), snake=True).tolist()
+    [0, 0, 1, 1, 3, 3, 2, 2]
     """
     _held(n, mesh)
     return jnp.asarray(_path(mesh, snake)[np.arange(n) // mesh.neurons_per_core], jnp.int32)
@@ -152,8 +191,13 @@ def linear(n: int, mesh: Mesh, *, snake: bool = False) -> Int[Array, " n"]:
 def by_layer(sizes: Sequence[int], mesh: Mesh, *, snake: bool = False) -> Int[Array, " n"]:
     """In order as `linear`, but each layer starts on a fresh core.
 
-    Raises `ValueError` where that takes more cores than there are.
+    `sizes` are the neurons of each layer, in the order of `wiring`; returns int32 [n], n their
+    sum. Raises `ValueError` where that takes more cores than there are.
+
+    >>> by_layer([3, 2], Mesh(2, 2, 2)).tolist()
+    [0, 0, 1, 2, 2]
     """
+    kind("mesh", mesh, Mesh)
     sizes = [count("sizes", 0)(n) for n in sizes]
     cores = [-(-n // mesh.neurons_per_core) for n in sizes]
     if sum(cores) > mesh.n_cores:
@@ -167,7 +211,8 @@ def by_layer(sizes: Sequence[int], mesh: Mesh, *, snake: bool = False) -> Int[Ar
 
 
 def _held(n: int, mesh: Mesh) -> None:
-    if not 0 <= n <= mesh.capacity:
+    kind("mesh", mesh, Mesh)
+    if count("n", 0)(n) > mesh.capacity:
         raise ValueError(
             f"n must be at most {mesh.capacity}, what {mesh.n_cores} cores of"
             f" {mesh.neurons_per_core} neurons hold; got {n}"
@@ -186,10 +231,16 @@ def _path(mesh: Mesh, snake: bool) -> np.ndarray:
 
 
 def hops(edges: Edges, placement: Int[Array, " n"], mesh: Mesh) -> Int[Array, " e"]:
-    """Links between the cores of sender and receiver, |dx| + |dy|, of each edge.
+    """Links between the cores of sender and receiver, |dx| + |dy|, of each edge: integers [E].
 
+    `placement` [n] is the core of each neuron.
     Raises `ValueError` for an edge or a core that does not exist; at run time where traced.
+
+    >>> one = Edges(*(jnp.array([i]) for i in (0, 1, 1)))  # from neuron 0 to neuron 1
+    >>> hops(one, jnp.array([0, 5]), Mesh(3, 2, 1)).tolist()  # two columns on, one row on
+    [3]
     """
+    kind("mesh", mesh, Mesh)
     edges = existing(edges, len(placement))
     placement = inside("placement", placement, mesh.n_cores, "the cores of the mesh")
     a, b = placement[edges.pre], placement[edges.post]
@@ -197,7 +248,7 @@ def hops(edges: Edges, placement: Int[Array, " n"], mesh: Mesh) -> Int[Array, " 
 
 
 def mean_hops(edges: Edges, placement: Int[Array, " n"], mesh: Mesh) -> Float[Array, ""]:
-    """Mean links a synapse; 0 without synapses.
+    """Mean links a synapse, one number; 0 without synapses. Parallel synapses count each.
 
     Uniform traffic, self-pairs included: (nx^2 - 1) / (3 nx) + (ny^2 - 1) / (3 ny).
     """
@@ -234,8 +285,8 @@ def bisected(edges: Edges, n: int, mesh: Mesh) -> Int[Array, " n"]:
     Laplacian of the undirected graph, the eigenvector after the constant one) and fills both
     halves of the longer side of a near-square block. Then all neurons move, again and again,
     half of the way to the mean position of their partners and are cut anew by position. Best
-    of what was found, `linear` and its snake, by `mean_hops`. 10^4 neurons of fan-in 20 take
-    seconds, not traced.
+    of what was found, `linear` and its snake, by `mean_hops`. The core of each of `n` neurons,
+    int32 [n]. 10^4 neurons of fan-in 20 take seconds, not traced.
     Raises `ValueError` for more neurons than the mesh holds, for an edge to a neuron that
     does not exist and for a neuron of more synapses than the mesh allows.
     Source: Fiedler (1973), Czechoslovak Math. J. 23, 298 (vector); Simon (1991), Computing

@@ -1,6 +1,8 @@
 """Energy: activity against loops over spikes and synapses, prices by hand, and refusals."""
 
+import copy
 import dataclasses
+import pickle
 
 import equinox as eqx
 import jax
@@ -85,6 +87,36 @@ def test_counts_say_the_same_as_rasters():
     counts = {name: z.sum(0) for name, z in spikes.items()}
     inputs = {"x": INPUTS["x"].sum(0)}
     assert run(counts, inputs=inputs, n_steps=T) == run(spikes)
+
+
+def test_nothing_is_learnt_unless_weights_change():
+    assert run(rasters()).learning_events == 0
+    assert run(rasters(), n_changes=1 / 32).learning_events == (15 + 11 + 8) / 32
+
+
+@pytest.mark.parametrize("kind", [bool, int])
+def test_spikes_that_are_booleans_or_whole_numbers_count_as_floats_do(kind):
+    spikes = rasters()
+    cast = {name: z.astype(kind) for name, z in spikes.items()}
+    assert run(cast, inputs={"x": INPUTS["x"].astype(kind)}) == run(spikes)
+
+
+def test_steps_past_the_range_of_integers_are_counted():
+    quiet = {"hidden": jnp.zeros(4), "first": jnp.ones(3)}
+    long = run(quiet, inputs={"x": jnp.zeros(5)}, n_steps=10**9)
+    np.testing.assert_allclose(long.updates_idle, 9e9, rtol=1e-6)
+    np.testing.assert_allclose(long.time, 5e5, rtol=1e-6)  # s, of steps of half a ms
+
+
+def test_a_layer_left_out_is_silent():
+    net = network()
+    counts = {"hidden": jnp.arange(4.0), "first": jnp.ones(3)}
+    named = counts | {"out": jnp.zeros(2)}
+    one, other = (
+        energy.activity(net, z, PLACEMENT, MESH, inputs=INPUTS, dt=DT) for z in (counts, named)
+    )
+    assert one == other
+    assert one.updates_idle == 9 * T - 9
 
 
 def test_a_tree_takes_no_more_links_and_the_rest_is_the_same():
@@ -193,15 +225,61 @@ def test_constants_can_be_swept():
     np.testing.assert_allclose(jax.vmap(price)(values), values * 1e6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("chip", energy.CHIPS, ids=lambda chip: chip.name)
-def test_each_constant_says_where_it_is_from(chip):
-    constants = [c for c in vars(chip).values() if isinstance(c, Constant)]
-    assert constants
-    for c in constants:
-        assert c.value > 0
-        assert "(20" in c.source
-        assert c.node in (14, 22, 28, 130)
-        assert c.voltage is None or 0.5 <= c.voltage <= 1.0
+# J, scope, basis, V and nm of each constant, copied from the sources by hand.
+_LOIHI = ("marginal", "simulated", 0.75, 14)
+_SPINNAKER = ("marginal", "unstated", None, 130)
+_SPINNAKER2 = ("marginal", "measured", None, 28)
+PUBLISHED = {
+    "Loihi": {
+        "synaptic": (23.6e-12, *_LOIHI),
+        "neuron_active": (81e-12, *_LOIHI),
+        "neuron_idle": (52e-12, *_LOIHI),
+        "hop_ew": (3e-12, *_LOIHI),
+        "hop_ns": (4e-12, *_LOIHI),
+        "tile": (1.7e-12, *_LOIHI),
+        "learning": (120e-12, *_LOIHI),
+    },
+    "TrueNorth": {"synaptic": (2.3e-12, "active", "measured", 0.8, 28)},
+    "TrueNorth, average": {"synaptic": (26e-12, "average", "measured", 0.775, 28)},
+    "TrueNorth, links alone": {
+        "hop_ew": (2.3e-12, "marginal", "measured", 0.775, 28),
+        "hop_ns": (2.3e-12, "marginal", "measured", 0.775, 28),
+    },
+    "SpiNNaker": {
+        "synaptic": (13.3e-9, *_SPINNAKER),
+        "neuron_active": (26e-9, *_SPINNAKER),
+        "neuron_idle": (26e-9, *_SPINNAKER),
+    },
+    "SpiNNaker 2": {
+        "synaptic": (450e-12, *_SPINNAKER2),
+        "neuron_active": (2.19e-9, *_SPINNAKER2),
+        "neuron_idle": (2.19e-9, *_SPINNAKER2),
+    },
+    "ODIN": {"synaptic": (12.7e-12, "average", "measured", 0.55, 28)},
+    "ReckOn": {"synaptic": (5.3e-12, "unstated", "measured", 0.5, 28)},
+    "Tianjic": {"synaptic": (1.54e-12, "unstated", "unstated", None, 28)},
+    "SENECA": {"synaptic": (2.8e-12, "unstated", "simulated", None, 22)},
+}
+
+
+def test_chips_have_the_constants_of_their_sources():
+    got = {
+        chip.name: {
+            name: (c.value, c.scope, c.basis, c.voltage, c.node)
+            for name, c in vars(chip).items()
+            if isinstance(c, Constant)
+        }
+        for chip in energy.CHIPS
+    }
+    assert got == PUBLISHED
+    for chip in energy.CHIPS:
+        for c in vars(chip).values():
+            assert not isinstance(c, Constant) or "(20" in c.source
+
+
+def test_a_chip_is_the_same_after_pickle_and_copy():
+    for chip in energy.CHIPS:
+        assert pickle.loads(pickle.dumps(chip)) == copy.deepcopy(chip) == chip
 
 
 # --- what is refused ---
@@ -222,10 +300,15 @@ def test_static_power_may_stand_beside_a_slope_but_not_an_average():
         dataclasses.replace(energy.TRUENORTH_AVERAGE, static=static)
 
 
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Constant(-1.0, "?"), "value must be finite and >= 0 J; got -1.0"),
+        (lambda: Constant(float("inf"), "?"), "value must be finite and >= 0 J; got inf"),
+        (lambda: Constant(np.array([1.0, -2.0]), "?"), "value must be .* 0 J; got -2.0 .1 of 2"),
+        (lambda: Constant("1 pJ", "?"), "value must be finite and >= 0 J; got '1 pJ'"),
+        (lambda: Constant(1.0, "?", basis="guessed"), "basis must be 'measured' or .*'guessed'"),
         (lambda: Constant(float("nan"), "?"), "value must be finite and >= 0 J; got nan"),
         (lambda: Constant(1.0, "?", scope="total"), "scope must be 'marginal' or .*got 'total'"),
         (lambda: Constant(1.0, "?", unit="pJ"), "unit must be 'J' or 'W'; got 'pJ'"),
@@ -263,9 +346,52 @@ def test_static_power_may_stand_beside_a_slope_but_not_an_average():
             "input 'x' must be finite and >= 0 spikes; got inf",
         ),
         (lambda: run(rasters(), dt=0.0), "dt must be finite and > 0 ms"),
+        (lambda: run(rasters(), dt=jnp.ones(2)), r"dt must be one number; got shape \(2,\)"),
+        (lambda: run(rasters(), n_changes=jnp.ones(2)), "n_changes must be one number"),
+        (lambda: run(rasters(), n_steps=20.0), "n_steps must be a whole number >= 1; got 20.0"),
+        (lambda: run(rasters(), n_steps=21), "all spikes must span the same steps; got .* 21"),
         (lambda: run(rasters(), n_changes=-1), "n_changes must be finite and >= 0 changes"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_what_costs_nothing_may_be_said():
+    assert Constant(0, "none").value == 0
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: Chip("c", 5e-12),
+            "synaptic of c must be an instance of Constant; got float 5e-12",
+        ),
+        (lambda: run(INPUTS["x"]), r"rasters must map names .* got ArrayImpl: pass {.name.: spik"),
+        (lambda: run(rasters(), inputs=3), "inputs must map names to spikes; got int"),
+        (
+            lambda: run(rasters(), route="multicast"),
+            "route must have __call__; got str 'multicast'",
+        ),
+        (
+            lambda: energy.activity(network(), rasters(), PLACEMENT, (3, 2, 2), dt=1.0),
+            r"mesh must be an instance of Mesh; got tuple \(3, 2, 2\)",
+        ),
+        (
+            lambda: energy.activity(nj.Network, rasters(), PLACEMENT, MESH, dt=1.0),
+            r"net must be an instance; got the class: pass Network\(\)",
+        ),
+        (lambda: energy.energy(DID, Chip), "chip must be an instance; got the class"),
+        (lambda: energy.energy(DID, "Loihi"), "chip must be an instance of Chip; got str 'Loihi'"),
+        (
+            lambda: energy.energy(5.0, energy.LOIHI),
+            "activity must be an instance of Activity; got float",
+        ),
+    ],
+)
+def test_what_is_of_another_kind_is_refused(make, message):
+    with pytest.raises(TypeError, match=message):
         make()

@@ -176,6 +176,14 @@ def test_keys_past_the_range_of_integers_are_sorted_in_pairs():
     assert (hops[4095], hops[0], hops.sum()) == (1023, 1, 1024)
 
 
+def test_a_placement_may_be_a_list_and_spikes_whole_numbers():
+    edges, placement, spikes = drawn(1)
+    got = routing._unicast(*routing._checked(edges, placement.tolist(), MESH, spikes.astype(int)))
+    for one, other in zip(got, routing.unicast(edges, placement, MESH, spikes), strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype == other.dtype
+
+
 # --- time ---
 
 DELAY = routing.Delay(4.0, 6.0, 2.0)
@@ -260,6 +268,16 @@ REFUSED = {
     "not finite": (dict(spikes=jnp.ones(N).at[3].set(jnp.nan)), "spikes must be finite.*nan"),
     "too few": (dict(spikes=jnp.ones(3)), r"spikes must have shape \[10\].*got \(3,\)"),
     "no such core": (dict(placement=jnp.full(N, 12)), r"placement must lie in \[0, 11\].*got 12"),
+    "below the first core": (dict(placement=jnp.full(N, -1)), r"placement must .*; got -1 \(10"),
+    "not whole": (
+        dict(placement=jnp.full(N, 0.5)),
+        r"placement must be whole numbers of shape \[n\]; got shape \(10,\), float32",
+    ),
+    "a column": (dict(placement=jnp.zeros((N, 1), int)), r"placement must .*; got shape \(10, 1\)"),
+    "less than no synapse": (
+        dict(edges=Edges(*(jnp.array([x]) for x in (0, 1, -1)))),
+        "number of edges must be >= 0, the synapses that each stands for; got -1",
+    ),
     "no such neuron": (
         dict(edges=Edges(*(jnp.array([x]) for x in (10, 0, 1)))),
         r"pre of edges must lie in \[0, 9\], the 10 neurons placed; got 10",
@@ -271,6 +289,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize("route", ROUTES.values())
 def test_what_makes_no_traffic_is_refused(route, case):
@@ -279,6 +298,20 @@ def test_what_makes_no_traffic_is_refused(route, case):
     given = {"edges": edges, "placement": placement, "spikes": spikes} | changed
     with pytest.raises(ValueError, match=message):
         route(mesh=MESH, **given)
+
+
+def test_what_is_traced_is_refused_at_run_time():
+    edges, placement, spikes = drawn(0)
+
+    @eqx.filter_jit
+    def run(placement, number):
+        return routing.unicast(edges._replace(number=number), placement, MESH, spikes).load
+
+    for wrong in (placement.at[3].set(-1), placement.at[3].set(12)):
+        with pytest.raises(eqx.EquinoxRuntimeError, match=r"placement must lie in \[0, 11\]"):
+            run(wrong, edges.number)
+    with pytest.raises(eqx.EquinoxRuntimeError, match="number of edges must be >= 0"):
+        run(placement, edges.number.at[3].set(-1))
 
 
 def test_traced_spikes_are_refused_at_run_time():
@@ -316,3 +349,35 @@ def test_numbers_that_make_no_sense_are_refused():
         routing.burst(traffic, -1.0)
     with pytest.raises(ValueError, match="weight_bits must be a whole number >= 1; got 0"):
         routing.tables(edges, placement, MESH, weight_bits=0)
+    with pytest.raises(ValueError, match=r"service_rate must be one number; got shape \(2,\)"):
+        routing.latency(edges, placement, MESH, traffic, DELAY, jnp.ones(2))
+    with pytest.raises(ValueError, match=r"service_time must be one number; got shape \(2,\)"):
+        routing.burst(traffic, jnp.ones(2))
+
+
+@pytest.mark.usefixtures("untyped")
+def test_what_is_of_another_kind_or_another_mesh_is_refused():
+    edges, placement, spikes = drawn(0)
+    traffic = routing.unicast(edges, placement, MESH, spikes)
+    with pytest.raises(ValueError, match=r"hop_ns must be one number; got shape \(2,\): jax.vmap"):
+        routing.Delay(1.0, jnp.ones(2))
+    late = lambda mesh, delay: routing.latency(  # noqa: E731
+        edges, placement, mesh, traffic, delay, 1e3
+    )
+    other = r"load of shapes \(10,\) and \(4, 4, 3\); got \(10,\) and \(4, 3, 4\)"
+    with pytest.raises(ValueError, match=other):
+        late(Mesh(3, 4, 2), DELAY)
+    with pytest.raises(ValueError, match=r"shapes \(11,\) and .*; got \(10,\)"):
+        routing.latency(edges, jnp.zeros(11, int), MESH, traffic, DELAY, 1e3)
+    with pytest.raises(TypeError, match="delay must be an instance of Delay; got function"):
+        late(MESH, routing.loihi_delay)
+    with pytest.raises(TypeError, match="mesh must be an instance; got the class: pass Mesh"):
+        late(Mesh, DELAY)
+    with pytest.raises(TypeError, match="mesh must be an instance of Mesh; got tuple"):
+        routing.unicast(edges, placement, (4, 3, 2), spikes)
+    with pytest.raises(TypeError, match="edges must be an instance of Edges; got tuple"):
+        routing.multicast(tuple(edges), placement, MESH, spikes)
+    with pytest.raises(TypeError, match="traffic must be an instance of Traffic; got"):
+        routing.burst(traffic.load, 1.0)
+    with pytest.raises(TypeError, match="traffic must be an instance of Traffic; got"):
+        routing.latency(edges, placement, MESH, traffic.load, DELAY, 1e3)

@@ -1,5 +1,7 @@
 """Placements: what fits where, what is refused, and how far the wiring then reaches."""
 
+import copy
+import pickle
 import re
 
 import equinox as eqx
@@ -171,11 +173,29 @@ def test_a_network_of_one_layer_has_no_wiring():
 SMALL = Mesh(2, 2, 2, max_fan_in=2, max_fan_out=3)
 
 
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Mesh(0, 2, 2), "nx must be a whole number >= 1; got 0"),
         (lambda: Mesh(2, 2, 2, max_fan_in=0), "max_fan_in must be a whole number >= 1; got 0"),
+        (lambda: Mesh(2.0, 2, 2), "nx must be a whole number >= 1; got 2.0"),
+        (lambda: Mesh(2, 0, 2), "ny must be a whole number >= 1; got 0"),
+        (lambda: Mesh(2, 2, True), "neurons_per_core must be a whole number >= 1; got True"),
+        (lambda: Mesh(2, 2, 2, max_fan_out=-1), "max_fan_out must be a whole number >= 1; got -1"),
+        (lambda: topology.linear(2.5, SMALL), "n must be a whole number >= 0; got 2.5"),
+        (lambda: topology.linear(-1, SMALL), "n must be a whole number >= 0; got -1"),
+        (lambda: topology.by_layer([2.5], SMALL), "sizes must be a whole number >= 0; got 2.5"),
+        (
+            lambda: topology.hops(chain((0, 1)), jnp.array([0.0, 1.5]), SMALL),
+            r"placement must be whole numbers of shape \[n\]; got shape \(2,\), float32",
+        ),
+        (
+            lambda: topology.mean_hops(
+                chain((0, 1))._replace(number=jnp.array([-2])), topology.linear(4, SMALL), SMALL
+            ),
+            "number of edges must be >= 0, .*; got -2",
+        ),
         (lambda: topology.linear(9, SMALL), "n must be at most 8, what 4 cores of 2 .*; got 9"),
         (
             lambda: topology.by_layer([3, 3, 3], SMALL),
@@ -225,3 +245,31 @@ def test_parallel_synapses_count_towards_the_fan():
     with pytest.raises(ValueError, match=re.escape("neuron 1 has 3")):
         topology.check_fan(edges, 2, SMALL)
     topology.check_fan(edges._replace(number=jnp.array([2])), 2, SMALL)
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda mesh: topology.linear(4, mesh),
+        lambda mesh: topology.by_layer([4], mesh),
+        lambda mesh: topology.given([0], mesh),
+        lambda mesh: topology.bisected(chain((0, 1)), 4, mesh),
+        lambda mesh: topology.hops(chain((0, 1)), topology.linear(4, SMALL), mesh),
+    ],
+)
+def test_what_is_no_mesh_is_refused(make):
+    with pytest.raises(TypeError, match=r"mesh must be an instance of Mesh; got tuple \(2, 2, 2\)"):
+        make((2, 2, 2))
+    with pytest.raises(TypeError, match=r"mesh must be an instance; got the class: pass Mesh\(\)"):
+        make(Mesh)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_what_is_no_network_is_refused():
+    with pytest.raises(TypeError, match="net must be an instance of Network; got dict"):
+        topology.wiring({})
+
+
+def test_a_mesh_is_the_same_after_pickle_and_copy():
+    assert pickle.loads(pickle.dumps(SMALL)) == copy.deepcopy(SMALL) == SMALL
