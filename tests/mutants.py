@@ -436,7 +436,7 @@ def examine(tree: Tree, module: str, known: dict[str, str], sample: int | None, 
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.split("\n")[0])
     parser.add_argument("modules", nargs="+", help="files or folders, relative to the root")
     parser.add_argument("--sample", type=int, help="as many of each module; default: all")
     parser.add_argument("--seed", type=int, default=0)

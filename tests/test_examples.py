@@ -1,0 +1,27 @@
+"""The examples in docstrings are so."""
+
+import doctest
+import importlib.util
+import pkgutil
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import hardware
+import neurojax
+
+MODULES = [
+    name
+    for package in (neurojax, hardware)
+    for _, name, _ in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    if ">>> " in (importlib.util.find_spec(name).loader.get_source(name) or "")
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_a_module_come_out_as_written(name):
+    known = {"jax": jax, "jnp": jnp, "nj": neurojax, "hardware": hardware}
+    failed, tried = doctest.testmod(importlib.import_module(name), extraglobs=known)
+    assert tried > 0
+    assert not failed
