@@ -18,6 +18,9 @@ from neurojax import data
 
 RNG = np.random.default_rng(0)
 IMAGES, LABELS = "-images-idx3-ubyte", "-labels-idx1-ubyte"
+# Read before any test changes the environment.
+_BESIDE = Path(__file__).parents[2] / "shared/data/mnist"
+MNIST = Path(os.environ.get("NEUROJAX_DATA", _BESIDE))
 
 
 @pytest.fixture(autouse=True)
@@ -125,12 +128,12 @@ def test_the_environment_names_the_folder(tmp_path, monkeypatch):
         data.load("mnist", "gone")
 
 
+@pytest.mark.skipif(
+    not list(MNIST.glob(f"train{IMAGES}*")),
+    reason=f"no MNIST files in {MNIST}: set NEUROJAX_DATA to their folder",
+)
 def test_mnist_itself():
-    beside = Path(__file__).parents[2] / "shared/data/mnist"
-    folder = Path(os.environ.get("NEUROJAX_DATA", beside))
-    if not list(folder.glob(f"train{IMAGES}*")):
-        pytest.skip(f"no MNIST files in {folder}: set NEUROJAX_DATA")
-    mnist = data.load("mnist", folder)
+    mnist = data.load("mnist", MNIST)
     assert [len(split.labels) for split in mnist[1:4]] == [55_000, 5_000, 10_000]
     # published counts of the test set, and its first labels
     counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
