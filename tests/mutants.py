@@ -53,7 +53,6 @@ TESTS = {
     "neurojax/_check.py": ["tests/test_neurons.py", "tests/test_plasticity.py"],
     "neurojax/layouts.py": ["tests/test_network.py", "tests/test_connectivity.py"],
     "neurojax/sparse.py": ["tests/test_sparse_network.py", "tests/test_network.py"],
-    "experiments/_training.py": ["tests/experiments/test_wta_broadcast.py"],
     "experiments/_small_world.py": ["tests/experiments/test_routing_cost.py"],
 }
 

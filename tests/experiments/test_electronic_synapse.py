@@ -3,7 +3,8 @@
 import json
 from functools import partial
 from itertools import product
-from typing import get_args
+from types import SimpleNamespace
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import pytest
 
 from experiments import _device_figures, _perceptron, _run
 from experiments import electronic_synapse as study
-from experiments._devices import Update
+from experiments._devices import Spent, Update
 from experiments._perceptron import Perceptron, Program, Setting
 from neurojax import data
 
@@ -47,6 +48,70 @@ def test_a_step_on_numbers_is_gradient_descent(pictures):
     for w, g, new in zip(before, jax.grad(loss)(before), after, strict=True):
         np.testing.assert_allclose(new.w, w - 0.3 * g, atol=1e-6)
         assert np.abs(g).max() > 1e-3
+
+
+def test_each_split_is_judged_by_its_own_labels(pictures):
+    right = pictures.train
+    wrong = (right[0], (right[1] + 1) % 10)
+    train = jax.jit(partial(_perceptron.trained, IDEAL, 10, 12, 16))
+    splits = [(right, wrong), (wrong, right)]
+    for val, test in splits:
+        outcome = train(_perceptron.Lesson(right, val, test), SETTING._replace(lr=0.5))
+        good, bad = (outcome.val_accuracy, outcome.test_accuracy)[:: 1 if val is right else -1]
+        assert good > 0.6
+        assert bad < 0.2  # of the right ones at most what is left
+
+
+def test_a_lesson_keeps_the_splits_apart():
+    split = lambda n, at: data.Split(np.full((n, 2, 3), at, np.float32), np.full(n, 1))  # noqa: E731
+    sets = data.Dataset("own", split(9, 0.25), split(4, 0.5), split(5, 0.75), 2)
+    lesson = _perceptron.lesson(sets, 7)
+    for part, n, at in zip(lesson, (7, 4, 5), (0.25, 0.5, 0.75), strict=True):
+        np.testing.assert_array_equal(part[0], np.full((n, 6), at))
+        assert part[1].shape == (n,)
+
+
+class Diary(NamedTuple):
+    """In place of a perceptron: what each batch was given."""
+
+    seen: Any  # the pictures' numbers, -1 before
+    keys: Any
+
+    def trained(self, x, target, lr, key):
+        at = (self.seen[:, 0] >= 0).sum()
+        keys = self.keys.at[at].set(jax.random.key_data(key))
+        return Diary(self.seen.at[at].set(x[:, 0]), keys)
+
+    def __call__(self, x):
+        return self, jnp.zeros((len(x), 2))
+
+
+def test_every_epoch_of_a_perceptron_has_an_order_of_its_own(monkeypatch):
+    numbers = jnp.arange(10)
+    pictures = (numbers[:, None].astype(float), numbers)
+    start = Diary(jnp.full((6, 4), -1.0), jnp.zeros((6, 2), jnp.uint32))
+    ended = []
+
+    class Spy:
+        @staticmethod
+        def fresh(program, s, n_in, n_out, key):
+            return start
+
+    def spent(part):
+        ended.append(part)
+        return Spent(0.0, 0.0, 0.0, 0.0)
+
+    monkeypatch.setattr(_perceptron, "Perceptron", Spy)
+    monkeypatch.setattr(_perceptron, "_devices", SimpleNamespace(spent=spent))
+    lesson = _perceptron.Lesson(pictures, pictures, pictures)
+    for seed in (0, 1):
+        _perceptron.trained(IDEAL, 2, 3, 4, lesson, SETTING._replace(seed=seed))
+    first, keys, _, _, other, other_keys, *_ = ended
+    epochs = np.asarray(first).reshape(3, 8)
+    assert all(len(set(epoch)) == 8 for epoch in epochs)
+    assert len({epoch.tobytes() for epoch in epochs}) == 3
+    assert (first != other).any()
+    assert len({key.tobytes() for key in np.concatenate([keys, other_keys])}) == 12
 
 
 @pytest.mark.slow
@@ -98,14 +163,17 @@ def test_every_policy_is_searched_at_the_same_rates_and_its_best_mean_is_chosen(
         variation = [0.0] if policy == "none" else [0.0, 0.3]
         assert tried == {(lr, *pair, x) for lr, pair, x in product(c.lr, pairs, variation)}
         assert {s.seed for s in settings}.isdisjoint(range(100))
+
+
+@pytest.mark.parametrize("better", [0.1, 0.4])
+def test_what_the_test_pictures_say_chooses_nothing(better):
     rows = []
-    for lr, accuracies in ((0.1, (0.9, 0.5)), (0.4, (0.8, 0.7))):  # 0.4 is better on the mean
-        for val in accuracies:
-            s = SETTING._replace(lr=lr)
-            row = {"response": "linear", "policy": "one-side", "val_accuracy": val}
-            rows.append(row | s._asdict() | dict.fromkeys(["test_accuracy", "n_pulses"], 0.0)
-                        | dict.fromkeys(["n_refresh", "energy", "time"], 0.0))  # fmt: skip
-    assert study.chosen(rows)["linear", "one-side"].lr == 0.4
+    for lr in (0.1, 0.4):  # the better one has the better mean, not the best single training
+        for val, test in ((0.8, 0.1), (0.7, 0.2)) if lr == better else ((0.9, 0.9), (0.5, 0.9)):
+            row = {"response": "linear", "policy": "one-side"} | SETTING._replace(lr=lr)._asdict()
+            outcome = _perceptron.Outcome(val, test, 0.0, 0.0, 0.0, 0.0)
+            rows.append(row | outcome._asdict())
+    assert study.chosen(rows)["linear", "one-side"].lr == better
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +236,7 @@ def test_what_is_there_is_not_trained_again(whole, monkeypatch):
         ("--upper 0.2 --lower 0.5", "--upper must pair with --lower, each above"),
         ("--upper 0.2 0.5 --lower 0.1", "--upper must pair with --lower, each above"),
         ("--lr 0", "--lr must be in (0, inf); got 0.0"),
+        ("--policies one-side --upper 0.8 0.9 0.5", "--upper needs --policies unidirectional; got"),
         ("--n-states 16 64 64", "--n-states must name each once; got (16, 64, 64)"),
         ("--policies", "--policies must name at least one; got none"),
         ("--hidden", "--hidden must name at least one; got none"),
