@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from experiments import _command, _run
-from experiments._devices import Synapse, Synapses, Update
+from experiments._devices import Response, Synapse, Synapses, Update
 
 _T = TypeVar("_T")
 if TYPE_CHECKING:
@@ -227,8 +227,52 @@ def resolved(config: Config) -> Config:
     return replace(config, **{k: v for k, v in preset.items() if getattr(config, k) is None})
 
 
+# Options, and what they are for: what is needed, and the values of it that use them.
+_USED: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
+    ("beta_adapt tau_adapt", "neuron", ("alif",)),
+    ("radius p_rewire", "recurrence", ("local",)),
+    ("gain_recurrent learn_recurrence", "recurrence", ("local", "dense")),
+    ("inhibition", "readout", ("spiking",)),
+    ("gain", "teacher", ("soft",)),
+    ("encoding n_steps", "presentation", ("static",)),
+    ("max_rate", "encoding", ("poisson",)),
+    ("window_width", "window", ("triangle", "boxcar")),
+    ("lr_readout", "learn_readout", (True,)),
+    ("lr rate_penalty bandwidth redraw_feedback modulators kappa_e trace_decay window window_width"
+     " reset_trace learn_recurrence learn_readout", "freeze_hidden", (False,)),
+    ("w_max", "synapse", get_args(Response)),
+    ("nonlinearity", "synapse", ("exponential", "querlioz")),
+)  # fmt: skip
+
+
+def refuse_idle(config: Config, c: Config) -> None:
+    """Refuse options that change nothing; `c` is `config` resolved."""
+    usual = {f.name: f.default for f in fields(config)}
+    for names, needed, values in _USED:
+        if getattr(c, needed) in values:
+            continue
+        for name in names.split():
+            left_out = resolved(replace(config, **{name: usual[name]}))
+            if getattr(c, name) != getattr(left_out, name):
+                raise ValueError(
+                    f"{_option(name, getattr(c, name))} needs {_option(needed, *values)};"
+                    f" got {_option(needed, getattr(c, needed))}"
+                )
+    if len(c.hidden) == 1 and c.gain_forward != usual["gain_forward"]:
+        raise ValueError(f"--gain-forward needs two hidden layers; got --hidden {c.hidden[0]}")
+
+
+def _option(name: str, *values: Any) -> str:
+    """As it is typed, with one of several values."""
+    option = f"--{_run.dashed(name)}"
+    if isinstance(values[0], bool):
+        return option if values[0] else f"--no-{option[2:]}"
+    return f"{option} {' or '.join(_command.shown(x) for x in values)}"
+
+
 def _check(c: Config) -> None:
     """Refuse numbers out of range, naming the option."""
+    _run.refuse_idle_folder(c)
     whole = dict(epochs=1, batch_size=1, train_size=1, readout_population=1, n_steps=1,
                  bandwidth=1, modulators=0, radius=1, winners=1, seed=0, n_states=2)  # fmt: skip
     for name, low in whole.items():

@@ -19,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, ClassVar
 
+import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import (
@@ -84,14 +85,23 @@ def dashed(name: str) -> str:
 
 
 def require_within(name: str, value: float | None, interval: str) -> None:
-    """Refuse a number outside `interval`, such as "(0, 1]"; None passes."""
-    low, high = (float(x) for x in interval[1:-1].split(","))
+    """Refuse a number outside `interval`, such as "(0, 1]", as single precision has it too."""
     if value is None:
         return
-    above = value > low or (interval[0] == "[" and value == low)
-    below = value < high or (interval[-1] == "]" and value == high)
-    if not (above and below):
-        raise ValueError(f"{name} must be in {interval}; got {value}")
+    with np.errstate(over="ignore"):
+        single = float(np.float32(value))
+    low, high = (float(x) for x in interval[1:-1].split(","))
+    for x, where in ((value, ""), (single, f", {single:g} in single precision")):
+        above = x > low or (interval[0] == "[" and x == low)
+        below = x < high or (interval[-1] == "]" and x == high)
+        if not (above and below):
+            raise ValueError(f"{name} must be in {interval}; got {value}{where}")
+
+
+def refuse_idle_folder(config: Data) -> None:
+    """Refuse a folder for data that need none."""
+    if config.dataset == "digits" and config.data_dir is not None:
+        raise ValueError(f"--data-dir needs a --dataset other than digits; got '{config.data_dir}'")
 
 
 def keep_freed_memory() -> None:
@@ -149,26 +159,29 @@ class History:
     val_accuracy: tuple[float, ...] = ()
     train_accuracy: tuple[float, ...] = ()
     seconds: tuple[float, ...] = ()
+    planned: tuple[int, ...] = ()  # epochs of the run that its schedules were made for
 
-    def grown(self, val: float, train: float, seconds: float) -> "History":
+    def grown(self, val: float, train: float, seconds: float, planned: int) -> "History":
         """With one more epoch."""
         return History(
-            (*self.val_accuracy, val), (*self.train_accuracy, train), (*self.seconds, seconds)
-        )
+            (*self.val_accuracy, val), (*self.train_accuracy, train), (*self.seconds, seconds),
+            (*self.planned, planned),
+        )  # fmt: skip
 
 
 class Folder:
     """The folder of one run: refuses another run's results, keeps checkpoints, writes whole files.
 
     Nothing is changed before `begin` or `start`. Raises `ValueError` for a folder that holds
-    results or cannot be written, and with --resume for a run of another configuration;
-    `FileNotFoundError` for none.
+    results or cannot be written, and with --resume for a run of another configuration, in which
+    only the options in `may_grow` may be larger than they were; `FileNotFoundError` for none.
     """
 
-    def __init__(self, config: Run):
+    def __init__(self, config: Run, may_grow: tuple[str, ...] = ()):
         self.config = config
         self.path = Path(config.out)
         self._checkpoints = self.path / "checkpoints"
+        self._may_grow = may_grow
         if config.resume:
             self._refuse_other_config()
         elif not config.overwrite:
@@ -177,9 +190,17 @@ class Folder:
 
     def begin(self) -> None:
         """Make the folder this run's: unless it goes on, nothing of another run stays in it."""
+        begun = self.path / _BEGUN
         if not self.config.resume:
             self._clear()
-            write_whole(self.path / _BEGUN, text(jsonable(self.config)))
+            write_whole(begun, text(jsonable(self.config)))
+        elif self._grown(json.loads(begun.read_text())):
+            (self.path / "metrics.json").unlink(missing_ok=True)  # it is not complete any more
+            write_whole(begun, text(jsonable(self.config)))
+
+    def _grown(self, then: dict[str, Any]) -> bool:
+        """Whether the run that has begun is to be longer now."""
+        return any(getattr(self.config, name) > then[name] for name in self._may_grow)
 
     def start(self, state: Any) -> tuple[int, Any, History]:
         """Epoch, state and history to go on from: the last checkpoint's, or `state` afresh."""
@@ -247,10 +268,13 @@ class Folder:
             ) from None
         now = jsonable(self.config)
         for name in sorted({*then, *now} - {*_NOT_THE_RUN}):
-            if then.get(name) != now.get(name):
+            before, asked = then.get(name), now.get(name)
+            may_grow = name in self._may_grow
+            if before != asked and not (may_grow and asked > before):
                 raise ValueError(
                     f"--resume: the run in {str(self.path)!r} was made with"
-                    f" --{dashed(name)} {then.get(name)}; got {now.get(name)}"
+                    f" --{dashed(name)} {before}{', which may only grow' if may_grow else ''};"
+                    f" got {asked}"
                 )
 
 
@@ -341,8 +365,19 @@ def provenance(config: Any) -> dict[str, Any]:
         "config": jsonable(config),
         "seed": config.seed,
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "processor": processor(),
         "git_revision": _git_revision(),
     }
+
+
+def processor() -> str:
+    """What the numbers were computed on: sums are ordered by what a processor can do at once."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _git_revision() -> str | None:

@@ -97,6 +97,7 @@ class Config(Network, Learning, Devices, _run.Data, Run):
 
 def _check(c: Config) -> None:
     """Refuse numbers out of range, naming the option."""
+    _run.refuse_idle_folder(c)
     whole = dict(seed=0, seeds=1, epochs=1, batch_size=1, train_size=1, hidden=1, n_states=2,
                  width=1, cores=1)  # fmt: skip
     for name, low in whole.items():
@@ -112,6 +113,8 @@ def _check(c: Config) -> None:
             _run.require_within(f"--{_run.dashed(name)}", value, interval)
     if len(c.upper) != len(c.lower) or any(a <= b for a, b in zip(c.upper, c.lower, strict=True)):
         raise ValueError(f"--upper must pair with --lower, each above; got {c.upper}, {c.lower}")
+    if "unidirectional" not in c.policies and (c.upper, c.lower) != (Config.upper, Config.lower):
+        raise ValueError(f"--upper needs --policies unidirectional; got {c.policies}")
 
 
 def _several(name: str, value: Any) -> tuple:

@@ -90,6 +90,7 @@ class Config(Network, Learning, Devices, _run.Data, Run):
 
 def _check(c: Config) -> None:
     """Refuse numbers out of range, naming the option."""
+    _run.refuse_idle_folder(c)
     whole = dict(seed=0, seeds=1, epochs=1, batch_size=1, train_size=1, population=1,
                  fan_in_input=1, fan_in=2, fan_in_readout=1, neurons_per_core=1)  # fmt: skip
     for name, low in whole.items():

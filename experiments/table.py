@@ -164,7 +164,8 @@ def command(config: Config, row: str, seed: int) -> list[str]:
     """The command that makes one run."""
     module, options = ROWS[row]
     out = run_folder(config, row, seed)
-    where = ["--data-dir", str(config.data_dir)] if config.data_dir else []
+    folder = config.data_dir if _MNIST in options else None  # the digits are embedded
+    where = ["--data-dir", str(folder)] if folder else []
     again = "--resume" if (out / "run.json").exists() else "--overwrite"
     words = [sys.executable, "-m", module, *options.split(), "--seed", str(seed)]
     return [*words, "--out", str(out), *where, again]

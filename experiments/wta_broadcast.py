@@ -3,6 +3,11 @@
     python -m experiments.wta_broadcast --dataset digits --out runs/digits
 
 The equations stand in `neurojax.learning.wta_broadcast` and in the parts that it names.
+
+A run may go on to more epochs: --resume and a larger --epochs. From there on learning rates and
+homeostasis follow the schedules of the longer run, which start anew at a rate that the shorter
+one had left behind: so the result is not that of one long run, and metrics.json says for how
+many epochs each epoch was planned.
 """
 
 from collections.abc import Sequence
@@ -15,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from experiments import _devices, _on_chips, _run, _training
-from experiments._config import Config, resolved
+from experiments._config import Config, refuse_idle, resolved
 from neurojax import data, plotting
 from neurojax.learning import wta_broadcast as wb
 from neurojax.modulation import modulators
@@ -72,7 +77,8 @@ def _neuron(c: Config, n: int, key: Key[Array, ""]) -> LIF | ALIF:
 def run(config: Config, changes: wb.Changes = wb.deltas) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
     c = resolved(config)
-    folder = _run.Folder(c)
+    refuse_idle(config, c)
+    folder = _run.Folder(c, may_grow=("epochs",))
     sets = data.load(c.dataset, c.data_dir)
     lesson = _lesson(c, sets.train)
     n_in, n_steps = _input_shape(c, sets.train.images.shape)
@@ -91,7 +97,7 @@ def run(config: Config, changes: wb.Changes = wb.deltas) -> dict[str, Any]:
     with _run.Progress(c.epochs, n_batches // c.epochs, done) as bar:
         for epoch, learnt in _training.train(c, steps, state, lesson, key, done, bar):
             val = _training.evaluate(c, steps, learnt.average, sets.val).accuracy
-            history = history.grown(val, bar.accuracy, bar.seconds())
+            history = history.grown(val, bar.accuracy, bar.seconds(), c.epochs)
             folder.save(epoch, learnt, history)
             bar.finish_epoch(val)
             state = learnt
@@ -145,6 +151,7 @@ def measured(c: Config, run: _training.Trainer, state: wb.TrainState, sets: data
         "active_fraction": [test.active[n] for n in hidden],
         "synaptic_events_per_inference": _training.synaptic_events(run.system, test.spikes),
         "layer_readout_accuracy": _training.layer_accuracy(c, run, state.average, sets.test),
+        "epochs_planned": list(history.planned),
         "seconds": sum(history.seconds),
         "seconds_per_epoch": list(history.seconds),
         "n_train": len(sets.train.labels[: c.train_size]),

@@ -39,7 +39,7 @@ def begun(out, epochs=2, **options):
     folder = _run.Folder(Config(out=out, **options))
     _, now, history = folder.start(state())
     for epoch in range(1, epochs + 1):
-        history = history.grown(0.25 * epoch, 0.125 * epoch, 2.0 * epoch)
+        history = history.grown(0.25 * epoch, 0.125 * epoch, 2.0 * epoch, 9)
         folder.save(epoch, state(epoch), history)
     return folder
 
@@ -144,9 +144,9 @@ def test_threads_save_too(tmp_path):
 @pytest.mark.parametrize(
     ("value", "interval", "fits"),
     [
-        (0.0, "(0, 1]", False), (1e-300, "(0, 1]", True), (1.0, "(0, 1]", True),
+        (0.0, "(0, 1]", False), (1e-30, "(0, 1]", True), (1.0, "(0, 1]", True),
         (1.0000001, "(0, 1]", False), (0.0, "[0, 1)", True), (1.0, "[0, 1)", False),
-        (-0.1, "[0, inf)", False), (1e300, "[0, inf)", True), (np.inf, "[0, inf)", False),
+        (-0.1, "[0, inf)", False), (1e38, "[0, inf)", True), (np.inf, "[0, inf)", False),
         (np.nan, "[0, inf)", False), (np.nan, "[0, 1]", False), (None, "(0, 1]", True),
     ],
 )  # fmt: skip
@@ -159,6 +159,17 @@ def test_intervals_are_open_and_closed_as_written(value, interval, fits):
         assert str(refused.value) == f"--x must be in {interval}; got {value}"
 
 
+@pytest.mark.parametrize(
+    ("value", "interval", "single"),
+    [(1e308, "[0, inf)", "inf"), (1e-300, "(0, 1]", "0"), (1 - 1e-9, "[0, 1)", "1")],
+)
+def test_intervals_are_those_of_single_precision(value, interval, single):
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 - compared whole below
+        _run.require_within("--x", value, interval)
+    where = f"{single} in single precision"
+    assert str(refused.value) == f"--x must be in {interval}; got {value}, {where}"
+
+
 # --- the folder ---
 
 
@@ -167,7 +178,7 @@ def test_a_run_goes_on_from_its_last_epoch(tmp_path):
     epoch, now, history = _run.Folder(Config(out=tmp_path, resume=True)).start(state())
     assert epoch == 2
     np.testing.assert_array_equal(now["w"], np.full((2, 3), 2.0))
-    assert history == _run.History((0.25, 0.5), (0.125, 0.25), (2.0, 4.0))
+    assert history == _run.History((0.25, 0.5), (0.125, 0.25), (2.0, 4.0), (9, 9))
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_over(tmp_path):
@@ -232,6 +243,27 @@ def test_resume_names_the_option_that_differs(tmp_path, options, message):
         _run.Folder(Config(out=tmp_path, resume=True, **options))
 
 
+def test_what_may_grow_does_and_the_run_is_not_complete_any_more(tmp_path):
+    finished(tmp_path, seed=3)
+    longer = _run.Folder(Config(out=tmp_path, resume=True, seed=4), may_grow=("seed",))
+    assert (tmp_path / "metrics.json").exists()
+    assert longer.start(state())[0] == 2
+    assert not (tmp_path / "metrics.json").exists()
+    assert json.loads((tmp_path / "run.json").read_text())["seed"] == 4
+    with pytest.raises(ValueError, match="made with --seed 4, which may only grow; got 3"):
+        _run.Folder(Config(out=tmp_path, resume=True, seed=3), may_grow=("seed",))
+    with pytest.raises(ValueError, match="made with --learning-rate 0.1; got 0.2"):
+        _run.Folder(Config(out=tmp_path, resume=True, seed=4, learning_rate=0.2), ("seed",))
+
+
+def test_without_growth_a_complete_run_stays_as_it_is(tmp_path):
+    finished(tmp_path, seed=3)
+    before = content(tmp_path)
+    again = _run.Folder(Config(out=tmp_path, resume=True, seed=3), may_grow=("seed",))
+    assert again.start(state())[0] == 2
+    assert content(tmp_path) == before
+
+
 def test_resume_refuses_an_experiment_with_other_options(tmp_path):
     begun(tmp_path)
     kept = json.loads((tmp_path / "run.json").read_text())
@@ -262,6 +294,7 @@ def test_the_metrics_come_last_and_say_where_they_come_from(tmp_path):
     assert metrics["test_accuracy"] == 0.9
     assert metrics["seed"] == 3
     assert metrics["config"]["hidden"] == [3, 4]
+    assert metrics["processor"] == _run.processor() != ""
     for package in ("neurojax", "jax", "jaxlib", "equinox", "optax", "flax", "numpy"):
         assert metrics["versions"][package] == importlib.metadata.version(package)
     written = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir() if p.is_file()}

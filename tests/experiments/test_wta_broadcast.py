@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,6 +131,7 @@ def test_metrics_hold_all_that_is_asked_for(whole):
     right = m["test_accuracy"] * m["n_test"]
     assert right == pytest.approx(round(right))
     assert m["seconds"] == pytest.approx(sum(m["seconds_per_epoch"]))
+    assert m["epochs_planned"] == [12] * 12
     assert m["seed"] == m["config"]["seed"] == 0
     assert m["config"]["hidden"] == [24, 20]
     assert None not in [m["config"][name] for name in _config.PRESETS["static"]]
@@ -204,6 +206,18 @@ def test_accuracies_are_those_of_a_readout_written_out(whole, rasters):
     assert whole.metrics["layer_readout_accuracy"] == pytest.approx(alone, abs=one_picture)
 
 
+def test_validation_is_judged_by_its_own_pictures_and_the_test_by_its(whole):
+    sets = whole.sets
+    parts = [sets.train, sets.val, sets.test]
+    assert len({x.tobytes() for part in parts for x in part.images}) >= 1790  # some digits agree
+    found = [
+        _training.evaluate(whole.config, whole.steps, whole.state.average, part).accuracy
+        for part in (sets.val, sets.test)
+    ]
+    assert [whole.metrics["val_accuracy"][-1], whole.metrics["test_accuracy"]] == found
+    assert found[0] != found[1]  # of 287 and of 360
+
+
 def test_the_last_checkpoint_is_the_state_at_the_end(whole):
     epoch, state = last_checkpoint(whole)
     assert epoch == 12
@@ -230,6 +244,30 @@ def test_an_interrupted_run_goes_on_to_the_same_end(whole, tmp_path, monkeypatch
     assert "--resume goes on" in capsys.readouterr().err
     assert (checkpoint.latest(tmp_path / "checkpoints") or 0) == epochs
     assert_same_end(trained(tmp_path, [*SMALL, "--resume"]), whole)
+
+
+def test_a_run_goes_on_to_more_epochs_on_the_schedules_of_the_longer(
+    whole, tmp_path, capsys, monkeypatch
+):
+    shutil.copytree(whole.out, tmp_path / "run")
+    planned = []
+    for name, at in (("optimiser", 1), ("trainer", 3)):
+        real = getattr(_training, name)
+        spy = lambda *a, real=real, at=at: planned.append(a[at]) or real(*a)  # noqa: E731
+        monkeypatch.setattr(_training, name, spy)
+    longer = trained(tmp_path / "run", ["--epochs", "13", *SMALL[2:], "--resume"])
+    assert planned == [130, 130]  # batches over which the schedules fall, ten an epoch
+    m, before = longer.metrics, whole.metrics
+    assert m["epochs_planned"] == [12] * 12 + [13]
+    assert m["val_accuracy"][:12] == before["val_accuracy"]
+    assert m["config"]["epochs"] == len(m["train_accuracy"]) == 13
+    assert json.loads((longer.out / "run.json").read_text())["epochs"] == 13
+    for name in whole.steps.system.network.plastic():
+        assert (longer.state.weights[name].w != whole.state.weights[name].w).any()
+    assert int(longer.state.step) == 130
+    capsys.readouterr()
+    shrunk = refused(capsys, [*SMALL, "--out", str(longer.out), "--resume"])
+    assert "was made with --epochs 13, which may only grow; got 12" in shrunk
 
 
 def assert_same_end(a: Run, b: Run):
@@ -341,8 +379,8 @@ def oblong(tmp_path) -> list[str]:
     """Options to train on pictures of 5 x 7 in three classes, half of the files gzipped."""
     files = quadruple()
     files["train-images-idx3-ubyte.gz"] = gzip.compress(files.pop("train-images-idx3-ubyte"))
-    options = "--dataset idx --epochs 2 --batch-size 16 --hidden 20 --radius 4 --n-steps 8"
-    return [*options.split(), "--start", "2", *folder_of(tmp_path, files)]
+    options = "--dataset idx --epochs 2 --batch-size 16 --hidden 20 --start 2"
+    return [*options.split(), *folder_of(tmp_path, files)]
 
 
 def assert_sane(run: Run, n_layers):
@@ -363,13 +401,14 @@ SWITCHES = {
     "rows": "--presentation rows --start -2 --neuron alif --teacher hard --recurrence dense"
     " --modulators 2 --optimiser sgd --report-hardware",
     "poisson": "--encoding poisson --max-rate 900 --readout spiking --hidden 33 20 --winners 5"
-    " --window boxcar --trace-decay 0.5 --recurrence none",
+    " --window boxcar --trace-decay 0.5 --recurrence none --n-steps 8",
     "latency": "--encoding latency --recurrence none --redraw-feedback --t-ref 2 --gain-in 20"
-    " --reset subtract --window spike --bandwidth 1",
-    "fixed": "--freeze-hidden --augment none --input-dropout 0.1 --tau-spread 1 --rate-penalty 1"
-    " --optimiser momentum --lr-readout 0.05 --weight-decay 0.01 --average 0 --epochs 20",
+    " --reset subtract --window spike --bandwidth 1 --n-steps 8",
+    "fixed": "--freeze-hidden --augment none --input-dropout 0.1 --tau-spread 1 --radius 4"
+    " --optimiser momentum --lr-readout 0.05 --weight-decay 0.01 --average 0 --epochs 20"
+    " --n-steps 8",
     "devices": "--synapse exponential --update unidirectional --n-states 16 --nonlinearity 3"
-    " --sigma-d2d 0.2 --sigma-c2c 0.01 --recurrence none",
+    " --sigma-d2d 0.2 --sigma-c2c 0.01 --recurrence none --n-steps 8 --rate-penalty 1",
 }
 
 
