@@ -95,7 +95,7 @@ def trainer(
             sizes = {n: system.network.layers[n].n for n in system.hidden}
             drawn = feedback(c, sizes, system.n_classes, fold(key, "feedback"))
             taught = eqx.tree_at(lambda s: s.feedback, system, drawn)
-        state, outcome = wb.train_step(
+        state, outcome = wb.update(
             taught, tx, state, x, labels, average_decay=c.average,
             anneal=jnp.asarray(anneal(state.step.astype(float))), changes=changes,
         )  # fmt: skip

@@ -138,7 +138,7 @@ class Learner(NamedTuple):
         told = _training.feedback(b, sizes, plan.n_classes, fold(key, "feedback"))
         system = wb.System(
             net, told, SoftWTA(b.gain, b.margin), Homeostasis(b.target_rate, b.homeostasis),
-            n_classes=plan.n_classes, n_steps=b.n_steps, start=b.start,
+            n_steps=b.n_steps, start=b.start,
         )  # fmt: skip
         return system, wb.init(system, self.optimiser, fold(key, "state"))
 

@@ -60,7 +60,7 @@ def build(c: Config, n_in: int, n_classes: int, n_steps: int, key: Key[Array, ""
         SoftWTA(c.gain, c.margin) if c.teacher == "soft" else HardWTA(c.margin),
         Homeostasis(c.target_rate, c.homeostasis, penalty=c.rate_penalty),
         modulators(fold(key, "modulators"), c.modulators, names) if c.modulators else None,
-        n_classes=n_classes, n_steps=n_steps, start=c.start % n_steps,
+        n_steps=n_steps, start=c.start % n_steps,
     )  # fmt: skip
 
 

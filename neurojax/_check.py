@@ -178,7 +178,7 @@ def working(dtype: DTypeLike) -> DTypeLike:
 def step_size(dt: Any) -> Any:
     """`dt` as it came, refused unless finite and > 0 ms; traced values are checked at run time."""
     checked = positive("dt", "ms")(dt)
-    return checked if isinstance(checked, Tracer) else dt
+    return checked if isinstance(dt, Tracer) else dt
 
 
 def prng_key(key: Any, name: str = "key") -> Any:
@@ -207,3 +207,24 @@ def real(x: Any) -> Array:
     """Booleans and whole numbers as floats; floats as they came."""
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(float)
+
+
+def classes(name: str, target: Any, n: int) -> Array:
+    """Labels as an array, refused unless whole and in [0, n); traced values are taken on trust."""
+    given, target = target, jnp.asarray(target)
+    if not jnp.issubdtype(target.dtype, jnp.integer):
+        raise TypeError(f"{name} must be whole; got {target.dtype}: pass {name}.astype(int)")
+    if not isinstance(given, Tracer):
+        value = np.asarray(given)
+        bad = (value < 0) | (value >= n)
+        if bad.any():
+            raise ValueError(
+                f"{name} must be in [0, {n}), as there are {n} classes; got {value[bad][0]}"
+                f" ({bad.sum()} of {bad.size})"
+            )
+    return target
+
+
+def in_working(x: Any, *parts: Any) -> tuple[Any, ...]:
+    """`x` and `parts` in the dtype to calculate in for an `x` stored as it is."""
+    return cast((x, *parts), working(x.dtype))

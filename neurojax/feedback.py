@@ -6,23 +6,36 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from neurojax._check import cast, working
+from neurojax._check import count, in_working, prng_key, working
+from neurojax._repr import described
+
+__all__ = ["Broadcast", "broadcast"]
 
 
+@described
 class Broadcast(eqx.Module):
     """Learning signal l = B e, with B = `spread` `channels` through K channels, never learned.
 
+    `spread` [n, K] and `channels` [K, n_classes] are without unit: l has that of the error.
+    Raises `ValueError` where the two differ in K.
     Source: direct feedback alignment, Nøkland (2016), eq. 6; broadcast alignment, Samadi et
     al. (2017), sec. 2.
     """
 
-    spread: Float[Array, "n k"]
-    channels: Float[Array, "k c"]
+    spread: Float[Array, "n k"] = eqx.field(converter=jnp.asarray)
+    channels: Float[Array, "k c"] = eqx.field(converter=jnp.asarray)
+
+    def __check_init__(self):
+        one, other = self.spread.shape, self.channels.shape
+        if len(one) != 2 or len(other) != 2 or one[1] != other[0]:
+            raise ValueError(
+                f"spread must be [n, K] and channels [K, n_classes]; got {one} and {other}"
+            )
 
     def __call__(self, error: Float[Array, " c"]) -> Float[Array, " n"]:
-        """Learning signal of each neuron."""
-        channels, spread = cast((self.channels, self.spread), error.dtype)
-        return (error @ channels.T) @ spread.T
+        """Learning signal of each neuron, [n_classes] -> [n]; in float32 at the least inside."""
+        e, spread, channels = in_working(error, self.spread, self.channels)
+        return ((e @ channels.T) @ spread.T).astype(error.dtype)
 
 
 def broadcast(
@@ -36,17 +49,27 @@ def broadcast(
 
     Errors sum to zero over classes, so n_classes - 1 channels (None) carry all there is: the
     channels are orthonormal directions of that subspace, drawn at random.
-    Raises `ValueError` for a bandwidth outside [1, n_classes - 1].
+    Raises `ValueError` for a bandwidth outside [1, n_classes - 1], `TypeError` for what is no
+    key.
+
+    >>> import jax
+    >>> feedback = broadcast(jax.random.key(0), n=100, n_classes=10)
+    >>> feedback.spread.shape, feedback.channels.shape
+    ((100, 9), (9, 10))
     """
-    most = n_classes - 1
-    bandwidth = most if bandwidth is None else bandwidth
+    n, most = count("n")(n), count("n_classes", 2)(n_classes) - 1
+    bandwidth = most if bandwidth is None else count("bandwidth", 0)(bandwidth)
     if not 1 <= bandwidth <= most:
         raise ValueError(
             f"bandwidth must be in [1, {most}] for {n_classes} classes; got {bandwidth}"
         )
-    which, how = jax.random.split(key)
+    which, how = jax.random.split(prng_key(key))
     draw = jax.random.normal(which, (n_classes, bandwidth), working(dtype))
     basis, _ = jnp.linalg.qr(draw - draw.mean(0, keepdims=True))
     rms = (bandwidth / n_classes) ** 0.5
     spread = jax.random.normal(how, (n, bandwidth), dtype) / rms
     return Broadcast(spread, basis.T.astype(dtype))
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -6,27 +6,44 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, ArrayLike, Float, Integer, Key
 
-from neurojax._check import between, positive, working
+from neurojax._check import (
+    between,
+    cast,
+    classes,
+    count,
+    in_working,
+    positive,
+    prng_key,
+    working,
+)
+from neurojax._repr import described
+
+__all__ = ["ModulatorState", "Modulators", "modulators"]
 
 
 class ModulatorState(NamedTuple):
-    """Activity of the modulators and what scores they are used to."""
+    """Activity of M modulators, and what scores they are used to; both without unit."""
 
-    m: Float[Array, " m"]
+    m: Float[Array, " m"]  # in [0, 1]
     s_slow: Float[Array, " c"]
 
 
+@described
 class Modulators(eqx.Module):
     """M rate neurons driven by surprise, uncertainty and novelty, gating each neuron:
 
-        u = (1 - pi_target, H(pi) / log C, |s - s_slow| / (|s_slow| + 1))
-        m_t = rho_m m_{t-1} + (1 - rho_m) sigmoid(K u_t)       gate = 2 A m, in [0, 2]
+        u_t = (1 - pi_target, H(pi) / log C, |s_t - s_slow,t-1| / (|s_slow,t-1| + 1))
+        m_t = rho_m m_{t-1} + (1 - rho_m) sigmoid(K u_t)       gate_t = 2 A m_t, in [0, 2]
+        s_slow,t = rho_s s_slow,t-1 + (1 - rho_s) s_t
 
-    pi = softmax(gain s) is the readout's belief, `s_slow` a low-pass of the scores with decay
-    `rho_s`. K [M, 3] is random, A [n, M] is random, non-negative, with rows that sum to one;
-    both are fixed.
+    pi = softmax(gain s_t) is the readout's belief over C classes, H its entropy, |.| the
+    Euclidean norm. m starts from 0.5, a gate of one, and s_slow from 0. `k` = K [M, 3] is
+    random, `a` = A [n, M] by layer is random, non-negative, with rows that sum to one; both
+    are fixed. `gain`, `rho_m` and `rho_s` are numbers; all is without unit but `gain`, which
+    is per unit of score.
+    Raises `ValueError` for a parameter out of range.
     Source: Frémaux and Gerstner (2016), sec. 3 (gating third factors); equations our own.
     """
 
@@ -36,35 +53,51 @@ class Modulators(eqx.Module):
     rho_m: Float[Array, ""] = eqx.field(default=0.8, converter=between("rho_m", 0.0, 1.0))
     rho_s: Float[Array, ""] = eqx.field(default=0.95, converter=between("rho_s", 0.0, 1.0))
 
+    def __check_init__(self):
+        k, a = self.k.shape, {name: x.shape for name, x in self.a.items()}
+        if k[1:] != (3,) or any(len(x) != 2 or x[1] != k[0] for x in a.values()):
+            raise ValueError(f"k must be [M, 3] and a of each layer [n, M]; got {k} and {a}")
+
     def init(self, n_classes: int, dtype: DTypeLike = float) -> ModulatorState:
         """Half-active modulators (a gate of one), no expectation yet."""
         return ModulatorState(jnp.full(self.k.shape[0], 0.5, dtype), jnp.zeros(n_classes, dtype))
 
     def step(
-        self, state: ModulatorState, scores: Float[Array, " c"], target: Int[Array, ""]
+        self, state: ModulatorState, scores: Float[Array, " c"], target: Integer[ArrayLike, ""]
     ) -> tuple[ModulatorState, Float[Array, " m"]]:
-        """Modulators after one step of scores."""
-        s_slow = state.s_slow
-        belief = jax.nn.softmax(self.gain.astype(scores.dtype) * scores)
-        novelty = jnp.linalg.norm(scores - s_slow) / (jnp.linalg.norm(s_slow) + 1)
+        """Modulators after one step of scores [n_classes], and their activity [M]."""
+        target = classes("target", target, scores.shape[0])
+        s, state, p = in_working(scores, state, self)
+        belief = jax.nn.softmax(p.gain * s)
+        novelty = jnp.linalg.norm(s - state.s_slow) / (jnp.linalg.norm(state.s_slow) + 1)
         entropy = jax.scipy.special.entr(belief).sum() / jnp.log(float(belief.shape[0]))
-        u = jnp.stack([1 - belief[target], entropy.astype(scores.dtype), novelty])
-        rho_m, rho_s = self.rho_m.astype(u.dtype), self.rho_s.astype(u.dtype)
-        m = rho_m * state.m + (1 - rho_m) * jax.nn.sigmoid(self.k.astype(u.dtype) @ u)
-        return ModulatorState(m, rho_s * s_slow + (1 - rho_s) * scores), m
+        u = jnp.stack([1 - belief[target], entropy.astype(s.dtype), novelty])
+        m = p.rho_m * state.m + (1 - p.rho_m) * jax.nn.sigmoid(p.k @ u)
+        new = ModulatorState(m, p.rho_s * state.s_slow + (1 - p.rho_s) * s)
+        new = cast(new, scores.dtype)
+        return new, new.m
 
     def gate(self, layer: str, m: Float[Array, " m"]) -> Float[Array, " n"]:
-        """How much each neuron of `layer` learns now."""
+        """How much each neuron of `layer` learns now, [n] in [0, 2]."""
+        if layer not in self.a:
+            raise ValueError(f"no modulators reach layer {layer!r}: they reach {sorted(self.a)}")
         return 2 * (self.a[layer].astype(m.dtype) @ m)
 
 
 def modulators(
     key: Key[Array, ""], n: int, layers: dict[str, int], dtype: DTypeLike = float
 ) -> Modulators:
-    """`n` modulators with random fixed projections to `layers` (name: neurons)."""
-    if n < 1:
-        raise ValueError(f"modulators must be at least 1; got {n}")
-    to, fro = jax.random.split(key)
+    """`n` modulators with random fixed projections to `layers` (name: neurons).
+
+    Raises `ValueError` for less than one modulator, `TypeError` for what is no key.
+
+    >>> import jax
+    >>> told = modulators(jax.random.key(0), 4, {"h1": 100})
+    >>> told.k.shape, told.a["h1"].shape
+    ((4, 3), (100, 4))
+    """
+    n = count("n")(n)
+    to, fro = jax.random.split(prng_key(key))
     draws = jax.random.split(fro, len(layers))
     shares = {
         name: _simplex(draw, (layers[name], n), dtype)
@@ -77,3 +110,7 @@ def _simplex(key: Array, shape: tuple[int, int], dtype: DTypeLike) -> Array:
     """Rows uniform on the simplex, as Dirichlet(1, ..., 1) draws them, but quick to compile."""
     e = jax.random.exponential(key, shape, working(dtype))
     return (e / e.sum(1, keepdims=True)).astype(dtype)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -21,9 +21,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
-from neurojax._check import between, cast, function, nonnegative, optional, positive
+from neurojax._check import (
+    between,
+    cast,
+    function,
+    nonnegative,
+    optional,
+    positive,
+    real,
+    step_size,
+    working,
+)
 from neurojax._repr import described
 from neurojax.neurons import ALIF
 from neurojax.weights import Connectivity
@@ -116,12 +126,13 @@ class Rule(Protocol):
         ...
 
     def factor(
-        self, neuron: Neuron, post: Post, q: Float[Array, "t n"], *, dt: float
+        self, neuron: Neuron, post: Post, q: Float[Array, "t n"], *, dt: float | Array
     ) -> Float[Array, "t n"]:
         """D [T, n], the postsynaptic side of the change dw = sum_t D_t pre_t^T."""
         ...
 
 
+@described
 class ThreeFactor(eqx.Module):
     """Which window, and how long a synapse remembers.
 
@@ -138,16 +149,23 @@ class ThreeFactor(eqx.Module):
     window: Window = function("window", default_factory=triangle)
     reset_trace: bool = eqx.field(static=True, default=True)
 
-    def trace_decay(self, neuron: Neuron, z: Array, dt: float) -> Array:
+    def trace_decay(self, neuron: Neuron, z: Array, dt: float | Array) -> Array:
         """lambda of the step that follows spikes `z`, per neuron."""
         decay = neuron.decay(dt) if self.decay is None else self.decay
         decay = jnp.broadcast_to(decay.astype(z.dtype), z.shape)
         return decay * (1 - z) if self.reset_trace else decay
 
     def factor(
-        self, neuron: Neuron, post: Post, q: Float[Array, "t n"], *, dt: float
+        self, neuron: Neuron, post: Post, q: Shaped[Array, "t n"], *, dt: float | Array
     ) -> Float[Array, "t n"]:
-        """D [T, n]: one reverse scan over a vector per neuron; dw = outer(D, pre)."""
+        """D [T, n]: one reverse scan over a vector per neuron; dw = outer(D, pre).
+
+        Calculated in float32 at the least, and returned in the dtype of `q`.
+        Raises `ValueError` where windows, spikes and `q` are not all [T, n].
+        """
+        step_size(dt)
+        h, z, q = _matching(post, q, ("T", "n"))
+        stored, (h, z, q) = q.dtype, cast((h, z, q), working(q.dtype))
         adaptation = _adaptation(neuron, dt, q[0])
         kappa = self.kappa_e.astype(q.dtype)
 
@@ -157,11 +175,11 @@ class ThreeFactor(eqx.Module):
             big_q = q + kappa * big_q
             delta = h * (big_q if g is None else big_q + g)
             big_d = delta + self.trace_decay(neuron, z, dt) * big_d
-            return (big_q, big_d, _adapted(adaptation, g, delta)), big_d
+            return (big_q, big_d, _adapted(adaptation, g, delta)), big_d.astype(stored)
 
         zero = jnp.zeros_like(q[0])
         start = (zero, zero, None if adaptation is None else zero)
-        return jax.lax.scan(back, start, (post.h, post.z, q), reverse=True)[1]
+        return jax.lax.scan(back, start, (h, z, q), reverse=True)[1]
 
     def init(self, connectivity: Connectivity, dtype: DTypeLike = float) -> Eligibility:
         """No memory yet; for the step-by-step form."""
@@ -173,26 +191,45 @@ class ThreeFactor(eqx.Module):
         state: Eligibility,
         connectivity: Connectivity,
         neuron: Neuron,
-        pre: Float[Array, " pre"],
+        pre: Shaped[Array, " pre"],
         post: Post,
-        q: Float[Array, " n"],
+        q: Shaped[Array, " n"],
         *,
-        dt: float,
+        dt: float | Array,
     ) -> tuple[Eligibility, Array]:
-        """Eligibility after one step, and the change of weights that this step asks for."""
+        """Eligibility after one step, and the change of weights that this step asks for.
+
+        `pre` [n_pre] is what arrives, `post` and `q` [n_post] are the receiver's own. All is
+        calculated in float32 at the least and kept in the dtype of `state`.
+        """
+        step_size(dt)
+        stored, at_post = state.e.dtype, connectivity.at_post
+        pre, own = real(pre), _matching(post, q, ("n",))
+        state, pre, (h, z, q) = cast((state, pre, own), working(stored))
         adaptation = _adaptation(neuron, dt, q)
-        at_post = connectivity.at_post
         x = at_post(state.decay) * state.x + connectivity.outer(jnp.ones_like(q), pre)
-        local, x_adapt = at_post(post.h) * x, state.x_adapt
+        local, x_adapt = at_post(h) * x, state.x_adapt
         if adaptation is not None:
             rho, beta = adaptation
-            local = at_post(post.h) * (x - at_post(beta) * x_adapt)
+            local = at_post(h) * (x - at_post(beta) * x_adapt)
             x_adapt = at_post(rho) * x_adapt + local
         e = self.kappa_e.astype(q.dtype) * state.e + local
-        return Eligibility(x, x_adapt, e, self.trace_decay(neuron, post.z, dt)), at_post(q) * e
+        new = Eligibility(x, x_adapt, e, self.trace_decay(neuron, z, dt))
+        return cast((new, at_post(q) * e), stored)
 
 
-def _adaptation(neuron: Neuron, dt: float, like: Array) -> tuple[Array, Array] | None:
+def _matching(post: Post, q: Array, axes: tuple[str, ...]) -> tuple[Array, Array, Array]:
+    """Windows, spikes and third factor as floats, refused unless of one shape."""
+    h, z, q = map(real, (post.h, post.z, q))
+    if not h.shape == z.shape == q.shape or q.ndim != len(axes):
+        raise ValueError(
+            f"h, z and q must all be [{', '.join(axes)}]; got {h.shape}, {z.shape} and {q.shape}:"
+            " jax.vmap over a batch"
+        )
+    return h, z, q
+
+
+def _adaptation(neuron: Neuron, dt: float | Array, like: Array) -> tuple[Array, Array] | None:
     """Decay of the adaptation and its weight on the threshold, each [n]; None without."""
     if not isinstance(neuron, ALIF):
         return None
@@ -215,13 +252,25 @@ class HomeostasisState(NamedTuple):
     r: Float[Array, " n"]  # spikes per step, mean over the last batch
 
 
+@described
 class Homeostasis(eqx.Module):
     """Each neuron moves its own threshold until it fires at the target rate.
 
-        v_th <- max(v_min, v_th + rate (r - target))            r: its mean spikes per step
+        v_th <- max(v_reset + v_min, v_th + rate (r - target))     r: its mean spikes per step
 
-    With `penalty` c the same difference also enters its learning signal, l - c (r - target).
+    The floor keeps v_th above the neuron's reset, whatever potentials are counted from; a
+    threshold that starts below it stays, and sinks no further. With `penalty` c the same
+    difference also enters its learning signal, l - c (r - target), before any gate.
+    `target` in spikes a neuron and step, `rate` in mV for each of these, `v_min` in mV,
+    `penalty` in units of the error. Each is a number.
+    Raises `ValueError` for a parameter out of range.
     Source: intrinsic plasticity as in Lazar et al. (2009), SORN, eq. 5.
+
+    >>> import jax.numpy as jnp
+    >>> tone = Homeostasis(target=0.05, rate=2.0)
+    >>> state = tone.init(jnp.array([-50.0, -50.0]))  # mV
+    >>> tone.step(state, jnp.array([0.05, 0.30]), v_reset=-65.0).v_th
+    Array([-50. , -49.5], dtype=float32)
     """
 
     target: Float[Array, ""] = eqx.field(default=0.05, converter=between("target", 0.0, 1.0))
@@ -230,18 +279,31 @@ class Homeostasis(eqx.Module):
     penalty: Float[Array, ""] = eqx.field(default=0.0, converter=nonnegative("penalty", ""))
 
     def init(self, v_th: Float[Array, " n"]) -> HomeostasisState:
-        """At its target, from thresholds `v_th`."""
+        """At its target, from thresholds `v_th` [n], mV."""
         return HomeostasisState(v_th, jnp.full_like(v_th, self.target))
 
     def step(
-        self, state: HomeostasisState, r: Float[Array, " n"], scale: float | Array = 1.0
+        self,
+        state: HomeostasisState,
+        r: Float[Array, " n"],
+        scale: float | Array = 1.0,
+        *,
+        v_reset: float | Array | None = None,
     ) -> HomeostasisState:
-        """After a batch with mean rates `r`; `scale` anneals the move."""
-        p = cast(self, r.dtype)
-        move = p.rate * jnp.asarray(scale, r.dtype) * (r - p.target)
-        return HomeostasisState(jnp.maximum(p.v_min, state.v_th + move), r)
+        """After a batch with mean rates `r` [n], spikes a step; `scale` anneals the move.
+
+        `v_reset`: where the neurons restart, mV, one number or [n]. None stands for 0 mV where
+        the threshold is above that, and elsewhere for no floor, as it isn't known.
+        """
+        p, r = cast((self, r), state.v_th.dtype)
+        to = lambda x: jnp.broadcast_to(jnp.asarray(x, r.dtype), r.shape)  # noqa: E731
+        moved = state.v_th + p.rate * to(scale) * (r - p.target)
+        floor = jnp.minimum(to(0.0 if v_reset is None else v_reset) + p.v_min, state.v_th)
+        if v_reset is None:
+            floor = jnp.where(state.v_th > 0, floor, -jnp.inf)
+        return HomeostasisState(jnp.maximum(floor, moved), r)
 
     def term(self, state: HomeostasisState) -> Float[Array, " n"]:
-        """What is added to the learning signal of each neuron."""
+        """What is added to the learning signal of each neuron, [n]."""
         p = cast(self, state.r.dtype)
         return -p.penalty * (state.r - p.target)

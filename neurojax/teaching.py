@@ -8,41 +8,64 @@ needs at most n_classes - 1 channels.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Integer
 
-from neurojax._check import cast, nonnegative, positive
+from neurojax._check import classes, count, in_working, nonnegative, positive
+from neurojax._repr import described
+
+__all__ = ["HardWTA", "SoftWTA", "class_scores", "k_winners"]
 
 
+@described
 class SoftWTA(eqx.Module):
     """Populations compete through a softmax: e = onehot(target) - softmax(gain s).
 
-    Silent where no error exceeds `margin`, so that what is known stays as it is.
+    Silent where no error exceeds `margin`, so that what is known stays as it is. `gain`, per
+    unit of score, and `margin`, in units of the error, are numbers.
+    Raises `ValueError` for a parameter out of range.
     Source: the delta rule on a softmax readout, Bellec et al. (2020), eq. 5.
+
+    >>> import jax.numpy as jnp
+    >>> SoftWTA(gain=1.0)(jnp.zeros(4), 2)
+    Array([-0.25, -0.25,  0.75, -0.25], dtype=float32)
     """
 
     gain: Float[Array, ""] = eqx.field(default=30.0, converter=positive("gain", ""))
     margin: Float[Array, ""] = eqx.field(default=0.1, converter=nonnegative("margin", ""))
 
-    def __call__(self, scores: Float[Array, " c"], target: Int[Array, ""]) -> Float[Array, " c"]:
-        """Error of each class in this step."""
-        p = cast(self, scores.dtype)
-        belief = jax.nn.softmax(p.gain * scores)
-        error = jax.nn.one_hot(target, scores.shape[0], dtype=scores.dtype) - belief
-        return jnp.where(jnp.abs(error).max() > p.margin, error, 0)
+    def __call__(
+        self, scores: Float[Array, " c"], target: Integer[ArrayLike, ""]
+    ) -> Float[Array, " c"]:
+        """Error of each class in this step, [n_classes], in float32 at the least inside."""
+        target = _one(scores, target)
+        s, p = in_working(scores, self)
+        belief = jax.nn.softmax(p.gain * s)
+        error = jax.nn.one_hot(target, s.shape[0], dtype=s.dtype) - belief
+        return jnp.where(jnp.abs(error).max() > p.margin, error, 0).astype(scores.dtype)
 
 
+@described
 class HardWTA(eqx.Module):
     """The target population gets +1 and its strongest rival -1, until it leads by `margin`.
 
-    It has to lead by more, so that with a margin of 0 a tie still teaches.
+    It has to lead by more, so that with a margin of 0 a tie still teaches. `margin` is a
+    number, in units of the scores.
+    Raises `ValueError` for a margin out of range.
     Source: the perceptron rule for several classes, Crammer and Singer (2003), JMLR 3,
     sec. 3, with a margin.
+
+    >>> import jax.numpy as jnp
+    >>> HardWTA()(jnp.array([0.1, 0.3, 0.2, 0.0]), 2)
+    Array([ 0., -1.,  1.,  0.], dtype=float32)
     """
 
     margin: Float[Array, ""] = eqx.field(default=0.1, converter=nonnegative("margin", ""))
 
-    def __call__(self, scores: Float[Array, " c"], target: Int[Array, ""]) -> Float[Array, " c"]:
-        """Error of each class in this step."""
+    def __call__(
+        self, scores: Float[Array, " c"], target: Integer[ArrayLike, ""]
+    ) -> Float[Array, " c"]:
+        """Error of each class in this step, [n_classes]."""
+        target = _one(scores, target)
         is_target = jnp.arange(scores.shape[0]) == target
         rivals = jnp.where(is_target, -jnp.inf, scores)
         error = is_target.astype(scores.dtype) - jax.nn.one_hot(
@@ -52,19 +75,48 @@ class HardWTA(eqx.Module):
         return jnp.where(lead > self.margin.astype(scores.dtype), 0, error)
 
 
+def _one(scores: Array, target: ArrayLike) -> Array:
+    """The label of one sample, refused unless one of the classes that have scores."""
+    target = classes("target", target, scores.shape[-1])
+    if scores.ndim != 1 or target.ndim:
+        raise ValueError(
+            f"scores must be [n_classes] and target one label; got {scores.shape} and"
+            f" {target.shape}: jax.vmap over time and batch"
+        )
+    return target
+
+
 def class_scores(y: Float[Array, " cp"], n_classes: int) -> Float[Array, " c"]:
-    """Score of a class: mean over its population, neurons in runs of a class."""
+    """Score of a class: mean over its population [n_classes p] -> [n_classes], in units of `y`.
+
+    Neurons stand in runs of a class.
+    Raises `ValueError` where `n_classes` doesn't divide the readout.
+
+    >>> import jax.numpy as jnp
+    >>> class_scores(jnp.array([1.0, 3.0, 0.0, -2.0]), 2)
+    Array([ 2., -1.], dtype=float32)
+    """
+    n_classes = count("n_classes")(n_classes)
     if y.shape[-1] % n_classes:
         raise ValueError(f"n_classes must divide {y.shape[-1]} readout neurons; got {n_classes}")
     return y.reshape(n_classes, -1).mean(-1)
 
 
 def k_winners(v: Float[Array, " n"], k: int) -> Float[Array, " n"]:
-    """1 for the k neurons of highest potential, 0 for all others (ties: the lower index).
+    """1 for the k neurons of highest potential, 0 for all others; [n] mV -> [n].
 
+    Of equal ones the lower index wins. Raises `ValueError` for a `k` outside [1, n].
     Source: Maass (2000), Neural Computation 12, p. 2519 (k-WTA gates).
+
+    >>> import jax.numpy as jnp
+    >>> k_winners(jnp.array([0.2, 0.9, 0.5]), 2)
+    Array([0., 1., 1.], dtype=float32)
     """
-    if not 1 <= k <= v.shape[-1]:
+    if not 1 <= count("k", 0)(k) <= v.shape[-1]:
         raise ValueError(f"k must be in [1, {v.shape[-1]}]; got {k}")
     v = jnp.where(v == 0, 0, v)  # top_k would put -0 below 0
     return jnp.zeros_like(v).at[jax.lax.top_k(v, k)[1]].set(1)
+
+
+def __dir__() -> list[str]:
+    return __all__

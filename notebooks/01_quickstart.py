@@ -241,7 +241,6 @@ system = wta_broadcast.System(
     },
     teacher=SoftWTA(gain=30.0, margin=0.02),
     homeostasis=Homeostasis(target=0.05),
-    n_classes=n_classes,
     n_steps=20,
 )
 for name, p in system.network.projections.items():

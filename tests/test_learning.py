@@ -1,6 +1,7 @@
 """The broadcast learning system as a whole: what it computes, from what, and in what memory."""
 
 import functools
+import inspect
 
 import chex
 import equinox as eqx
@@ -61,7 +62,7 @@ def held(rng):
         SoftWTA(gain=3.0),
         Homeostasis(penalty=0.3),
         Modulators(jnp.asarray(rng.normal(size=(4, 3)), float), gates),
-        n_classes=CLASSES, n_steps=T, start=3,
+        n_steps=T, start=3, dt=0.7,
     )  # fmt: skip
 
 
@@ -88,7 +89,7 @@ def moving(rng):
         feedback(rng, {"h1": H1, "h2": H2}, 1),
         HardWTA(margin=0.05),
         Homeostasis(),
-        n_classes=CLASSES, n_steps=T, start=0,
+        n_steps=T, start=0, dt=1.4,
     )  # fmt: skip
 
 
@@ -198,7 +199,7 @@ def toy(key, kappa_e=0.9):
         recurrence=Recurrence(radius=3, p_rewire=0.34),
     )  # fmt: skip
     feedback = {"h1": broadcast(fold(key, "feedback"), 24, 3)}
-    return wb.System(net, feedback, SoftWTA(), Homeostasis(0.1), n_classes=3, n_steps=8, start=2)
+    return wb.System(net, feedback, SoftWTA(), Homeostasis(0.1), n_steps=8, start=2)
 
 
 drawn = quick(toy)
@@ -291,7 +292,7 @@ def scaled_memory(n, steps, batch, dense):
     feedback = {"h": Broadcast(jnp.ones((n, 3)), jnp.ones((3, 4)))}
     system = wb.System(
         Network(layers, links), feedback, SoftWTA(), Homeostasis(),
-        n_classes=4, n_steps=steps, start=0,
+        n_steps=steps, start=0,
     )  # fmt: skip
     weights, tone = jax.eval_shape(lambda: (system.network.init_weights(KEY), system.rest()))
     x, target = jnp.zeros((batch, 8)), jnp.zeros(batch, jnp.int32)
@@ -410,7 +411,19 @@ def altered(**changes):
     [
         (altered(start=T), rf"start must be in \[0, {T}\); got {T}"),
         (altered(readout="out"), "'out' is no layer of the network: .*'h1', 'h2', 'readout'"),
-        (altered(n_classes=2), "n_classes must divide 3 readout neurons; got 2"),
+        (
+            altered(feedback={"h1": broadcast(KEY, H1, 2)}),
+            "readout 'readout' must have population x n_classes neurons, of the feedback's 2"
+            " classes, 1 x 2; got 3",
+        ),
+        (altered(population=2), "of the feedback's 3 classes, 2 x 3; got 3"),
+        (altered(population=0), "population must be a whole number >= 1; got 0"),
+        (altered(feedback={}), "feedback must reach a hidden layer; got none"),
+        (altered(n_steps=10.0), "n_steps must be a whole number >= 1; got 10.0"),
+        (altered(start=-1), "start must be a whole number >= 0; got -1"),
+        (altered(dt=0.0), "dt must be finite and > 0 ms; got 0.0"),
+        (without("h2", neuron=LeakyIntegrator()), "hidden layer 'h2' must have a threshold v_th"),
+        (without("input->h1", pre="picture"), "a projection must start from 'input'; got"),
         (altered(feedback={"h3": broadcast(KEY, H2, CLASSES)}), "'h3' is no layer of the network"),
         (
             altered(feedback={"h1": broadcast(KEY, H2, CLASSES)}),
@@ -434,3 +447,167 @@ def altered(**changes):
 def test_refuses_a_system_whose_parts_do_not_fit(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(teacher=SoftWTA), r"teacher must be an instance; got the class: pass SoftWTA\(\)"),
+        (dict(homeostasis=Homeostasis), r"homeostasis must be an .*: pass Homeostasis\(\)"),
+        (dict(network=Network), r"network must be an instance; got the class"),
+        (dict(teacher=3), "teacher must have __call__; got int 3"),
+        (dict(homeostasis=SoftWTA()), "homeostasis must have init, step, term; got SoftWTA"),
+    ],
+)
+def test_refuses_what_is_no_part_of_a_system(changes, message):
+    with pytest.raises(TypeError, match=message):
+        altered(**changes)()
+
+
+PICTURES, LABELS = np.full((6, 8), 0.5, np.float32), np.arange(6) % 3
+
+
+@functools.cache
+def started():
+    """System, optimiser and fresh state of three classes of pictures with 8 pixels."""
+    tx = optax.sgd(0.1)
+    return drawn(KEY), tx, quick(lambda key: wb.init(toy(key), tx, key))(KEY)
+
+
+def spoilt(at=(1, 2), value=np.nan):
+    x = PICTURES.copy()
+    x[at] = value
+    return x
+
+
+REFUSED = {
+    "class too many": (PICTURES, LABELS + 1, ValueError, r"in \[0, 3\), as .*; got 3 \(2 of 6\)"),
+    "class below 0": (PICTURES, LABELS - 1, ValueError, r"in \[0, 3\), as .*; got -1 \(2 of 6\)"),
+    "one-hot": (PICTURES, np.eye(3)[LABELS], ValueError, r"got \[6, 3\]: pass target.argmax\(1\)"),
+    "labels as floats": (PICTURES, LABELS / 1, TypeError, r"float.*: pass target.astype\(int\)"),
+    "too few labels": (PICTURES, LABELS[:5], ValueError, r"\[batch\] = \[6\] labels; got \[5\]"),
+    "one label": (PICTURES, 1, ValueError, r"\[batch\] = \[6\] labels; got \[\]"),
+    "NaN": (spoilt(), LABELS, ValueError, "x must be finite; 1 of 48 numbers are NaN or inf"),
+    "infinite": (spoilt(value=-np.inf), LABELS, ValueError, "x must be finite; 1 of 48"),
+    "bytes": (np.full((6, 8), 255, np.uint8), LABELS, TypeError, "got uint8: pass x / 255"),
+    "pictures": (
+        np.zeros((6, 2, 4)), LABELS, ValueError,
+        r"x must be \[batch, 8\] or \[batch, 8, 8\]; got \[6, 2, 4\]: pass x.reshape\(len",
+    ),
+    "other pixels": (np.zeros((6, 9)), LABELS, ValueError, r"or \[batch, 8, 8\]; got \[6, 9\]"),
+    "other steps": (np.zeros((6, 7, 8)), LABELS, ValueError, r"got \[6, 7, 8\]"),
+    "no batch": (PICTURES[0], LABELS, ValueError, r"got \[8\]: pass x\[None\] for a batch of one"),
+    "none": (PICTURES[:0], LABELS[:0], ValueError, "x must hold one sample at least; got none"),
+}  # fmt: skip
+SHAPELESS = {"class too many", "class below 0", "NaN", "infinite"}  # seen in values alone
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refuses_a_batch_that_no_system_can_learn(case):
+    x, target, error, message = REFUSED[case]
+    system, tx, state = started()
+    held = (system, state.weights, state.homeostasis)
+    calls = [
+        lambda x, y: wb.train_step(system, tx, state, x, y),
+        lambda x, y: wb.deltas(*held, x, y),
+    ]
+    if "label" not in case and "class" not in case and case != "one-hot":
+        calls += [lambda x, _: wb.predict(*held, x), lambda x, _: wb.settle(system, state, x)]
+    for call in calls:
+        with pytest.raises(error, match=message):
+            call(x, target)
+        if case not in SHAPELESS:
+            with pytest.raises(error, match=message):
+                jax.eval_shape(call, *map(jnp.asarray, (x, target)))
+
+
+@pytest.mark.parametrize(
+    ("x", "target", "message"),
+    [
+        (PICTURES, 0, r"x must be \[8\] or \[8, 8\]; got \[6, 8\]: jax.vmap over a batch"),
+        (np.zeros((2, 4)), 0, r"got \[2, 4\]: pass x.reshape\(-1\)"),
+        (np.zeros(9), 0, r"got \[9\]"),
+        (PICTURES[0], 3, r"target must be in \[0, 3\)"),
+        (PICTURES[0], LABELS, r"target must be one label; got \[6\]: jax.vmap over both"),
+        (spoilt()[1], 0, "x must be finite"),
+    ],
+)
+def test_refuses_a_sample_that_cannot_be_learned_step_by_step(x, target, message):
+    system, _, state = started()
+    with pytest.raises(ValueError, match=message):
+        wb.online_deltas(system, state.weights, state.homeostasis, x, target)
+
+
+def test_a_compiled_step_refuses_labels_of_no_class_and_takes_others():
+    system, tx, state = started()
+    step = eqx.filter_jit(wb.train_step)
+    new, _ = step(system, tx, state, jnp.asarray(PICTURES), jnp.asarray(LABELS))
+    assert new.step == 1
+    for wrong in (LABELS + 1, LABELS - 1):
+        with pytest.raises(eqx.EquinoxRuntimeError, match=r"target must be in \[0, 3\)"):
+            jax.block_until_ready(
+                step(system, tx, state, jnp.asarray(PICTURES), jnp.asarray(wrong))
+            )
+
+
+def test_spikes_may_be_bools_and_labels_bytes():
+    system, tx, state = started()
+    z = np.random.default_rng(0).random((6, 8, 8)) < 0.3
+    expected = wb.train_step(system, tx, state, z.astype(np.float32), LABELS)
+    for x in (z, z.astype(np.int32)):
+        found = wb.train_step(system, tx, state, x, LABELS.astype(np.uint8))
+        chex.assert_trees_all_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda s, tx, _: inspect.unwrap(wb.init)(s, tx, 0),
+            r"key must be a JAX key; got 0: pass jax.random.key",
+        ),
+        (
+            lambda s, tx, _: inspect.unwrap(wb.init)(s, optax.sgd, KEY),
+            "tx must have init, update; got function",
+        ),
+        (
+            lambda s, _, state: inspect.unwrap(wb.predict)(
+                s, state.weights, state.homeostasis, PICTURES, key=0
+            ),
+            "key must be a JAX key",
+        ),
+        (lambda s, tx, _: inspect.unwrap(wb.system)(0, s.network), "key must be a JAX key"),
+        (
+            lambda s, _, state: inspect.unwrap(wb.predict)(
+                s, {n: w.w for n, w in state.weights.items()}, state.homeostasis, PICTURES
+            ),
+            "weights 'h1->h1' must have apply, outer, program; got",
+        ),
+    ],
+)
+def test_refuses_what_is_no_key_optimiser_or_weights(call, message):
+    """As its users see it: unwrapped of the checks of types that only tests switch on."""
+    with pytest.raises(TypeError, match=message):
+        call(*started())
+
+
+def test_refuses_a_state_of_another_system_or_optimiser():
+    system, tx, state = started()
+    step = lambda tx, state, **options: wb.train_step(  # noqa: E731
+        system, tx, state, PICTURES, LABELS, **options
+    )
+    some = {n: w for n, w in state.weights.items() if n != "h1->h1"}
+    with pytest.raises(ValueError, match="weights must be those of .*'h1->h1'.*; got"):
+        step(tx, state._replace(weights=some))
+    swapped = state.weights | {"h1->h1": state.weights["input->h1"]}
+    with pytest.raises(ValueError, match=r"weights 'h1->h1' must be \(24, 7\); got \(24, 8\)"):
+        step(tx, state._replace(weights=swapped))
+    short = {"h1": jax.tree.map(lambda x: x[:5], state.homeostasis["h1"])}
+    with pytest.raises(ValueError, match=r"homeostasis of layer 'h1' must be \(24,\); got \(5,\)"):
+        step(tx, state._replace(homeostasis=short))
+    with pytest.raises(ValueError, match=r"state must come from init\(system, tx, key\)"):
+        step(optax.adam(0.1), state)
+    with pytest.raises(ValueError, match="anneal must be finite and >= 0"):
+        step(tx, state, anneal=-1.0)
+    with pytest.raises(ValueError, match=r"average_decay must lie in \[0, 1\]; got 1.5"):
+        step(tx, state, average_decay=1.5)

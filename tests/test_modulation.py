@@ -92,5 +92,5 @@ def test_modulators_keep_the_dtype_of_the_scores(dtype):
 
 
 def test_refuses_a_population_of_none():
-    with pytest.raises(ValueError, match="modulators must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="n must be a whole number >= 1; got 0"):
         modulators(KEY, 0, LAYERS)

@@ -58,7 +58,7 @@ def test_a_network_learns_on_them_as_on_float32():
         recurrence=nj.Recurrence("dense"), density=1.0,
     )  # fmt: skip
     system = nj.wta_broadcast.System(
-        net, {"h1": nj.broadcast(sent, 40, 5)}, nj.SoftWTA(), nj.Homeostasis(), n_classes=5
+        net, {"h1": nj.broadcast(sent, 40, 5)}, nj.SoftWTA(), nj.Homeostasis()
     )
     x = (jax.random.uniform(made, (8, 20, 30)) < 0.3).astype(float)
     y, tx = jnp.arange(8) % 5, optax.sgd(0.01)

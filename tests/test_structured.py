@@ -144,7 +144,13 @@ def test_a_population_that_is_merged_learns_as_its_copies_do():
     def train(net):
         feedback = {"h1": broadcast(KEY, n, classes)}
         system = wb.System(
-            net, feedback, SoftWTA(), Homeostasis(), n_classes=classes, n_steps=8, start=0
+            net,
+            feedback,
+            SoftWTA(),
+            Homeostasis(),
+            n_steps=8,
+            start=0,
+            population=net.layers["readout"].n // classes,
         )
         tx = optax.sgd(0.1, 0.9)
 

@@ -133,9 +133,7 @@ def local_system() -> wb.System:
         density=1.0, population=1, recurrence=nj.Recurrence("dense", gain=w.W_REC), gain_in=w.W_IN,
     )  # fmt: skip
     feedback = {"h1": nj.broadcast(sent, w.N_HIDDEN, w.N_OUT)}
-    return wb.System(
-        net, feedback, nj.SoftWTA(), nj.Homeostasis(), n_classes=w.N_OUT, n_steps=w.T_LOCAL, start=0
-    )
+    return wb.System(net, feedback, nj.SoftWTA(), nj.Homeostasis(), n_steps=w.T_LOCAL, start=0)
 
 
 def w7(changes=wb.deltas) -> Case:

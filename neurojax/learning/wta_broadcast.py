@@ -9,81 +9,51 @@ Source: Tang and Xie (2026), arXiv 2605.00402 (the system); each part cites its 
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, Key
+from jax.core import Tracer
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, Int, Integer, Key
 
-from neurojax._check import working
-from neurojax.feedback import Broadcast
-from neurojax.modulation import Modulators
-from neurojax.network import Network, Record, arrivals, fold, simulate
+from neurojax._check import (
+    between,
+    cast,
+    classes,
+    instance,
+    nonnegative,
+    optional,
+    prng_key,
+    working,
+)
+from neurojax.learning._system import (
+    INPUT,
+    AllWeights,
+    System,
+    Tone,
+    check_state,
+    labels,
+    rule,
+    sample,
+    samples,
+    system,
+)
+from neurojax.network import Record, arrivals, fold, simulate
 from neurojax.neurons import LeakyIntegrator
-from neurojax.plasticity import Homeostasis, HomeostasisState, Post, Rule, ThreeFactor
-from neurojax.teaching import HardWTA, SoftWTA, class_scores
-from neurojax.weights import MakeWeights, Weights, ideal
+from neurojax.plasticity import HomeostasisState, Post, ThreeFactor
+from neurojax.teaching import class_scores
+from neurojax.weights import MakeWeights, ideal
 
-Tone = dict[str, HomeostasisState]
-AllWeights = dict[str, Weights]
+__all__ = [
+    "Instruction", "Outcome", "System", "TrainState", "deltas", "excited", "factors", "init",
+    "instruct", "online_deltas", "predict", "present", "probe", "rule", "settle", "signal",
+    "system", "train_step", "update",
+]  # fmt: skip
+
 Changes = Callable[..., tuple[dict[str, Array], "Outcome"]]  # called as `deltas` is
-
-
-class System(eqx.Module):
-    """The network and all that teaches it; nothing here changes while it learns.
-
-    Hidden layers are those with `feedback`. The error counts from step `start` on, and so
-    do the scores that decide. Raises `ValueError` where the parts do not fit one another, or
-    a plastic projection links anything but the input, hidden layers and the readout.
-    """
-
-    network: Network
-    feedback: dict[str, Broadcast]
-    teacher: SoftWTA | HardWTA
-    homeostasis: Homeostasis
-    modulators: Modulators | None = None
-    n_classes: int = eqx.field(static=True, default=10)
-    n_steps: int = eqx.field(static=True, default=20)
-    start: int = eqx.field(static=True, default=5)
-    dt: float = eqx.field(static=True, default=1.0)
-    readout: str = eqx.field(static=True, default="readout")
-
-    def __check_init__(self):
-        if not 0 <= self.start < self.n_steps:
-            raise ValueError(f"start must be in [0, {self.n_steps}); got {self.start}")
-        for name in self.taught:
-            rule(self, name)
-        _check_teaching(self)
-        _check_plastic(self)
-
-    @property
-    def hidden(self) -> tuple[str, ...]:
-        """Names of the layers that the error is broadcast to."""
-        return tuple(sorted(self.feedback))
-
-    @property
-    def taught(self) -> tuple[str, ...]:
-        """Names of the layers that learn: the hidden ones and the readout."""
-        return (*self.hidden, self.readout)
-
-    def rest(self, dtype: DTypeLike = float) -> Tone:
-        """Excitability of the hidden layers before any homeostasis."""
-        layers = self.network.layers
-        return {
-            n: self.homeostasis.init(jnp.full(layers[n].n, layers[n].neuron.v_th, dtype))
-            for n in self.hidden
-        }
-
-    def tuned(self, tone: Tone) -> Network:
-        """The network with the thresholds that homeostasis has reached."""
-        return eqx.tree_at(
-            lambda net: [net.layers[n].neuron.v_th for n in self.hidden],
-            self.network,
-            [tone[n].v_th for n in self.hidden],
-        )
 
 
 class TrainState(NamedTuple):
@@ -122,46 +92,6 @@ def probe(system: System, records: dict[str, Record]) -> dict[str, Any]:
     return kept
 
 
-def _check_teaching(system: System) -> None:
-    layers, n_classes = system.network.layers, system.n_classes
-    if layers[system.readout].n % n_classes:
-        n = layers[system.readout].n
-        raise ValueError(f"n_classes must divide {n} readout neurons; got {n_classes}")
-    for name, b in system.feedback.items():
-        allowed, got = (layers[name].n, n_classes), (b.spread.shape[-2], b.channels.shape[-1])
-        if got != allowed:
-            raise ValueError(f"feedback {name!r} must be [neurons, classes] = {allowed}; got {got}")
-    gated = () if system.modulators is None else sorted(system.modulators.a)
-    if system.modulators is not None and not set(system.hidden) <= set(gated):
-        raise ValueError(f"modulators must reach {sorted(system.hidden)}; got {gated}")
-
-
-def _check_plastic(system: System) -> None:
-    known = {*system.taught, "input"}
-    for name in system.network.plastic():
-        p = system.network.projections[name]
-        if not {p.pre, p.post} <= known:
-            raise ValueError(
-                f"plastic projection {name!r} must link two of {sorted(known)};"
-                f" got {p.pre!r} and {p.post!r}"
-            )
-        if p.delay >= system.n_steps:
-            raise ValueError(
-                f"delay of plastic projection {name!r} must be below n_steps,"
-                f" {system.n_steps}; got {p.delay}"
-            )
-
-
-def rule(system: System, layer: str) -> Rule:
-    """How `layer` learns. Raises `ValueError` for a layer that has no rule, or is none."""
-    if layer not in system.network.layers:
-        raise ValueError(f"{layer!r} is no layer of the network: {sorted(system.network.layers)}")
-    found = system.network.layers[layer].rule
-    if found is None:
-        raise ValueError(f"layer {layer!r} must have a rule to learn by; got None")
-    return found
-
-
 def _by_step(system: System, layer: str) -> ThreeFactor:
     """The rule of `layer`, refused without a step-by-step form."""
     found = rule(system, layer)
@@ -173,16 +103,18 @@ def _by_step(system: System, layer: str) -> ThreeFactor:
 def present(
     system: System, weights: AllWeights, tone: Tone, x: Array, *, key: Array | None = None
 ) -> dict[str, Post]:
-    """Show one sample, [n_in] held or [T, n_in]: what each layer did, [T, n]."""
-    net = system.tuned(tone)
+    """Show one sample, [n_in] held or [n_steps, n_in]: what each layer did, [n_steps, n]."""
+    x, net = sample(system, x), system.tuned(tone)
     watched = eqx.tree_at(lambda s: s.network, system, net)  # windows lie about these thresholds
     return simulate(
-        net, weights, net.init(x.dtype), {"input": x},
+        net, weights, net.init(x.dtype), {INPUT: x},
         n_steps=system.n_steps, dt=system.dt, probe=partial(probe, watched), key=key,
     )[1]  # fmt: skip
 
 
-def instruct(system: System, y: Float[Array, "t cp"], target: Int[Array, ""]) -> Instruction:
+def instruct(
+    system: System, y: Float[Array, "t cp"], target: Integer[ArrayLike, ""]
+) -> Instruction:
     """Scores, error and modulators, step by step in causal order, from the readout `y`."""
 
     def step(carry, now):
@@ -215,8 +147,8 @@ def _scores(system: System, scores: Array, y: Array) -> Array:
     now = class_scores(y, system.n_classes)
     if isinstance(neuron, LeakyIntegrator):
         return now
-    kappa = neuron.decay(system.dt).astype(y.dtype)
-    return kappa * scores + (1 - kappa) * now
+    scores, now, kappa = cast((scores, now, neuron.decay(system.dt)), working(y.dtype))
+    return (kappa * scores + (1 - kappa) * now).astype(y.dtype)
 
 
 def signal(
@@ -252,13 +184,24 @@ def factors(
 
 
 def deltas(
-    system: System, weights: AllWeights, tone: Tone, x: Float[Array, "b *t i"],
-    target: Int[Array, " b"], *, key: Array | None = None,
+    system: System, weights: AllWeights, tone: Tone, x: ArrayLike, target: ArrayLike, *,
+    key: Array | None = None,
 ) -> tuple[dict[str, Array], Outcome]:  # fmt: skip
     """Ascending change of each plastic weight, mean over a batch; factorised form.
 
-    Time leads in what is recorded, so one product a projection sums time and batch.
+    `x` [batch, n_in] is held, [batch, n_steps, n_in] changes with time; `target` [batch] are
+    labels. Compiled once for one structure. Raises as `train_step` does, inside jit for shapes
+    and dtypes alone.
     """
+    x = samples(system, x)
+    target = labels(system, target, len(x))
+    return _deltas(system, weights, tone, x, target, optional(prng_key)(key))
+
+
+@eqx.filter_jit
+def _deltas(system, weights, tone, x, target, key):
+    """Time leads in what is recorded, so one product a projection sums time and batch."""
+    check_state(system, weights, tone)
 
     def one(x, target, key):
         record = present(system, weights, tone, x, key=key)
@@ -305,17 +248,28 @@ def _total(x: Float[Array, "t *n"]) -> Float[Array, "*n"]:
 
 
 def online_deltas(
-    system: System, weights: AllWeights, tone: Tone, x: Float[Array, "*t i"],
-    target: Int[Array, ""], *, key: Array | None = None,
+    system: System, weights: AllWeights, tone: Tone, x: ArrayLike, target: ArrayLike, *,
+    key: Array | None = None,
 ) -> dict[str, Array]:  # fmt: skip
     """What `deltas` gives for one sample, step by step: causal, as on a chip.
 
     Each synapse holds its eligibility, which meets error and gate in the step in which they
-    arise; nothing is recorded. Equal to `deltas` up to rounding, at N^2 numbers a step.
+    arise; nothing is recorded. Equal to `deltas` up to rounding, at N^2 numbers a step. `x` is
+    [n_in] or [n_steps, n_in], `target` one label; raises as `deltas` does, and for a rule that
+    is no `ThreeFactor`.
     """
+    x, target = sample(system, x), classes("target", target, system.n_classes)
+    if target.ndim:
+        raise ValueError(f"target must be one label; got {list(target.shape)}: jax.vmap over both")
+    return _online_deltas(system, weights, tone, x, target, optional(prng_key)(key))
+
+
+@eqx.filter_jit
+def _online_deltas(system, weights, tone, x, target, key):
+    check_state(system, weights, tone)
     net = system.tuned(tone)
     watched = eqx.tree_at(lambda s: s.network, system, net)
-    drive = net.drive(weights, {"input": x}, key=key)
+    drive = net.drive(weights, {INPUT: x}, key=key)
     at = lambda x, t: x if x.ndim == 1 else x[t]  # noqa: E731
 
     def step(carry, t):
@@ -326,7 +280,7 @@ def online_deltas(
         state, records = net.step(weights, state, now, dt=system.dt, key=key_t)
         post = probe(watched, records)
         told, instruction = _told(system, told, t, post[system.readout].z, target)
-        sent = {"input": at(x, t)} | {n: r.z for n, r in records.items()}
+        sent = {INPUT: at(x, t)} | {n: r.z for n, r in records.items()}
         pre = {n: delayed.get(n, sent[net.projections[n].pre]) for n in net.plastic()}
         synapses, asked = _learned(system, tone, synapses, pre, post, instruction)
         return (state, told, synapses, jax.tree.map(jnp.add, dw, asked)), None
@@ -363,7 +317,12 @@ def init(
     system: System, tx: optax.GradientTransformation, key: Key[Array, ""],
     make_weights: MakeWeights = ideal(), dtype: DTypeLike = float,
 ) -> TrainState:  # fmt: skip
-    """Fresh weights and everything that goes with them."""
+    """Fresh weights and everything that goes with them.
+
+    `make_weights` says what holds them: `ideal` numbers, or devices. Raises `TypeError` for a
+    `tx` that is no optax transformation, or a `key` that is none.
+    """
+    tx, key = instance("tx", tx, "init", "update"), prng_key(key)
     weights = system.network.init_weights(fold(key, "weights"), make_weights, dtype)
     tone, step = system.rest(dtype), jnp.zeros((), jnp.int32)
     opt_state = tx.init({n: weights[n].w for n in system.network.plastic()})
@@ -371,49 +330,103 @@ def init(
 
 
 def train_step(
-    system: System, tx: optax.GradientTransformation, state: TrainState,
-    x: Float[Array, "b *t i"], target: Int[Array, " b"], *,
-    anneal: float | Array = 1.0, average_decay: float | Array = 0.0, changes: Changes = deltas,
+    system: System, tx: optax.GradientTransformation, state: TrainState, x: ArrayLike,
+    target: ArrayLike, *, anneal: float | Array = 1.0, average_decay: float | Array = 0.0,
+    changes: Changes = deltas,
 ) -> tuple[TrainState, Outcome]:  # fmt: skip
     """Learn from one batch what `changes` asks for: by default the local rule's `deltas`.
 
-    `tx` takes the changes, ascending, so they go in negated. `anneal` scales the move
-    of the thresholds. `average_decay` keeps a running average of weights and thresholds.
+    `x` [batch, n_in] is held for the presentation, [batch, n_steps, n_in] changes with time:
+    pictures flat, of the order of 1, or spikes. `target` [batch] are labels in [0, n_classes).
+    `tx` takes the changes, ascending, so they go in negated. `anneal` scales the move of the
+    thresholds. `average_decay` in [0, 1] keeps a running average of weights and thresholds:
+    step k, from 0, leaves min(average_decay, (1 + k) / (10 + k)) of the old one.
+    Compiled once for one structure. Raises `ValueError` or `TypeError` for shapes, dtypes,
+    labels and numbers that do not fit, and a state of another system or `tx`. Inside a jit
+    labels are still looked at (under `eqx.filter_jit` with this message), and `x` is not.
     """
+    x = samples(system, x)
+    target = labels(system, target, len(x))
+    if isinstance(target, Tracer):
+        wrong = (target < 0) | (target >= system.n_classes)
+        target = eqx.error_if(target, wrong, f"target must be in [0, {system.n_classes})")
+    return _update(
+        system, instance("tx", tx, "init", "update"), state, x, target,
+        anneal=_number(anneal, nonnegative("anneal", "")),
+        average_decay=_number(average_decay, between("average_decay", 0.0, 1.0)), changes=changes,
+    )  # fmt: skip
+
+
+def update(
+    system: System, tx: optax.GradientTransformation, state: TrainState, x: ArrayLike,
+    target: ArrayLike, *, anneal: float | Array = 1.0, average_decay: float | Array = 0.0,
+    changes: Changes = deltas,
+) -> tuple[TrainState, Outcome]:  # fmt: skip
+    """`train_step` inside a jitted loop of one's own, where labels are taken on trust."""
+    check_state(system, state.weights, state.homeostasis)
+    plain = {n: state.weights[n].w for n in system.network.plastic()}
+    _check_optimiser(tx, state.opt_state, plain)
     key = jax.random.fold_in(state.key, state.step)
     dw, outcome = changes(system, state.weights, state.homeostasis, x, target, key=key)
     descent = jax.tree.map(jnp.negative, dw)
-    plain = {n: state.weights[n].w for n in dw}
     with jax.numpy_dtype_promotion("standard"):  # optax promotes, whatever the user has set
         updates, opt_state = tx.update(descent, state.opt_state, plain)
     weights = state.weights | {
-        n: state.weights[n].program(u, key=fold(key, n))
-        for n, u in cast(dict[str, Array], updates).items()
+        n: state.weights[n].program(u, key=fold(key, n)) for n, u in dict[str, Any](updates).items()
     }
     tone = excited(system, state.homeostasis, outcome.rates, anneal)
     average = _averaged(state.average, (weights, tone), average_decay, state.step)
     return TrainState(weights, opt_state, tone, average, state.step + 1, state.key), outcome
 
 
+_update = eqx.filter_jit(update)
+
+
+def _number(x: float | Array, checked: Callable) -> Array:
+    """A number as an array, so that another value compiles nothing again; traced ones on trust."""
+    return jnp.asarray(x, float) if isinstance(x, Tracer) else checked(x)
+
+
+def _check_optimiser(tx: optax.GradientTransformation, opt_state: Any, plain: Any) -> None:
+    shape = lambda tree: jax.tree.map(jnp.shape, tree)  # noqa: E731
+    if shape(jax.eval_shape(tx.init, plain)) != shape(opt_state):
+        raise ValueError("state must come from init(system, tx, key) with this tx and system")
+
+
 def excited(
     system: System, tone: Tone, rates: dict[str, Array], anneal: float | Array = 1.0
 ) -> Tone:
-    """Thresholds after a batch with `rates` [b, n]."""
-    return {n: system.homeostasis.step(tone[n], rates[n].mean(0), anneal) for n in system.hidden}
+    """Thresholds after a batch with `rates` [b, n], spikes a step."""
+    neurons = {n: system.network.layers[n].neuron for n in system.hidden}
+    return {
+        n: system.homeostasis.step(
+            tone[n], rates[n].mean(0), anneal, v_reset=getattr(neuron, "v_reset", None)
+        )
+        for n, neuron in neurons.items()
+    }
 
 
-def settle(system: System, state: TrainState, x: Float[Array, "b *t i"]) -> TrainState:
-    """Let the thresholds alone move by one batch, before anything is learned."""
+def settle(system: System, state: TrainState, x: ArrayLike) -> TrainState:
+    """Let the thresholds alone move by one batch, before anything is learned; `x` as there."""
     outcome = predict(system, state.weights, state.homeostasis, x, key=state.key)
     tone = excited(system, state.homeostasis, outcome.rates)
     return state._replace(homeostasis=tone, average=(state.weights, tone))
 
 
 def predict(
-    system: System, weights: AllWeights, tone: Tone, x: Float[Array, "b *t i"], *,
-    key: Array | None = None,
+    system: System, weights: AllWeights, tone: Tone, x: ArrayLike, *, key: Array | None = None,
 ) -> Outcome:  # fmt: skip
-    """Scores [b, n_classes], whose argmax is the decision, and each neuron's rate."""
+    """Scores [b, n_classes], whose argmax is the decision, and each neuron's rate.
+
+    `x` as in `train_step`, [batch, n_in] or [batch, n_steps, n_in]; raises as that does, inside
+    jit for shapes and dtypes alone. Compiled once for one structure.
+    """
+    return _predict(system, weights, tone, samples(system, x), optional(prng_key)(key))
+
+
+@eqx.filter_jit
+def _predict(system, weights, tone, x, key):
+    check_state(system, weights, tone)
 
     def one(x, key):
         record = present(system, weights, tone, x, key=key)
@@ -439,3 +452,7 @@ def _averaged(average, now, decay: float | Array, step: Array):
     keep = jnp.minimum(jnp.asarray(decay, young.dtype), young)
     mix = lambda a, b: a * keep.astype(a.dtype) + b * (1 - keep).astype(a.dtype)  # noqa: E731
     return jax.tree.map(lambda a, b: mix(a, b) if eqx.is_inexact_array(b) else b, average, now)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -180,9 +180,7 @@ def test_the_network_learns_on_devices_by_its_weights_alone():
     layer = Layer(16, LIF(tau_mem=9.5, r_mem=2.0), rule=ThreeFactor())
     loop = Recurrence(radius=3)
     net = structured(KEY, 10, [layer], 2, density=0.5, population=2, recurrence=loop)
-    system = wb.System(
-        net, {"h1": broadcast(KEY, 16, 2)}, SoftWTA(30.0, 0.0), Homeostasis(), n_classes=2
-    )
+    system = wb.System(net, {"h1": broadcast(KEY, 16, 2)}, SoftWTA(30.0, 0.0), Homeostasis())
     make = crossbar(
         Device(querlioz(N, 2.0)), Unidirectional(Single(N)), 2.0, sigma_d2d=0.1, stuck_low=0.01
     )
