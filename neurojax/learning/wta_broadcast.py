@@ -25,7 +25,6 @@ from neurojax._check import (
     classes,
     instance,
     nonnegative,
-    optional,
     prng_key,
     working,
 )
@@ -195,7 +194,7 @@ def deltas(
     """
     x = samples(system, x)
     target = labels(system, target, len(x))
-    return _deltas(system, weights, tone, x, target, optional(prng_key)(key))
+    return _deltas(system, weights, tone, x, target, _key(key))
 
 
 @eqx.filter_jit
@@ -261,7 +260,7 @@ def online_deltas(
     x, target = sample(system, x), classes("target", target, system.n_classes)
     if target.ndim:
         raise ValueError(f"target must be one label; got {list(target.shape)}: jax.vmap over both")
-    return _online_deltas(system, weights, tone, x, target, optional(prng_key)(key))
+    return _online_deltas(system, weights, tone, x, target, _key(key))
 
 
 @eqx.filter_jit
@@ -382,6 +381,10 @@ def update(
 _update = eqx.filter_jit(update)
 
 
+def _key(key: Any) -> Any:
+    return None if key is None else prng_key(key)
+
+
 def _number(x: float | Array, checked: Callable) -> Array:
     """A number as an array, so that another value compiles nothing again; traced ones on trust."""
     return jnp.asarray(x, float) if isinstance(x, Tracer) else checked(x)
@@ -421,7 +424,7 @@ def predict(
     `x` as in `train_step`, [batch, n_in] or [batch, n_steps, n_in]; raises as that does, inside
     jit for shapes and dtypes alone. Compiled once for one structure.
     """
-    return _predict(system, weights, tone, samples(system, x), optional(prng_key)(key))
+    return _predict(system, weights, tone, samples(system, x), _key(key))
 
 
 @eqx.filter_jit
