@@ -139,7 +139,8 @@ def public():
         yield name, getattr(nj, name)
         module = getattr(nj, name)
         for member, x in vars(module).items() if isinstance(module, ModuleType) else ():
-            ours = getattr(x, "__module__", None) == module.__name__
+            listed = getattr(module, "__all__", ())  # parts of a module may stand in another
+            ours = member in listed or getattr(x, "__module__", None) == module.__name__
             if ours and not member.startswith("_") and not isinstance(x, TypeVar):
                 yield f"{name}.{member}", x
 
