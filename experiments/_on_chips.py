@@ -33,8 +33,7 @@ def report(c: Config, run: Trainer, average, split: data.Split) -> dict[str, Any
     system = run.system
     sent, inputs = _counts(c, system, average, split)
     edges, n = topology.wiring(system.network)
-    side = math.ceil(math.sqrt(math.ceil(n / NEURONS_PER_CORE)))
-    mesh = topology.Mesh(side, side, NEURONS_PER_CORE)
+    mesh = _square(n)
     placement = topology.bisected(edges, n, mesh)
     learning = activity(
         system.network, sent, placement, mesh, dt=system.dt, n_steps=system.n_steps,
@@ -55,6 +54,12 @@ def report(c: Config, run: Trainer, average, split: data.Split) -> dict[str, Any
             for chip in CHIPS
         },
     }
+
+
+def _square(n: int) -> topology.Mesh:
+    """The smallest square mesh that holds `n` neurons."""
+    side = math.ceil(math.sqrt(math.ceil(n / NEURONS_PER_CORE)))
+    return topology.Mesh(side, side, NEURONS_PER_CORE)
 
 
 def _parts(e: Energy) -> dict[str, float | None]:

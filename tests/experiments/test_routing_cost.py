@@ -1,20 +1,26 @@
 """The study of small-world wiring: its networks, what they cost, and what it writes."""
 
+import dataclasses
 import json
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
 import pytest
 
-from experiments import _run, routing_cost
+from experiments import _config, _run, routing_cost
 from experiments._small_world import Plan, columns, network
+from experiments._training import Trainer
 from hardware import topology
+from neurojax import data
 from neurojax.network import Layer
 from neurojax.neurons import LIF, LeakyIntegrator
-from neurojax.plasticity import ThreeFactor
+from neurojax.plasticity import ThreeFactor, triangle
 
 # One worker: the tests share what they train.
 pytestmark = pytest.mark.xdist_group("routing_cost")
@@ -23,6 +29,7 @@ SMALL = (
     "--train-size 320 --epochs 3 --hidden 40 40 --population 4 --fan-in-input 4 --fan-in 4"
     " --fan-in-readout 4 --mesh 4 4 --neurons-per-core 8 --p-rewire 0 1 --seeds 2"
 ).split()
+RESULTS = Path(routing_cost.__file__).parent / "results"
 PLAN = Plan(64, (40, 40), 10, 4, 4, 4, 4, 1.0, 1.0, 1.0)
 
 
@@ -53,6 +60,24 @@ def test_wiring_that_goes_far_costs_more(whole):
         assert row["energy"] == pytest.approx(sum(row[f"energy_{part}"] for part in parts))
         assert row["energy_learning"] == 0
         assert row["test_accuracy"] > 0.3  # chance is .1
+
+
+def test_accuracies_are_those_of_the_split_that_they_name(whole):
+    assert len(DIGITS.val.labels) != len(DIGITS.test.labels)
+    for row in whole[1]["networks"]:
+        for name in ("val", "test"):
+            right = row[f"{name}_accuracy"] * len(getattr(DIGITS, name).labels)
+            assert right == pytest.approx(round(right), abs=1e-4), name
+        assert row["val_accuracy"] != row["test_accuracy"]
+
+
+def test_the_study_says_what_it_was_run_on(whole):
+    found = whole[1]
+    assert (found["n_neurons"], found["chip"], found["placement"]) == (120, "Loihi", "columns")
+    seconds = {row["p_rewire"]: row["seconds"] for row in found["networks"]}
+    assert found["seconds"] == pytest.approx(sum(seconds.values()))  # two seeds, side by side
+    for row in found["networks"]:
+        assert 0 < row["spikes_per_neuron_step"] < 0.5
 
 
 def test_the_table_is_the_mean_over_seeds(whole):
@@ -109,6 +134,158 @@ def test_the_readout_of_a_class_sees_all_of_the_ring():
     for each in heard:  # four neurons, a quarter of the ring apart
         middle = np.sort(np.angle(np.exp(2j * np.pi * each / 40).mean(1)))
         np.testing.assert_allclose(np.diff(middle), np.pi / 2, atol=0.3)
+
+
+# --- what a study is made of ---
+
+DIGITS = data.load("digits")
+BASE = _config.resolved(_config.Config(dataset="digits"))
+
+
+def learner(**changed):
+    """That of a small study, whose settings of the main experiment are all `changed` ones."""
+    c = routing_cost.Config(hidden=(40, 40), population=4, epochs=3)
+    made = routing_cost.Learner.of(c, DIGITS, 320)
+    return made._replace(base=dataclasses.replace(made.base, **changed))
+
+
+def test_defaults_are_those_of_the_published_study():
+    published = json.loads((RESULTS / "routing-cost" / "metrics.json").read_text())["config"]
+    mine = _run.jsonable(routing_cost.Config())
+    differ = {name for name in mine if mine[name] != published[name]}
+    assert differ <= {"out", "overwrite", "seeds"}
+    assert (mine["seeds"], mine["seed"], published["seeds"]) == (3, 0, 5)
+
+
+def test_a_study_takes_sizes_from_its_options_and_gains_from_the_main_experiment(monkeypatch):
+    gains = {"gain_in": 1.0, "gain_forward": 2.0, "gain_recurrent": 3.0}
+    resolved = _config.resolved
+    mixed = lambda c: dataclasses.replace(resolved(c), **gains)  # noqa: E731
+    monkeypatch.setattr(routing_cost._config, "resolved", mixed)
+    c = routing_cost.Config(
+        hidden=(40, 40), population=5, fan_in_input=6, fan_in=8, fan_in_readout=7, epochs=3
+    )
+    made = routing_cost.Learner.of(c, DIGITS, 330)
+    assert made.plan == Plan(64, (40, 40), 10, 5, 6, 8, 7, 1.0, 2.0, 3.0)
+    b = made.base
+    assert (made.n_batches, b.epochs, b.batch_size, b.dataset) == (10, 3, 32, "digits")
+
+
+def test_a_network_is_taught_as_in_the_main_experiment():
+    told = dict(kappa_e=0.7, window_width=0.4, tau_mem=15.0, r_mem=1.5, tau_out=9.0, gain=3.0,
+                margin=0.2, target_rate=0.07, homeostasis=0.011, n_steps=13, start=3)  # fmt: skip
+    made = learner(**told)
+    fresh = eqx.filter_jit(lambda key, p: made.fresh(key, p)[0])
+    system = fresh(jax.random.key(0), jnp.zeros(()))
+    layer, out = system.network.layers["h1"], system.network.layers["readout"]
+    assert layer.rule.kappa_e == jnp.float32(0.7)
+    assert eqx.tree_equal(layer.rule.window, triangle(jnp.float32(0.4)))
+    assert (layer.neuron.tau_mem, layer.neuron.r_mem) == (15.0, 1.5)
+    assert (out.neuron.tau_mem, out.neuron.r_mem) == (9.0, 10.0)  # it hears a tenth
+    assert (system.teacher.gain, system.teacher.margin) == (3.0, jnp.float32(0.2))
+    held = system.homeostasis.target, system.homeostasis.rate
+    assert held == (jnp.float32(0.07), jnp.float32(0.011))
+    assert (system.n_classes, system.n_steps, system.start) == (10, 13, 3)
+    assert sorted(system.feedback) == ["h1", "h2"]
+    again = fresh(jax.random.key(1), jnp.zeros(()))
+    for name in system.feedback:
+        assert not eqx.tree_equal(system.feedback[name], again.feedback[name])
+    assert not eqx.tree_equal(*system.feedback.values())
+
+
+class Recorded(routing_cost.Learner):
+    """A learner whose steps tell what they are given."""
+
+    def steps(self, system):
+        learn = lambda state, order, images, labels, key, whole: (  # noqa: E731
+            (order, key, whole), None,
+        )  # fmt: skip
+        settle = lambda state, images: state + images.sum(0)  # noqa: E731
+        return Trainer(system, learn, settle, lambda *given: self.shown(*given))
+
+
+def test_each_epoch_has_an_order_and_a_chance_of_its_own():
+    made = Recorded(*learner())
+    images, labels = jnp.zeros((330, 8, 8)), jnp.zeros(330, int)
+    epochs = [
+        made.epoch(None, None, jax.random.key(seed), epoch, images, labels)
+        for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0))
+    ]
+    for order, _, whole in epochs:
+        assert order.shape == (10, 32)
+        assert len(set(order.ravel().tolist())) == 320  # none twice; 10 are left out
+        assert whole.tolist() == [0, 10]
+    orders = [x[0].tolist() for x in epochs]
+    keys = [jax.random.key_data(x[1]).tolist() for x in epochs]
+    assert orders[0] == orders[3] and keys[0] == keys[3]  # noqa: PT018
+    assert orders[1] != orders[0] != orders[2] != orders[1]
+    assert keys[1] != keys[0] != keys[2] != keys[1]
+
+
+def test_thresholds_settle_on_thirty_batches_of_the_first_pictures():
+    made = Recorded(*learner())
+    images = jnp.eye(300)  # fewer than 30 batches of 32: the first come again
+    got = made.settled(None, jnp.zeros(300), images)
+    np.testing.assert_array_equal(got, np.bincount(np.arange(960) % 300))
+
+
+def test_a_decision_is_the_class_of_the_highest_score():
+    scores = jnp.array([[0.0, 2.0, 1.0], [3.0, 1.0, 2.0]])
+    rates = {"h1": jnp.array([[0.0, 1.0], [1.0, 1.0]])}
+
+    class Told(Recorded):
+        def shown(self, system, weights, tone, images, key):
+            assert (system, weights, tone, images.shape) == ("system", "w", "tone", (2, 8))
+            return SimpleNamespace(scores=scores, rates=rates)
+
+    state = SimpleNamespace(average=("w", "tone"))
+    decided, mean = Told(*learner()).seen("system", state, jnp.zeros((2, 8)))
+    assert decided.tolist() == [1, 0]
+    assert mean["h1"].tolist() == [0.5, 1.0]
+
+
+def test_a_row_of_the_table_is_mean_and_spread_over_seeds():
+    rows = [
+        {"p_rewire": 0.1, "seed": i, "seconds": 9.0, "energy": e, "latency": 2.0}
+        for i, e in enumerate((1.0, 2.0, 6.0))
+    ]
+    assert routing_cost._summary(rows) == {
+        "p_rewire": 0.1, "n_seeds": 3, "energy": 3.0, "energy_sd": pytest.approx(7**0.5),
+        "latency": 2.0, "latency_sd": 0.0,
+    }  # fmt: skip
+    one = routing_cost._summary(rows[:1])
+    assert (one["n_seeds"], one["energy"], one["energy_sd"]) == (1, 1.0, None)
+
+
+def test_a_line_says_what_a_network_costs():
+    row = {"p_rewire": 0.03, "test_accuracy": 0.98765, "hops_per_spike": 1.25,
+           "hottest_link": 7.5, "energy": 4.25e-7}  # fmt: skip
+    line = routing_cost._line([row], 12.34)
+    assert line == (
+        "p 0.03  test  98.77%    1.2 hops a spike  hottest link    7.5 spikes"
+        "   425.0 nJ an inference  12.3 s"
+    )
+
+
+LEAST = {"seed": 0, "seeds": 1, "epochs": 1, "batch_size": 1, "train_size": 1, "population": 1,
+         "fan_in_input": 1, "fan_in": 2, "fan_in_readout": 1, "neurons_per_core": 1}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_the_least_of_each_number_is_taken_and_one_less_refused(name):
+    assert getattr(routing_cost.Config(**{name: LEAST[name]}), name) == LEAST[name]
+    below, option = LEAST[name] - 1, _run.dashed(name)
+    with pytest.raises(ValueError, match=f"--{option} must be .* >= {LEAST[name]}; got {below}"):
+        routing_cost.Config(**{name: below})
+
+
+def test_hidden_layers_of_one_neuron_are_the_least():
+    assert routing_cost.Config(hidden=(1, 1)).hidden == (1, 1)
+    for hidden in ((), (0, 0)):
+        with pytest.raises(ValueError, match="--hidden must name layers of one size"):
+            routing_cost.Config(hidden=hidden)
+    with pytest.raises(ValueError, match="--p-rewire must name one or more"):
+        routing_cost.Config(p_rewire=())
 
 
 @pytest.mark.parametrize(

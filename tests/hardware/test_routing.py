@@ -184,6 +184,15 @@ def test_a_placement_may_be_a_list_and_spikes_whole_numbers():
         assert one.dtype == other.dtype
 
 
+def test_spikes_in_half_precision_are_added_up_in_single():
+    edges, placement, spikes = drawn(1)
+    got = routing.unicast(edges, placement, MESH, (100 + spikes).astype(jnp.bfloat16))
+    # 100 to 105 are exact in bfloat16; their sums would not be
+    want = routing.unicast(edges, placement, MESH, 100 + spikes)
+    assert got.load.dtype == jnp.float32
+    np.testing.assert_array_equal(got.load, want.load)
+
+
 # --- time ---
 
 DELAY = routing.Delay(4.0, 6.0, 2.0)
