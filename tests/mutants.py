@@ -29,8 +29,10 @@ import copy
 import importlib
 import itertools
 import json
+import math
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -47,6 +49,7 @@ IMPORTED = (
     "pytest", "jax", "equinox", "optax", "hypothesis", "networkx", "scipy.stats", "rich", "tyro",
     "sklearn.linear_model", "matplotlib.pyplot", "orbax.checkpoint", "beartype", "xdist",
 )  # fmt: skip
+PATIENCE = 10  # seconds of the processor, beyond three times what the true module takes
 # Where tests of another name cover a module.
 TESTS = {
     "neurojax/learning/wta_broadcast.py": ["tests/test_learning.py"],
@@ -301,13 +304,17 @@ class Tree:
         left_out = shutil.ignore_patterns(".*", "runs", "results", "notebooks", "__pycache__")
         shutil.copytree(root, copy, ignore=left_out, dirs_exist_ok=True)
 
-    def run(self, files: list[str], plugin: Any, limit: float) -> int | None:
-        """What pytest returns in a child process; None after `limit` seconds."""
+    def run(self, files: list[str], plugin: Any, limit: float = 3600) -> int | None:
+        """What pytest returns in a child process; None after `limit` seconds of the processor.
+
+        Or after 20 times as long, on whatever else it waits.
+        """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # JAX warns of forks; no thread of its own runs yet
             child = os.fork()
         if not child:
             os.setsid()
+            resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit), math.ceil(limit)))
             code = 70
             if not isinstance(plugin, Listener):  # bytecode of the true module serves all others
                 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -318,12 +325,13 @@ class Tree:
                 traceback.print_exc()
             sys.stdout.flush()
             os._exit(code)
-        end = time.monotonic() + limit
+        end = time.monotonic() + 20 * limit
         while time.monotonic() < end:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.01)
+                code = os.waitstatus_to_exitcode(status)
+                return None if code == -signal.SIGKILL else code
+            time.sleep(0.05)
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
         return None
@@ -345,7 +353,7 @@ class Tree:
 
     def seen(self, module: str, files: list[str]) -> dict[str, list]:
         """Seconds and lines of each test on the true module; programs are kept from here on."""
-        if self.run(files, Listener(self.copy / module), 3600):
+        if self.run(files, Listener(self.copy / module)):
             raise SystemExit(f"{files} fail before any fault:\n{(self.copy / '.said').read_text()}")
         return json.loads((self.copy / ".seen").read_text())
 
@@ -418,9 +426,9 @@ def examine(tree: Tree, module: str, known: dict[str, str], sample: int | None, 
         chosen = random.Random(f"{seed} {module}").sample(chosen, sample)
         chosen.sort(key=lambda m: m.start)
     files = tests_of(tree.copy, module)
-    begin = time.monotonic()
+    begin, busy = time.monotonic(), os.times().children_user
     seen = tree.seen(module, files)
-    limit = 20 + 3 * (time.monotonic() - begin)
+    limit = PATIENCE + 3 * (os.times().children_user - busy)
     survived = 0
     for mutant in chosen:
         if tree.survives(mutant, files, seen, limit):

@@ -113,7 +113,7 @@ def toy(tmp_path):
     (tmp_path / "toy.py").write_text(TOY)
     (tmp_path / "tests" / "test_toy.py").write_text(TESTS)
     (tmp_path / "tests" / "mutants.txt").write_text(EQUIVALENT)
-    code = "import mutants; mutants.IMPORTED = ('pytest',); mutants.main()"
+    code = "import mutants; mutants.IMPORTED, mutants.PATIENCE = ('pytest',), 0; mutants.main()"
     environment = os.environ | {
         "PYTHONPATH": str(TOOL.parent),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
@@ -138,3 +138,12 @@ def test_survivors_are_those_that_no_value_tells(toy):
         "toy.py:5 dose: return 2 * x if {x <= most -> x < most} else most",
     ]
     assert last.startswith("toy.py: killed 7 of 9 (77.8%) out of 10, 1 equivalent")
+
+
+@pytest.mark.slow
+def test_what_never_ends_is_killed(toy, tmp_path):
+    (tmp_path / "toy.py").write_text("def down(x):\n    while x:\n        x -= 1\n    return x\n")
+    test = "from toy import down\n\n\ndef test_down():\n    assert down(3) == 0\n"
+    (tmp_path / "tests" / "test_toy.py").write_text(test)
+    _, last = toy()  # `x += 1`, `x -= 2` and `x -= 0` go on for ever
+    assert last.startswith("toy.py: killed 4 of 4 (100.0%)")
