@@ -32,14 +32,12 @@ def layouts(n: int, density: float):
     """The same synapses in each layout."""
     fan = nj.fan_in(jax.random.key(0), n, n, density)
     edges = fan.edges()
-    listed = {
-        name: nj.by_sender(edges.pre, edges.post, n, n, native=native)
-        for name, native in (("native", True), ("pure", False))
-    }
     w = jax.random.normal(jax.random.key(1), fan.shape)
     kinds = {"dense": nj.Ideal(fan.matrix(w), nj.Dense(n, n)), "fan-in": nj.Ideal(w, fan)}
-    order = np.lexsort((edges.post, edges.pre))
-    return kinds | {k: nj.Ideal(w.reshape(-1)[order], c) for k, c in listed.items()}
+    for name, native in (("native", True), ("pure", False)):
+        listed, w_listed = nj.by_sender(edges.pre, edges.post, n, n, w.reshape(-1), native=native)
+        kinds[name] = nj.Ideal(w_listed, listed)
+    return kinds
 
 
 def microseconds(weights, s, steps: int) -> float:

@@ -62,8 +62,7 @@ def neurojax(n: int, seconds: float, seed: int, watched: int, starts: Iterable[i
     import neurojax as nj
 
     pre, post, w, _ = network(n, seed)
-    wiring = nj.by_sender(pre, post, n, n, native=native)
-    w = jnp.asarray(w[np.lexsort((post, pre))], float)
+    wiring, w = nj.by_sender(pre, post, n, n, jnp.asarray(w, float), native=native)
     net = nj.Network(
         {"cells": nj.Layer(n, nj.LIF(**NEURON), nj.Exponential(TAU_SYN))},
         {"loop": nj.Projection("cells", "cells", wiring, delay=DELAY, w=w)},

@@ -28,6 +28,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+__all__ = ["Rows", "compiled", "gathered", "scattered"]
+
 _SOURCE = Path(__file__).with_name("events.cc")
 
 
@@ -155,7 +157,7 @@ def compiled() -> bool:
     """Whether the kernel is there; where a compiler is found, it is compiled the first time.
 
     It is kept in $XDG_CACHE_HOME/neurojax (~/.cache/neurojax), by what it was made from; where
-    that folder cannot be written, there is no kernel.
+    there is no home or that folder cannot be written, there is no kernel.
     Raises `RuntimeError` where $CXX is no compiler, and where it fails, with what it says.
     """
     asked = shlex.split(os.environ.get("CXX", ""))
@@ -164,8 +166,11 @@ def compiled() -> bool:
     found = asked or [name for name in ("c++", "g++", "clang++") if shutil.which(name)][:1]
     if not found:
         return False
+    cache = _cache()
+    if cache is None:
+        return False
     try:
-        library = CDLL(str(_built(found)))
+        library = CDLL(str(_built(found, cache)))
     except OSError:
         return False
     for name in ("scattered", "gathered"):
@@ -174,12 +179,24 @@ def compiled() -> bool:
     return True
 
 
-def _built(compiler: list[str]) -> Path:
+def _cache() -> Path | None:
+    """Where the kernel is kept; None without a home, as a container may have none.
+
+    A relative path is ignored, as the XDG Base Directory specification (0.8) has it.
+    """
+    try:
+        asked = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        folder = asked if asked.is_absolute() else Path.home() / ".cache"
+    except RuntimeError:  # neither HOME nor an entry in the list of users
+        return None
+    return folder / "neurojax" if folder.is_absolute() else None
+
+
+def _built(compiler: list[str], cache: Path) -> Path:
     """The shared library, made where it is not there yet; whole or not at all."""
     flags = ["-std=c++17", "-O3", "-ffp-contract=off", "-shared", "-fPIC"]
     made_from = "\0".join([_SOURCE.read_text(), metadata.version("jaxlib"), *compiler, *flags])
     name = hashlib.sha256(made_from.encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neurojax"
     if (kept := cache / f"events-{name}.so").exists():
         return kept
     cache.mkdir(parents=True, exist_ok=True)
@@ -193,3 +210,7 @@ def _built(compiler: list[str]) -> Path:
             )
         out.replace(kept)
     return kept
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,18 +1,23 @@
 """Synapses listed by sender: the layout of large sparse networks, in which spikes are events."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import wadler_lindig
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from neurojax import events
 from neurojax._check import count, working
-from neurojax.layouts import Edges, flat
+from neurojax.layouts import Edges, alike, array, concrete, indices, shaped, sides, sized, within
+
+__all__ = ["FanOut", "by_sender"]
+
+Carried = TypeVar("Carried")
 
 
 class FanOut(eqx.Module):
@@ -23,30 +28,41 @@ class FanOut(eqx.Module):
     silent, exactly, however many they are (`events`); a batch goes sample by sample, on one
     device. `longest` is at least the largest fan-out. With `native` False nothing is compiled
     by a C++ compiler. The gradient of `apply` by `w` holds one [edges] for each sample of a
-    batch; there is no forward mode. Made by `by_sender`, or drawn by `connectivity`.
-    Raises `ValueError` for arrays that are not int32 or do not fit one another.
+    batch; there is no forward mode. Made by `by_sender`, or drawn by `connectivity`. A pair may
+    stand there twice: the two synapses add up, each with its weight.
+
+    >>> wiring = nj.FanOut(index=[1, 2, 0], start=[0, 2, 3], n_post=3, longest=2)
+    >>> wiring
+    FanOut(2 -> 3, 3 synapses)
+    >>> wiring.apply(jnp.array([0.1, 0.2, 0.3]), jnp.array([1.0, 0.0]))
+    Array([0. , 0.1, 0.2], dtype=float32)
+
+    Raises `ValueError` for arrays that are no whole numbers or do not fit one another, and for
+    a receiver that is none of `n_post`. Under `jit` they are taken on trust.
     """
 
-    index: Int[Array, " edges"]
-    start: Int[Array, " pre_and_end"]
-    n_post: int = eqx.field(static=True)
-    longest: int = eqx.field(static=True)
+    index: Int[Array, " edges"] = eqx.field(converter=indices("index"))
+    start: Int[Array, " pre_and_end"] = eqx.field(converter=indices("start"))
+    n_post: int = eqx.field(static=True, converter=count("n_post"))
+    longest: int = eqx.field(static=True, converter=count("longest", 0))
     native: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
-        for name, x in (("index", self.index), ("start", self.start)):
-            if x.dtype != jnp.int32:
-                raise ValueError(f"{name} must be int32; got {x.dtype}")
-        try:
-            index, start = np.asarray(self.index), np.asarray(self.start)
-        except jax.errors.TracerArrayConversionError:
+        if self.index.ndim != 1 or self.start.ndim != 1 or self.start.size < 2:
+            shapes = f"{self.index.shape}, {self.start.shape}"
+            raise ValueError(f"index and start must have shapes [edges], [n_pre + 1]; got {shapes}")
+        index, start = concrete(self.index), concrete(self.start)
+        if index is None or start is None:
             return
         n_out = np.diff(start)
-        if start[0] != 0 or start[-1] != index.size or n_out.min(initial=0) < 0:
+        if start[0] != 0 or start[-1] != index.size or n_out.min() < 0:
             raise ValueError(f"start must rise from 0 to {index.size}, the synapses; got {start}")
-        if n_out.max(initial=0) > self.longest:
+        if n_out.max() > self.longest:
             raise ValueError(f"longest must be >= {n_out.max()}, a fan-out; got {self.longest}")
-        _within("index", index, self.n_post)
+        within("index", index, self.n_post)
+
+    def __pdoc__(self, **_: Any) -> wadler_lindig.AbstractDoc:
+        return sized(self, f"{self.shape[0]:,} synapses")
 
     @property
     def n_pre(self) -> int:
@@ -75,36 +91,38 @@ class FanOut(eqx.Module):
 
     def at_post(self, x: Shaped[Array, " post"]) -> Shaped[Array, " edges"]:
         """x of the receiver, at each synapse."""
+        shaped(x=(x, (self.n_post,)))
         return x[self.index]
 
     def at_pre(self, x: Shaped[Array, " pre"]) -> Shaped[Array, " edges"]:
         """x of the sender, at each synapse."""
+        shaped(x=(x, (self.n_pre,)))
         return jnp.repeat(x, jnp.diff(self.start), total_repeat_length=self.shape[0])
 
     def matrix(self, w: Float[Array, " edges"]) -> Float[Array, "post pre"]:
         """The same weights as a dense matrix."""
+        shaped(w=(w, self.shape))
         pre, post, _ = self.edges()
         return jnp.zeros((self.n_post, self.n_pre), w.dtype).at[post, pre].add(w)
 
-    def apply(self, w: Float[Array, " edges"], s: Float[Array, " pre"]) -> Float[Array, " post"]:
-        """Current into each neuron."""
-        (w, s), dtype = _alike(w, s)
-        _shaped(w=(w, self.shape), s=(s, (self.n_pre,)))
+    def apply(self, w: Float[Array, " edges"], s: Shaped[Array, " pre"]) -> Float[Array, " post"]:
+        """Current into each neuron, nA."""
+        (w, s), dtype = _summable(*alike(w, s))
+        shaped(w=(w, self.shape), s=(s, (self.n_pre,)))
         return _scattered(self, w, s).astype(dtype)
 
-    def apply_t(self, w: Float[Array, " edges"], e: Float[Array, " post"]) -> Float[Array, " pre"]:
+    def apply_t(self, w: Float[Array, " edges"], e: Shaped[Array, " post"]) -> Float[Array, " pre"]:
         """Transposed product, over all synapses."""
-        (w, e), dtype = _alike(w, e)
-        _shaped(w=(w, self.shape), e=(e, (self.n_post,)))
+        (w, e), dtype = _summable(*alike(w, e))
+        shaped(w=(w, self.shape), e=(e, (self.n_post,)))
         pre, heard = self.edges().pre, w * e[self.index]
         return jax.ops.segment_sum(heard, pre, self.n_pre, indices_are_sorted=True).astype(dtype)
 
     def outer(
-        self, post: Float[Array, "*lead post"], pre: Float[Array, "*lead pre"]
+        self, post: Shaped[Array, "*lead post"], pre: Shaped[Array, "*lead pre"]
     ) -> Float[Array, " edges"]:
         """Summed outer product on the synapses that exist."""
-        (post, pre), dtype = _alike(*flat(post, pre))
-        _shaped(post=(post, (len(post), self.n_post)), pre=(pre, (len(pre), self.n_pre)))
+        (post, pre), dtype = _summable(*sides(self, post, pre))
         return events.gathered(self.rows, post, pre, self.native).astype(dtype)
 
     @property
@@ -113,17 +131,9 @@ class FanOut(eqx.Module):
         return events.Rows(self.index, self.start, self.longest)
 
 
-def _alike(a: Array, b: Array) -> tuple[tuple[Array, Array], Any]:
+def _summable(a: Array, b: Array) -> tuple[tuple[Array, Array], Any]:
     """Both in the dtype to add up in, and that of the result."""
-    dtype = jnp.result_type(a, b)
-    return (a.astype(working(dtype)), b.astype(working(dtype))), dtype
-
-
-def _shaped(**arrays: tuple[Array, tuple[int, ...]]) -> None:
-    """Refuse other shapes: the kernel would read past the end."""
-    for name, (x, shape) in arrays.items():
-        if x.shape != shape:
-            raise ValueError(f"{name} must have shape {shape}; got {x.shape}")
+    return (a.astype(working(a.dtype)), b.astype(working(b.dtype))), a.dtype
 
 
 @jax.custom_vjp
@@ -144,47 +154,84 @@ def _scattered_bwd(saved, e):
 _scattered.defvjp(_scattered_fwd, _scattered_bwd)
 
 
+@overload
 def by_sender(
     pre: ArrayLike | Sequence[int],
     post: ArrayLike | Sequence[int],
     n_pre: int,
     n_post: int,
+    w: None = None,
     *,
     native: bool = True,
-) -> FanOut:
+) -> FanOut: ...
+@overload
+def by_sender(
+    pre: ArrayLike | Sequence[int],
+    post: ArrayLike | Sequence[int],
+    n_pre: int,
+    n_post: int,
+    w: Carried,
+    *,
+    native: bool = True,
+) -> tuple[FanOut, Carried]: ...
+def by_sender(
+    pre: ArrayLike | Sequence[int],
+    post: ArrayLike | Sequence[int],
+    n_pre: int,
+    n_post: int,
+    w: PyTree | None = None,
+    *,
+    native: bool = True,
+) -> Any:
     """The synapses pre [edges] -> post [edges] as a `FanOut`; a pair may stand there twice.
 
-    They are put in the order of sender, then receiver, and so must be their weights:
-    `w[np.lexsort((post, pre))]` of weights in the order of the lists. Not for use under `jit`:
-    the largest fan-out becomes part of the structure.
+    They are put in the order of sender, then receiver. What belongs to each synapse is put in
+    the same order, and returned beside the wiring, when it is handed over as `w`: weights
+    [edges], or a tuple or dict of such arrays. Not for use under `jit`: the largest fan-out
+    becomes part of the structure.
+
+    >>> wiring, w = nj.by_sender([2, 0], [1, 1], n_pre=3, n_post=2, w=jnp.array([0.2, 0.7]))
+    >>> wiring, w
+    (FanOut(3 -> 2, 2 synapses), Array([0.7, 0.2], dtype=float32))
+
     Raises `ValueError` for ends that are not whole numbers, not of equal length, or name no
-    neuron, and for populations without neurons.
+    neuron, for populations without neurons, and for `w` of another length.
     """
     n_pre, n_post = count("n_pre")(n_pre), count("n_post")(n_post)
     pre, post = _ends("pre", pre, n_pre), _ends("post", post, n_post)
     if pre.shape != post.shape:
         shapes = f"{pre.shape}, {post.shape}"
         raise ValueError(f"pre and post must be lists of equal length; got {shapes}")
-    index = jnp.asarray(post[np.lexsort((post, pre))], jnp.int32)
+    order = np.lexsort((post, pre))
     n_out = np.bincount(pre, minlength=n_pre)
-    start = jnp.asarray(np.concatenate([[0], np.cumsum(n_out)]), jnp.int32)
-    return FanOut(index, start, n_post, int(n_out.max()), native)
+    start = np.concatenate([[0], np.cumsum(n_out)])
+    wiring = FanOut(post[order], start, n_post, int(n_out.max()), native)
+    if w is None:
+        return wiring
+    return wiring, jax.tree.map(lambda x: _sorted(x, order), w, is_leaf=_is_list)
+
+
+def _is_list(x: Any) -> bool:
+    """A list of numbers is one array, not a tree of them."""
+    return isinstance(x, list)
+
+
+def _sorted(w: Any, order: np.ndarray) -> Array:
+    w = jnp.asarray(w)
+    if w.shape[:1] != order.shape:
+        raise ValueError(f"w must have one entry for each of {order.size} synapses; got {w.shape}")
+    return w[order]
 
 
 def _ends(name: str, ends: ArrayLike | Sequence[int], n: int) -> np.ndarray:
     """One end of every synapse, checked."""
-    ends = np.asarray(ends)
+    ends = np.asarray(array(name, ends))
     ends = ends if ends.size else ends.astype(int)
     if ends.ndim != 1 or not np.issubdtype(ends.dtype, np.integer):
         raise ValueError(f"{name} must be a list of whole numbers; got {ends.dtype}, {ends.shape}")
-    _within(name, ends, n)
+    within(name, ends, n)
     return ends
 
 
-def _within(name: str, ends: np.ndarray, n: int) -> None:
-    wrong = (ends < 0) | (ends >= n)
-    if wrong.any():
-        raise ValueError(
-            f"{name} must name one of {n} neurons, 0 to {n - 1}; got {ends[wrong][0]}"
-            f" ({wrong.sum()} of {wrong.size})"
-        )
+def __dir__() -> list[str]:
+    return __all__

@@ -20,10 +20,20 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_the_kernel_is_compiled_once_and_kept(cache, monkeypatch):
-    kept = events._built(["c++"])
+    kept = events._built(["c++"], cache)
     assert [*cache.iterdir()] == [kept]
     monkeypatch.setattr(subprocess, "run", None)
-    assert events._built(["c++"]) == kept
+    assert events._built(["c++"], cache) == kept
+
+
+def test_the_kernel_is_kept_where_xdg_says(cache, monkeypatch, tmp_path):
+    assert events._cache() == cache
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for ignored in ("", "relative/folder"):
+        monkeypatch.setenv("XDG_CACHE_HOME", ignored)
+        assert events._cache() == tmp_path / ".cache/neurojax"
+    monkeypatch.setenv("HOME", "relative")
+    assert events._cache() is None
 
 
 def test_a_compiler_that_fails_says_so_and_leaves_nothing(cache, monkeypatch):
@@ -39,10 +49,20 @@ def test_a_compiler_that_is_asked_for_and_not_there_is_named(cache, monkeypatch)
         events.compiled.__wrapped__()
 
 
-@pytest.mark.parametrize("missing", ["compiler", "folder"])
+def nobody(uid):
+    raise KeyError(uid)
+
+
+@pytest.mark.parametrize("missing", ["compiler", "folder", "home"])
 def test_without_a_kernel_loops_do_the_same(cache, monkeypatch, missing):
     if missing == "compiler":
         monkeypatch.setenv("PATH", "")
+    elif missing == "home":  # as in a container: no HOME, and a user that no list has
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr("pwd.getpwuid", nobody)
+        with pytest.raises(RuntimeError, match="home"):
+            events.Path.home()
     else:
         cache.write_text("")  # a file where the folder should be
     assert not events.compiled.__wrapped__()
@@ -87,9 +107,12 @@ def test_many_terms_add_up_in_bfloat16_and_with_mixed_dtypes(native):
 
 def test_weights_in_the_order_of_the_lists_find_their_synapses():
     pre, post, w = np.array([0, 1, 0]), np.array([2, 0, 1]), np.array([10.0, 20.0, 30.0])
-    wiring = by_sender(pre, post, 2, 3)
-    matrix = np.asarray(wiring.matrix(jnp.asarray(w[np.lexsort((post, pre))], float)))
+    wiring, (sent, late) = by_sender(pre, post, 2, 3, (jnp.asarray(w, float), [1, 2, 3]))
+    matrix = np.asarray(wiring.matrix(sent))
     assert (matrix[2, 0], matrix[0, 1], matrix[1, 0]) == (10, 20, 30)
+    np.testing.assert_array_equal(late, np.asarray(sent) / 10)
+    pairs = by_sender([1, 1, 0], [0, 0, 0], 2, 1, {"w": jnp.array([1.0, 2.0, 4.0])})
+    np.testing.assert_array_equal(pairs[1]["w"], [4, 1, 2])  # parallel synapses keep their order
 
 
 LIST = by_sender([0, 0, 1], [1, 2, 0], 4, 3)
@@ -106,7 +129,16 @@ LIST = by_sender([0, 0, 1], [1, 2, 0], 4, 3)
         (lambda: FanOut(LIST.index, LIST.start, 3, 1), "longest must be >= 2, a fan-out; got 1"),
         (lambda: FanOut(LIST.index, LIST.start[:-1] - 1, 3, 2), "start must rise from 0 to 3"),
         (lambda: FanOut(LIST.index, LIST.start, 2, 2), "index must name one of 2 neurons.*got 2"),
-        (lambda: FanOut(LIST.index.astype("int16"), LIST.start, 3, 2), "index must be int32; got"),
+        (
+            lambda: FanOut(LIST.index.astype("float32"), LIST.start, 3, 2),
+            "index must be whole numbers; got f",
+        ),
+        (lambda: FanOut([0, 2**31], LIST.start, 3, 2), "index must be at most 2147483647; got 214"),
+        (lambda: FanOut([1, -1, 0], LIST.start, 3, 2), "index must name one of 3 neurons.*got -1"),
+        (lambda: FanOut([], [0], 3, 0), r"shapes \[edges\], \[n_pre \+ 1\]; got \(0,\), \(1,\)"),
+        (lambda: FanOut([], [0, 0], -3, 0), "n_post must be a whole number >= 1; got -3"),
+        (lambda: by_sender([0, 1], [1, 2], 4, 3, [0.5]), r"one entry for each of 2 .*got \(1,\)"),
+        (lambda: by_sender([[0], [1, 2]], [1, 2], 4, 3), "pre must be an array of numbers, its"),
         (lambda: by_sender([0, 4], [1, 1], 4, 3), "pre must name one of 4 neurons.*got 4"),
         (lambda: by_sender([0, 1], [1, -1], 4, 3), "post must name one of 3 neurons.*got -1"),
         (lambda: by_sender([0, 1], [1], 4, 3), r"lists of equal length; got \(2,\), \(1,\)"),
@@ -114,6 +146,7 @@ LIST = by_sender([0, 0, 1], [1, 2, 0], 4, 3)
         (lambda: by_sender([], [], 0, 3), "n_pre must be a whole number >= 1; got 0"),
     ],
 )
+@pytest.mark.usefixtures("untyped")
 def test_refuses_what_does_not_fit(make, message):
     with pytest.raises(ValueError, match=message):
         make()
