@@ -1,6 +1,7 @@
 """Functional simulation of spiking networks and neuromorphic hardware in JAX."""
 
 from neurojax import augment, checkpoint, data, encoding, metrics, plotting, surrogate, traces
+from neurojax._version import __version__ as __version__
 from neurojax.connectivity import (
     bernoulli,
     blocks,
@@ -11,6 +12,7 @@ from neurojax.connectivity import (
     gaussian_profile,
     locally_dense,
     merged,
+    one_to_one,
     watts_strogatz,
     watts_strogatz_grid,
 )
@@ -36,7 +38,11 @@ __all__ = [
     "always", "augment", "bernoulli", "blocks", "boxcar", "broadcast", "by_sender",
     "checkpoint", "class_scores", "data", "distance_dependent", "encoding",
     "exponential_profile", "fan_in", "fan_out", "fold", "gaussian_profile", "ideal",
-    "k_winners", "locally_dense", "merged", "metrics", "modulators", "normal", "plotting",
-    "post_spike", "simulate", "split_bf16", "structured", "surrogate", "traces", "triangle",
-    "watts_strogatz", "watts_strogatz_grid", "wta_broadcast",
+    "k_winners", "locally_dense", "merged", "metrics", "modulators", "normal", "one_to_one",
+    "plotting", "post_spike", "simulate", "split_bf16", "structured", "surrogate", "traces",
+    "triangle", "watts_strogatz", "watts_strogatz_grid", "wta_broadcast",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

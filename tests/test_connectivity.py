@@ -24,10 +24,11 @@ from neurojax.connectivity import (
     gaussian_profile,
     locally_dense,
     merged,
+    one_to_one,
     watts_strogatz,
     watts_strogatz_grid,
 )
-from neurojax.layouts import Band, Dense
+from neurojax.layouts import Band, Dense, FanIn
 
 KEY = jax.random.key(0)
 SEEDS = st.integers(0, 2**31 - 1)
@@ -145,6 +146,116 @@ def test_wiring_of_few_pairs_stays_as_recorded_results_have_it():
     far = drawn(locally_dense, 9, 2, 0.5)(KEY)[1]
     expected = [[6, 4], [5, 6], [8, 5], [6, 0], [1, 0], [2, 1], [2, 1], [2, 3], [4, 5]]
     np.testing.assert_array_equal(far.index, expected)
+
+
+def test_listed_wiring_stays_as_recorded_results_have_it():
+    np.testing.assert_array_equal(drawn(fan_out, 4, 9, 0.34)(KEY).index, RECORDED[0])
+    c = blocks(KEY, [3, 4], [3, 4], [[0.3, 0.5], [0.5, 0.3]])
+    np.testing.assert_array_equal(c.index, RECORDED[1])
+    np.testing.assert_array_equal(c.start, RECORDED[2])
+
+
+RECORDED = (
+    [0, 3, 5, 4, 7, 8, 3, 5, 6, 0, 3, 4],
+    [5, 6, 1, 3, 5, 0, 5, 1, 2, 0, 3, 5],
+    [0, 2, 5, 7, 7, 9, 11, 12],
+)
+
+
+OTHERS = [
+    functools.partial(fan_in, autapses=False, n_pre=12, n_post=12, density=0.3),
+    lambda key: listed_rows(fan_out(key, 12, 12, 0.3, autapses=False)),
+]
+
+
+def listed_rows(c):
+    """A `FanOut` of equal fan-outs, seen from its senders, as a `FanIn`."""
+    return FanIn(c.index.reshape(c.n_pre, -1), c.n_post)
+
+
+@pytest.mark.parametrize("draw", OTHERS, ids=["fan in", "fan out"])
+def test_without_autapses_all_others_are_equally_likely(draw):
+    linked = links(draw, draws=1000)
+    np.testing.assert_array_equal(linked.sum(2), 3)  # round(0.3 11), where 12 would give 4
+    assert not linked[:, range(12), range(12)].any()
+    assert_frequency(linked[:, ~np.eye(12, dtype=bool)], 3 / 11)
+
+
+def test_blocks_without_autapses_leave_out_the_diagonal_alone():
+    sizes, p = [1, 500, 300], np.array([[1.0, 0.5, 0.0], [1.0, 0.3, 1.0], [0.0, 0.02, 1.0]])
+    c = blocks(KEY, sizes, sizes, p, autapses=False)
+    assert_listed(c, 801, 801)
+    linked = np.asarray(c.matrix(jnp.ones(c.shape)))
+    assert not linked.diagonal().any()
+    ends = np.cumsum([0, *sizes])
+    for a, b in np.ndindex(p.shape):
+        part = linked[ends[a] : ends[a + 1], ends[b] : ends[b + 1]]
+        pairs = part.size - (sizes[a] if a == b else 0)
+        assert abs(part.sum() - pairs * p[a, b]) <= 5 * np.sqrt(pairs * p[a, b] * (1 - p[a, b]))
+    own = linked[1:501, 1:501]  # first and last others as often as those between
+    pairs, error = 500 * 499 / 2, 5 * np.sqrt(500 * 499 / 2 * 0.3 * 0.7)
+    assert abs(np.triu(own).sum() - 0.3 * pairs) < error
+    assert abs(np.tril(own).sum() - 0.3 * pairs) < error
+    one = bernoulli(KEY, 40, 40, 1.0, autapses=False)
+    np.testing.assert_array_equal(one.matrix(jnp.ones(one.shape)), 1 - np.eye(40))
+
+
+def test_one_to_one_costs_a_product_a_neuron():
+    n = 100_000  # an array of all pairs would have 40 GB
+    c = one_to_one(n)
+    w, s = jnp.arange(1.0 * n)[:, None], (jnp.arange(n) % 3 == 0).astype(float)
+    np.testing.assert_array_equal(c.apply(w, s), w[:, 0] * s)
+    np.testing.assert_array_equal(c.apply_t(w, s), w[:, 0] * s)
+    np.testing.assert_array_equal(c.outer(w.T, s[None])[:, 0], w[:, 0] * s)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda key: fan_in(key, 4, 2, 1.0).matrix(jnp.ones((2, 4))), np.ones((2, 4))),
+        (
+            lambda key: fan_in(key, 4, 4, 1.0, autapses=False).matrix(jnp.ones((4, 3))),
+            1 - np.eye(4),
+        ),
+        (lambda key: fan_out(key, 4, 2, 1.0).matrix(jnp.ones(8)), np.ones((2, 4))),
+        (lambda key: bernoulli(key, 4, 2, 1.0).matrix(jnp.ones(8)), np.ones((2, 4))),
+        (
+            lambda key: blocks(key, [2, 2], [2], [[0.0, 1.0]]).matrix(jnp.ones(4)),
+            np.array([[0, 0, 1, 1]] * 2),
+        ),
+        (lambda key: watts_strogatz(key, 4, 4, 2, 0.0).index, [[1, 3], [0, 2], [1, 3], [0, 2]]),
+        (lambda key: watts_strogatz(key, 6, 2, 2, 0.0).index, [[0, 1], [3, 4]]),
+        (lambda key: watts_strogatz_grid(key, (1, 4), 3, 0.0).index[0], [1, 2, 3]),
+        (
+            lambda key: distance_dependent(key, (4,), 2, lambda d: d < 2).index,
+            [[1, 3], [2, 0], [3, 1], [0, 2]],
+        ),
+        (lambda key: locally_dense(key, 9, 2, 0.0)[0].mask[0], [True, True, False, True, True]),
+    ],
+)
+def test_where_nothing_is_drawn_no_key_is_needed(make, expected):
+    for key in (None, KEY):
+        np.testing.assert_array_equal(make(key), expected)
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("key", [0, None, jnp.zeros(3), jax.random.split(KEY)])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda key: fan_in(key, 9, 9, 0.5),
+        lambda key: fan_out(key, 9, 9, 0.5),
+        lambda key: bernoulli(key, 9, 9, 0.5),
+        lambda key: blocks(key, [9], [9], [[0.5]]),
+        lambda key: watts_strogatz(key, 9, 9, 2, 0.5),
+        lambda key: watts_strogatz_grid(key, (3, 3), 4, 0.5),
+        lambda key: distance_dependent(key, (9,), 2, gaussian_profile(1.0)),
+        lambda key: locally_dense(key, 9, 2, 0.5),
+    ],
+)
+def test_a_generator_refuses_what_is_no_key(draw, key):
+    with pytest.raises((TypeError, ValueError), match="key must be"):
+        draw(key)
 
 
 def test_wiring_of_many_pairs_draws_alike(monkeypatch):
@@ -267,7 +378,7 @@ def test_watts_strogatz_fully_rewired_is_a_uniform_graph():
     linked = links(watts_strogatz, 14, 14, 4, 1.0, draws=1000)
     assert not linked[:, range(14), range(14)].any()
     assert_frequency(linked[:, ~np.eye(14, dtype=bool)], 4 / 13)
-    loops = functools.partial(watts_strogatz, self_loops=True)
+    loops = functools.partial(watts_strogatz, autapses=True)
     assert_frequency(links(loops, 14, 14, 4, 1.0, draws=1000), 4 / 14)
 
 
@@ -319,7 +430,7 @@ def seen_from_each(index, shape):
 )
 def test_partners_come_in_proportion_to_their_profile(profile, weight, loops):
     shape = (4, 5)
-    draw = lambda key: distance_dependent(key, shape, 1, profile, self_loops=loops).index  # noqa: E731
+    draw = lambda key: distance_dependent(key, shape, 1, profile, autapses=loops).index  # noqa: E731
     index = np.asarray(quick(jax.vmap(draw))(jax.random.split(KEY, 1000)))
     w = {
         (y * 5 + x,): weight(math.hypot(min(y, 4 - y), min(x, 5 - x))) for y, x in np.ndindex(shape)
@@ -441,7 +552,7 @@ def test_merged_counts_the_copies_that_hear_each_neuron():
         (lambda: fan_in(KEY, 9, 3, math.nan), r"density must be in \(0, 1\]; got nan"),
         (lambda: fan_out(KEY, 9, 3, 1.5), r"density must be in \(0, 1\]; got 1.5"),
         (lambda: bernoulli(KEY, 9, 3, 1.5), r"p must lie in \[0, 1\]; got 1.5"),
-        (lambda: bernoulli(KEY, 9, 0, 0.5), r"sizes must be a whole number >= 1; got 0"),
+        (lambda: bernoulli(KEY, 9, 0, 0.5), r"n_post must be a whole number >= 1; got 0"),
         (lambda: blocks(KEY, [3, 4], [5], [[0.1, -0.1]]), r"p must lie in \[0, 1\]; got -0.1"),
         (lambda: blocks(KEY, [3, 4], [5], [[0.1]]), r"shape \(1, 2\), post by pre; got \(1, 1\)"),
         (lambda: watts_strogatz(KEY, 9, 9, 9, 0.1), r"k must be even and in \[2, 8\], .*; got 9"),
@@ -473,6 +584,22 @@ def test_merged_counts_the_copies_that_hear_each_neuron():
         (lambda: watts_strogatz(KEY, 9, 3, 10, 0.1), r"k must be in \[1, 9\]; got 10"),
         (lambda: watts_strogatz(KEY, 9, 3, 0, 0.1), r"k must be in \[1, 9\]; got 0"),
         (lambda: watts_strogatz(KEY, 9, 3, 2, 1.1), r"p_rewire must lie in \[0, 1\]; got 1.1"),
+        (lambda: blocks(KEY, [9, 0], [9], [[0.5, 0.5]]), "sizes must be a whole number >= 1; got"),
+        (lambda: fan_in(KEY, 9, 3, "0.5"), r"density must be in \(0, 1\]; got '0.5'"),
+        (lambda: fan_in(KEY, 9, 3, 0.5, autapses=False), "one population .*; got 9 and 3 neurons"),
+        (lambda: fan_out(KEY, 9, 3, 0.5, autapses=False), "one population .*; got 3 and 9 neurons"),
+        (lambda: fan_in(KEY, 1, 1, 0.5, autapses=False), "two neurons or more; got 1 and 1 neuro"),
+        (
+            lambda: blocks(KEY, [3, 4], [4, 3], [[0.1] * 2] * 2, autapses=False),
+            r"autapses=False is for one population; got blocks \[3, 4\], \[4, 3\]",
+        ),
+        (lambda: one_to_one(0), "n must be a whole number >= 1; got 0"),
+        (lambda: watts_strogatz(KEY, 9, 9, 2.5, 0.1), "k must be a whole number >= 0; got 2.5"),
+        (lambda: watts_strogatz_grid(KEY, (9,), 2, 0.1), r"shape must be \(ny, nx\); got \(9,\)"),
+        (
+            lambda: distance_dependent(KEY, (9,), 2, lambda d: 1.0),
+            r"profile must give one weight a distance, \(8,\); got \(\)",
+        ),
         (lambda: fan_in(KEY, 0, 5, 0.3), r"n_pre must be a whole number >= 1; got 0"),
         (lambda: fan_in(KEY, 5, 0, 0.3), r"n_post must be a whole number >= 1; got 0"),
         (lambda: locally_dense(KEY, 9, 0, 0.1), r"radius must be in \[1, 4\] for 9 .*; got 0"),
@@ -481,7 +608,10 @@ def test_merged_counts_the_copies_that_hear_each_neuron():
         (lambda: locally_dense(KEY, 9, 3, 0.9), r"p_rewire must be at most 0.333, .*; got 0.9"),
         (lambda: Band(jnp.ones((9, 5), bool), 3), r"mask must have shape \(9, 7\); got \(9, 5\)"),
         (lambda: Band(jnp.ones((9, 11), bool), 5), r"radius must be in \[1, 4\] .*; got 5"),
-        (lambda: Dense(4, 3, jnp.ones((4, 3))), r"count must have shape \(3, 4\); got \(4, 3\)"),
+        (
+            lambda: Dense(4, 3, jnp.ones((4, 3), int)),
+            r"count must have shape \(3, 4\); got \(4, 3\)",
+        ),
         (
             lambda: merged(oracle.linked(np.random.default_rng(0), 12, 9), 5),
             r"population must divide 12 receivers; got 5",
@@ -492,6 +622,7 @@ def test_merged_counts_the_copies_that_hear_each_neuron():
         ),
     ],
 )
+@pytest.mark.usefixtures("untyped")
 def test_refuses_what_cannot_be_drawn(make, message):
     with pytest.raises(ValueError, match=message):
         make()
