@@ -2,6 +2,7 @@
 
 import functools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -181,26 +182,120 @@ def test_wiring_of_a_layer_does_not_depend_on_the_others():
     assert not np.array_equal(*near)
 
 
+def strength(net, name, key=KEY):
+    """Standard deviation of the initial weights, in parts of 1 / sqrt(fan-in)."""
+    p = net.projections[name]
+    return float(p.initial(key).std()) * p.connectivity.fan_in[0] ** 0.5
+
+
+def test_each_gain_reaches_its_own_weights():
+    loop = Recurrence("dense", gain=0.25)
+    net = built((80, 90, 85), gain_in=2.0, gain_forward=8.0, recurrence=loop)
+    expected = {"input->h1": 2, "h1->h2": 8, "h2->h3": 8, "h1->h1": 0.25, "h3->h3": 0.25}
+    for name, gain in expected.items():
+        # at least 480 Gaussian numbers: 4 standard errors of their standard deviation
+        assert strength(net, name) == pytest.approx(gain, rel=4 / np.sqrt(2 * 480)), name
+
+
+def test_a_readout_divides_by_what_it_hears_and_starts_from_something_if_it_spikes():
+    loop, part = Recurrence("none"), 0.25
+    lif = LIF(tau_mem=5.0, r_mem=3.0)
+    spiking = built((120,), density=part, population=8, readout=lif, recurrence=loop)
+    assert spiking.layers["readout"].neuron.r_mem == pytest.approx(3.0 / part)
+    assert spiking.layers["readout"].neuron.tau_mem == 5.0
+    assert strength(spiking, "h1->readout") == pytest.approx(1, rel=4 / np.sqrt(2 * 960))
+    leaky = LeakyIntegrator(tau_mem=5.0, r_mem=3.0)
+    silent = built((120,), density=part, population=8, readout=leaky, recurrence=loop)
+    assert silent.layers["readout"].neuron.r_mem == pytest.approx(3.0 / (part * 8))
+    assert strength(silent, "h1->readout") == 0
+
+
+def test_dense_recurrence_leaves_autapses_out_when_asked():
+    for autapses in (True, False):
+        net = built((5,), recurrence=Recurrence("dense", autapses=autapses))
+        c = net.projections["h1->h1"].connectivity
+        np.testing.assert_array_equal(c.matrix(jnp.ones((5, 5))), 1 - (not autapses) * np.eye(5))
+
+
+@pytest.mark.parametrize(
+    ("n", "p_rewire", "radius"),
+    [(200, 0.1, 16), (37, 0.1, 16), (32, 0.1, 14), (4, 0, 1), (5, 1, 1)],
+)
+def test_the_ring_of_a_small_layer_is_as_wide_as_fits(n, p_rewire, radius):
+    (near, *_) = Recurrence(p_rewire=p_rewire).projections(KEY, "h", n).values()
+    if p_rewire < 1:
+        assert near.connectivity.radius == radius
+    else:
+        assert near.connectivity.shape == (n, 2 * radius)  # all far
+    drawn = Recurrence(radius=radius, p_rewire=p_rewire).projections(KEY, "h", n)
+    np.testing.assert_array_equal(
+        *(jax.tree.leaves(x.connectivity)[0] for x in (near, next(iter(drawn.values()))))
+    )
+
+
+@pytest.mark.parametrize("recurrence", [Recurrence("dense"), Recurrence(p_rewire=0.0)])
+def test_without_chance_no_key_is_needed(recurrence):
+    net = structured(None, 6, [Layer(9, LIF())], 4, recurrence=recurrence)
+    with_key = structured(KEY, 6, [Layer(9, LIF())], 4, recurrence=recurrence)
+    assert eqx.tree_equal(net, with_key)
+
+
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(density=0.0, recurrence=Recurrence("none")), r"density must be in \(0, 1\]; got 0.0"),
+        (dict(density=0.0), r"density must be in \(0, 1\]; got 0.0"),
+        (dict(density=1.01), r"density must be in \(0, 1\]; got 1.01"),
         (
-            dict(density=1.01, recurrence=Recurrence("none")),
-            r"density must be in \(0, 1\]; got 1.01",
+            dict(recurrence=Recurrence(radius=20)),
+            r"layer 'h1': radius must be in \[1, 19\] for 40 neurons; got 20; pass another radius",
         ),
-        (dict(recurrence=Recurrence(radius=20)), r"radius must be in \[1, 19\] for 40 .*; got 20"),
         (
-            dict(recurrence=Recurrence(radius=4, p_rewire=2.0)),
-            r"p_rewire must lie in \[0, 1\]; got 2.0",
+            dict(hidden=[Layer(40, LIF()), Layer(2, LIF())], recurrence=Recurrence()),
+            "layer 'h2': 2 neurons are too few for a ring; pass .* or Recurrence.'none'",
         ),
+        (
+            dict(recurrence=Recurrence(radius=19, p_rewire=0.5)),
+            r"layer 'h1': p_rewire must be at most 0.0263, .*; got 0.5; pass another radius or p_r",
+        ),
+        (dict(recurrence=Recurrence), r"recurrence must be an instance; .*: pass Recurrence\(\)"),
+        (dict(recurrence="dense"), "recurrence must have projections; got str 'dense'"),
+        (dict(hidden=[]), r"hidden must hold at least one layer; got \[\]"),
+        (dict(hidden=Layer(4, LIF())), r"hidden must be a list of layers; .*: pass \[layer\]"),
+        (dict(hidden=[LIF()]), r"hidden\[0\] must be a Layer; got LIF.*: pass Layer\(n, LIF\(\)\)"),
+        (dict(hidden=[Layer]), r"hidden\[0\] must be a Layer; got <class"),
+        (dict(n_in=0), "n_in must be a whole number >= 1; got 0"),
+        (dict(n_classes=1), "n_classes must be a whole number >= 2; got 1"),
+        (dict(n_classes=2.5), "n_classes must be a whole number >= 2; got 2.5"),
+        (dict(population=0), "population must be a whole number >= 1; got 0"),
+        (dict(gain_in=-1.0), "gain_in must be finite and >= 0 nA; got -1.0"),
+        (dict(gain_forward=np.nan), "gain_forward must be finite and >= 0 nA; got nan"),
+        (dict(inhibition=-1.0), "inhibition must be finite and >= 0 nA; got -1.0"),
+        (dict(readout=LIF), r"readout must be an instance; got the class: pass LIF\(\)"),
+        (dict(key=0), r"key must be a JAX key; got 0: pass jax.random.key\(0\)"),
+        (dict(key=None), "key must be a JAX key; got None"),
     ],
 )
 def test_refuses_what_cannot_be_built(options, message):
+    given = dict(
+        key=KEY, n_in=6, hidden=[Layer(40, LIF())], n_classes=4, density=0.5,
+        recurrence=Recurrence("none"),
+    )  # fmt: skip
+    with pytest.raises((ValueError, TypeError), match=message):
+        structured(**given | options)
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Recurrence("random"), "recurrence must be 'local' or .*; got 'random'"),
+        (lambda: Recurrence(radius=0), "radius must be a whole number >= 1; got 0"),
+        (lambda: Recurrence(radius=2.5), "radius must be a whole number >= 1; got 2.5"),
+        (lambda: Recurrence(p_rewire=2.0), r"p_rewire must lie in \[0, 1\]; got 2.0"),
+        (lambda: Recurrence(gain=np.inf), "gain must be finite, in nA; got inf"),
+    ],
+)
+def test_refuses_a_recurrence_that_is_none(make, message):
     with pytest.raises(ValueError, match=message):
-        structured(KEY, 6, [Layer(40, LIF())], 4, **options)
-
-
-def test_refuses_an_unknown_kind_of_recurrence():
-    with pytest.raises(ValueError, match="recurrence must be 'local' or .*; got 'random'"):
-        Recurrence("random")
+        make()
