@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import matplotlib._pylab_helpers
 import numpy as np
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 from neurojax import plotting
 
@@ -30,6 +32,31 @@ def test_figures_become_png_and_leave_nothing_behind(make):
     make().savefig(png)
     assert png.getvalue().startswith(b"\x89PNG\r\n")
     assert not matplotlib._pylab_helpers.Gcf.figs  # pyplot keeps every figure it makes here
+
+
+@pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES)
+def test_figures_show_themselves_in_a_notebook(make):
+    shown, _ = DisplayFormatter().format(make())
+    assert shown["image/png"].startswith(b"\x89PNG\r\n")
+    assert set(shown) == {"image/png", "text/plain"}  # once
+
+
+@pytest.mark.usefixtures("untyped")
+def test_figures_draw_into_axes_that_they_are_given():
+    given = Figure().subplots(2, 3)
+    assert plotting.learning_curve([50.0], ax=given[0, 0]) is None
+    assert plotting.voltage(SCORES[:, 0], SPIKES[:, 0], 1.0, ax=given[0, 1]) is None
+    assert plotting.weights({"a": W}, ax=given[0, 2]) is None
+    assert plotting.raster({"a": SPIKES}, dt=0.5, scores=SCORES, ax=given[1, :2]) is None
+    assert all(ax.has_data() for ax in given.ravel()[:5])
+    assert not given[1, 2].has_data()
+    own = plotting.raster({"a": SPIKES}, dt=0.5, scores=SCORES).axes
+    for ax, mine in zip(given[1, :2], own, strict=True):
+        assert ax.get_title("left") == mine.get_title("left")
+        assert ax.get_xlim() == mine.get_xlim()
+    for wrong in (given[1], [given[0, 0]], given[0, 0].figure):
+        with pytest.raises(ValueError, match="ax must be 2 Axes of matplotlib, one a panel; got"):
+            plotting.raster({"a": SPIKES}, scores=SCORES, ax=wrong)
 
 
 @pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES)
@@ -70,6 +97,13 @@ def test_raster_draws_one_dot_a_spike_at_the_end_of_its_step():
     assert first.get_ylim() == (-0.5, N - 0.5)
     assert first.get_xlim() == second.get_xlim()
     assert second.get_xlim()[1] >= T * 0.5
+
+
+def test_raster_of_one_layer_needs_no_name():
+    (one,), (named,) = plotting.raster(SPIKES).axes, plotting.raster({"h1": SPIKES}).axes
+    drawn = [ax.collections[0].get_offsets() for ax in (one, named)]
+    np.testing.assert_array_equal(*drawn)
+    assert f"h1: {one.get_title('left')}" == named.get_title("left")
 
 
 def test_raster_makes_the_target_stand_out():
@@ -157,6 +191,16 @@ def test_a_figure_takes_what_a_network_records():
             lambda: plotting.learning_curve([90.0], None, -1.0),
             r"test_accuracy must lie in \[0, 100\] percent; got -1.0",
         ),
+        (lambda: plotting.raster(SPIKES * np.nan), r"spikes must be finite; got nan"),
+        (lambda: plotting.raster({"a": [[1], [0, 1]]}), r"spikes\['a'\] must be an array of num"),
+        (lambda: plotting.raster(SPIKES, dt=0.0), "dt must be finite and > 0 ms; got 0.0"),
+        (
+            lambda: plotting.raster(SPIKES[:, 0]),
+            r"spikes must have shape \[T, n\] .*got shape \(20",
+        ),
+        (lambda: plotting.voltage(np.full(5, np.nan), np.zeros(5), 1.0), "v must be finite; got"),
+        (lambda: plotting.voltage(np.ones(5), np.ones(5), np.inf), "v_th must be finite; got inf"),
+        (lambda: plotting.voltage(np.ones(5), np.ones(5), 1.0, dt=-1), "dt must be finite and > 0"),
         (lambda: plotting.raster({}), r"spikes must hold at least one layer"),
         (
             lambda: plotting.raster({"h1": SPIKES[0]}),
@@ -191,6 +235,7 @@ def test_a_figure_takes_what_a_network_records():
         ),
     ],
 )
+@pytest.mark.usefixtures("untyped")
 def test_refuses_what_it_cannot_draw(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
