@@ -11,7 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from neurojax._check import count
 from neurojax._quiet import quiet
+
+__all__ = ["latest", "metadata", "restore", "save"]
 
 # orbax is imported where it is needed: it is slow to import.
 
@@ -24,11 +27,23 @@ def save(directory: str | os.PathLike[str], step: int, state: Any, metadata: dic
 
     `state` is any pytree of arrays, typed keys among them; `metadata` is what JSON can hold
     (a configuration, say) and belongs to this step. A process killed at any moment leaves the
-    steps that were whole before. Raises `ValueError` for a step that is not above the last,
-    and for a leaf that is not an array, `TypeError` for metadata that JSON cannot hold.
+    steps that were whole before.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     nj.checkpoint.save(folder, 3, {"w": jnp.ones(2)}, {"rate": 0.1})
+    ...     step, state, about = nj.checkpoint.restore(folder, {"w": jnp.zeros(2)})
+    >>> step, state["w"].tolist(), about
+    (3, [1.0, 1.0], {'rate': 0.1})
+
+    Raises `ValueError` for a step that is no whole number above the last, and for a leaf that is
+    not an array, `TypeError` for metadata that is no dict or that JSON cannot hold.
     """
     import orbax.checkpoint as ocp
 
+    if not isinstance(metadata, dict):
+        raise TypeError(f"metadata must be a dict; got {metadata!r:.80}")
+    if not isinstance(step, int) or isinstance(step, bool):
+        step = count("step", 0)(step)
     leaves = _named_leaves(state)
     info = {"metadata": metadata, "leaves": {name: _kind(x) for name, x in leaves.items()}}
     json.dumps(info)  # raises here, not in a thread of orbax half-way through
@@ -162,3 +177,7 @@ def _placed(found: Any, template: Any) -> Any:
         data = jnp.asarray(np.asarray(jax.random.key_data(found)))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(found))
     return jnp.asarray(np.asarray(found))
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,14 +1,18 @@
 """Named picture data sets behind one function: `load`. Needs no TensorFlow."""
 
 import difflib
+import operator
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
 from neurojax import _idx, _tfds
+from neurojax._check import count
+
+__all__ = ["Dataset", "Split", "check", "load"]
 
 _Pair = tuple[np.ndarray, np.ndarray]  # images and labels
 _Parts = dict[str, _Pair]  # by the name of their split
@@ -54,9 +58,15 @@ def load(
     the test do not depend on `seed`: a set without them gives up its validation pictures, or a
     sixth of the others, for it.
 
+    >>> digits = nj.data.load("digits")
+    >>> digits.train.images.shape, digits.n_classes
+    ((1150, 8, 8), 10)
+
     Raises `ValueError` for an unknown name and for data that is corrupt or unfit, and
     `FileNotFoundError` for data that is not there.
     """
+    seed = count("seed", 0)(seed)
+    val_size = None if val_size is None else _whole("val_size", val_size)
     parts, n_classes = _read(name, _folder(name, data_dir))
     for part, pair in parts.items():
         _refuse_unfit(*pair, n_classes, f"{name} {part} ")
@@ -69,8 +79,12 @@ def check(images: np.ndarray, labels: np.ndarray, n_classes: int, *, where: str 
     """Pictures and labels as a `Split`, refused unless a network can learn from them.
 
     Images are [N, H, W] or [N, H, W, C]: uint8 or uint16, divided by the largest they can be,
-    or floats in [0, 1]. Labels are N integers in [0, n_classes). The `ValueError` opens with
-    `where`.
+    or floats in [0, 1]. Labels are N integers in [0, n_classes). Data that are no pictures are
+    [N, 1, n_features]. The `ValueError` opens with `where`.
+
+    >>> split = nj.data.check(np.full((2, 1, 3), 255, np.uint8), [0, 1], n_classes=2)
+    >>> split.images.shape, split.images.max(), split.labels.dtype
+    ((2, 1, 3), np.float32(1.0), dtype('int32'))
     """
     images, labels = np.asarray(images), np.asarray(labels)
     _refuse_unfit(images, labels, n_classes, f"{where} ".lstrip())
@@ -80,24 +94,39 @@ def check(images: np.ndarray, labels: np.ndarray, n_classes: int, *, where: str 
 def _refuse_unfit(images: np.ndarray, labels: np.ndarray, n_classes: int, where: str) -> None:
     if images.ndim not in (3, 4) or 0 in images.shape:
         allowed = "[N, H, W] or [N, H, W, C] without a 0"
-        raise ValueError(f"{where}images must have shape {allowed}; got {images.shape}")
+        cure = ": pass images[:, None]" if images.ndim == 2 else ""
+        raise ValueError(f"{where}images must have shape {allowed}; got {images.shape}{cure}")
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         got = f"{labels.dtype} of shape {labels.shape}"
-        raise ValueError(f"{where}labels must be integers of shape [N]; got {got}")
+        cure = {1: ": pass labels.astype(int)", 2: ": pass labels.argmax(-1)"}.get(labels.ndim, "")
+        raise ValueError(f"{where}labels must be integers of shape [N]; got {got}{cure}")
     if len(images) != len(labels):
         got = f"{len(images)} images and {len(labels)} labels"
         raise ValueError(f"{where}images and labels must be equally many; got {got}")
+    count(f"{where}n_classes", 2)(n_classes)
     _refuse(labels, (labels < 0) | (labels >= n_classes), f"{where}labels", f"in [0, {n_classes})")
     if images.dtype.kind == "f":
         bad = ~((images >= 0) & (images <= 1))
-        _refuse(images, bad, f"{where}images", "finite and in [0, 1]")
+        cure = ": divide them by the largest they can be" if images.max() > 1 else ""
+        _refuse(images, bad, f"{where}images", "finite and in [0, 1]", cure)
     elif images.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"{where}images must be uint8, uint16 or floats; got {images.dtype}")
+        allowed = "uint8, uint16 or floats in [0, 1]"
+        cure = "pass images.astype('uint8') of grey levels up to 255"
+        raise ValueError(f"{where}images must be {allowed}; got {images.dtype}: {cure}")
 
 
-def _refuse(x: np.ndarray, bad: np.ndarray, what: str, allowed: str) -> None:
+def _refuse(x: np.ndarray, bad: np.ndarray, what: str, allowed: str, cure: str = "") -> None:
     if bad.any():
-        raise ValueError(f"{what} must be {allowed}; got {x[bad][0]} ({bad.sum()} of {bad.size})")
+        got = f"{x[bad][0]} ({bad.sum()} of {bad.size}){cure}"
+        raise ValueError(f"{what} must be {allowed}; got {got}")
+
+
+def _whole(name: str, x: Any) -> int:
+    """`x` as a Python integer of any sign."""
+    try:
+        return operator.index(x)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number; got {x!r}") from None
 
 
 def _converted(images: np.ndarray, labels: np.ndarray) -> Split:
@@ -150,9 +179,9 @@ def _of_idx(folder: Path | None) -> tuple[_Parts, int]:
 
 def _of_tfds(name: str, folder: Path | None) -> tuple[_Parts, int]:
     try:
-        return _tfds.read(name, folder)
+        return _tfds.read(str(name), folder)
     except _tfds.UnknownDatasetError as error:
-        close = difflib.get_close_matches(name, ["digits", "idx", *error.known])
+        close = difflib.get_close_matches(str(name), ["digits", "idx", *error.known])
         raise ValueError(
             "dataset must be digits, mnist, idx or an image classification set of "
             f"tensorflow-datasets; got {name!r}" + (f", close to {', '.join(close)}" * bool(close))
@@ -186,3 +215,7 @@ def _carve(pair: _Pair, size: int, seed: int) -> tuple[_Pair, _Pair]:
     taken = np.zeros(n, bool)
     taken[by_class[(np.arange(size) * n + n // 2) // size]] = True  # every (n / size)-th
     return (images[~taken], labels[~taken]), (images[taken], labels[taken])
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -15,8 +15,14 @@ from jaxtyping import Array, Int, Key
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from neurojax._check import count as whole_number
+from neurojax._check import instance, prng_key
 from neurojax.connectivity import watts_strogatz
 from neurojax.weights import Connectivity
+
+__all__ = [
+    "Degrees", "Paths", "SmallWorld", "clustering", "degrees", "path_length", "small_world",
+]  # fmt: skip
 
 # Entries of a product or of a table of distances to hold at once.
 _BLOCK = 1 << 24
@@ -47,7 +53,12 @@ class SmallWorld(NamedTuple):
 
 
 def degrees(wiring: Connectivity) -> Degrees:
-    """Number of synapses onto and from each neuron, parallel ones counted each."""
+    """Number of synapses onto and from each neuron, parallel ones counted each.
+
+    >>> nj.metrics.degrees(nj.by_sender([0, 0, 2], [1, 1, 0], n_pre=3, n_post=2))
+    Degrees(fan_in=array([1, 2]), fan_out=array([2, 0, 1]))
+    """
+    instance("wiring", wiring, "edges")
     pre, post, count = (np.asarray(x) for x in wiring.edges())
     onto = np.bincount(post, count, wiring.n_post).astype(int)
     return Degrees(onto, np.bincount(pre, count, wiring.n_pre).astype(int))
@@ -70,6 +81,11 @@ def clustering(
     mean.
     Source: Fagiolo (2007), Physical Review E 76, 026107; undirected, Watts and
     Strogatz (1998), Nature 393, p. 440.
+
+    >>> ring = nj.watts_strogatz(None, 400, 400, k=10, p_rewire=0.0)
+    >>> round(nj.metrics.clustering(ring), 3)  # 3 (k - 2) / 4 (k - 1)
+    0.667
+
     Raises `ValueError` for `n_sources` outside [1, n] or without a key, and unless senders
     and receivers are one population.
     """
@@ -94,6 +110,12 @@ def path_length(
 
     Pairs without a path are left out of the mean and reported: `reached` is 1 where there
     are none. Takes n_sources times as long as a walk over all synapses.
+
+    >>> ring = nj.watts_strogatz(None, 400, 400, k=10, p_rewire=0.0)
+    >>> length, reached = nj.metrics.path_length(ring)
+    >>> round(length, 2), reached
+    (20.45, 1.0)
+
     Raises `ValueError` where no pair has a path, for `n_sources` outside [1, n] or without a
     key, and unless senders and receivers are one population.
     """
@@ -122,7 +144,9 @@ def small_world(
     Brain Connectivity 1, 367 (omega).
     Raises `ValueError` as `path_length` does, and where the fan-in is too large for a lattice.
     """
-    n, (draws, sources) = wiring.n_post, jax.random.split(key)
+    n_random = whole_number("n_random")(n_random)
+    instance("wiring", wiring, "edges")
+    n, (draws, sources) = wiring.n_post, jax.random.split(prng_key(key))
     k = 2 * max(1, round(_adjacency(wiring).nnz / n / 2))
 
     def measured(graph: Connectivity) -> tuple[float, Paths]:
@@ -142,6 +166,7 @@ def small_world(
 
 def _adjacency(wiring: Connectivity) -> sparse.csr_array:
     """1 at [pre, post] where there is a synapse, without self-loops."""
+    instance("wiring", wiring, "edges")
     n = wiring.n_post
     if wiring.n_pre != n:
         raise ValueError(
@@ -167,6 +192,13 @@ def _sources(wiring: Connectivity, key: Array | None, n_sources: int | None) -> 
     n = wiring.n_post
     if n_sources is None:
         return np.arange(n)
-    if key is None or not 1 <= n_sources <= n:
+    n_sources = whole_number("n_sources", 0)(n_sources)
+    if not 1 <= n_sources <= n or (key is None and n_sources < n):
         raise ValueError(f"n_sources must be in [1, {n}] and come with a key; got {n_sources}")
-    return np.asarray(jax.random.choice(key, n, (n_sources,), replace=False))
+    if n_sources == n:
+        return np.arange(n)
+    return np.asarray(jax.random.choice(prng_key(key), n, (n_sources,), replace=False))
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -97,6 +97,34 @@ def test_vmap_equals_a_loop_and_a_key_gives_one_picture():
     np.testing.assert_array_equal(batch, jax.jit(jax.vmap(affine))(keys, images))
 
 
+EYE, NO_SHIFT = jnp.eye(2), jnp.zeros(2)
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda key: affine(key, jnp.ones((4, 4), "uint8")),
+            r"floats; got uint8: pass image / 255",
+        ),
+        (lambda key: affine(key, jnp.ones((4, 4), bool)), "image must be floats; got bool"),
+        (lambda key: affine(key, jnp.ones((3, 4, 4))), r"\[H, W\]; got \(3, 4, 4\): jax.vmap over"),
+        (lambda key: affine(key, jnp.full((4, 4), jnp.nan)), "image must be finite; it holds NaN"),
+        (
+            lambda key: affine(3, picture()),
+            r"key must be a JAX key; got 3: pass jax.random.key\(3\)",
+        ),
+        (lambda key: warp(jnp.ones((4, 4), int), EYE, NO_SHIFT), "image must be floats; got int"),
+        (lambda key: warp(picture(), EYE * jnp.nan, NO_SHIFT), "matrix must be finite.*got nan"),
+        (lambda key: warp(picture(), NO_SHIFT, NO_SHIFT), r"shapes \(2, 2\), \(2,\); got \(2,\), "),
+    ],
+)
+def test_what_is_no_picture_is_refused(make, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        make(jax.random.key(7))
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("rotation", -0.1), ("scale", 1.0), ("shift", float("inf")), ("shear", float("nan"))],

@@ -172,7 +172,8 @@ def test_a_process_killed_at_any_moment_leaves_its_last_whole_step(tmp_path):
 def test_steps_half_written_or_half_deleted_do_no_harm(tmp_path):
     for step in (1, 2):
         checkpoint.save(tmp_path, step, state(), {"step": step})
-    shutil.copytree(tmp_path / "2", tmp_path / "3.orbax-checkpoint-tmp")  # killed while writing
+    for step in (3, 7):  # killed while writing, the second in a run that went further
+        shutil.copytree(tmp_path / "2", tmp_path / f"{step}.orbax-checkpoint-tmp")
     for path in (tmp_path / "1").iterdir():  # killed while deleting
         path.unlink() if path.is_file() else shutil.rmtree(path)
     assert checkpoint.restore(tmp_path, state())[0] == 2
@@ -217,6 +218,7 @@ def test_a_template_of_another_structure_is_refused_by_its_leaf(tmp_path, templa
         checkpoint.restore(tmp_path, template)
 
 
+@pytest.mark.usefixtures("untyped")
 def test_what_cannot_be_saved_is_refused_and_leaves_no_trace(tmp_path):
     checkpoint.save(tmp_path, 4, state(), {})
     for step in (3, 4, -1):
@@ -224,6 +226,11 @@ def test_what_cannot_be_saved_is_refused_and_leaves_no_trace(tmp_path):
             checkpoint.save(tmp_path, step, state(), {})
     with pytest.raises(ValueError, match=r"state\.extra\[1\] must be an array; got function"):
         checkpoint.save(tmp_path, 5, state(extra=(jnp.ones(2), abs_of)), {})
+    for step in (5.0, True, "5"):
+        with pytest.raises(ValueError, match="step must be a whole number >= 0; got"):
+            checkpoint.save(tmp_path, step, state(), {})
+    with pytest.raises(TypeError, match="metadata must be a dict; got None"):
+        checkpoint.save(tmp_path, 5, state(), None)
     with pytest.raises(TypeError, match="not JSON serializable"):
         checkpoint.save(tmp_path, 5, state(), {"path": tmp_path})
     assert [path.name for path in tmp_path.iterdir()] == ["4"]

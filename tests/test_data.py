@@ -65,6 +65,15 @@ def test_a_seed_chooses_the_validation_split_and_never_the_test_split():
     np.testing.assert_array_equal(b.val.images, c.val.images)
 
 
+def test_a_test_split_that_is_carved_does_not_depend_on_the_seed():
+    pictures, labels = np.arange(60.0)[:, None, None], np.arange(60) % 3
+    a, b = (data._with_every_split({"train": (pictures, labels)}, None, seed) for seed in (0, 1))
+    np.testing.assert_array_equal(a["test"][0], b["test"][0])
+    assert not np.array_equal(a["val"][0], b["val"][0])
+    everyone = np.sort(np.concatenate([a[part][0] for part in ("train", "val", "test")]), axis=0)
+    np.testing.assert_array_equal(everyone, pictures)
+
+
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=60), st.integers(1, 59), st.integers(0, 9))
 def test_carving_takes_each_picture_once_and_each_class_in_proportion(labels, size, seed):
     labels, size = np.array(labels), min(size, len(labels) - 1)
@@ -75,6 +84,17 @@ def test_carving_takes_each_picture_once_and_each_class_in_proportion(labels, si
         np.testing.assert_array_equal(labels[pictures], classes)
     share = np.bincount(labels, minlength=4) * size / len(labels)
     assert np.abs(np.bincount(taken[1], minlength=4) - share).max() < 1
+
+
+@pytest.mark.usefixtures("untyped")
+def test_what_is_no_number_of_classes_pictures_or_seeds_is_refused():
+    for n_classes in (1, -2, 2.5):
+        with pytest.raises(ValueError, match="n_classes must be a whole number >= 2; got"):
+            data.check(HALF, np.array([0, 1]), n_classes)
+    with pytest.raises(ValueError, match="val_size must be a whole number; got 0.1"):
+        data.load("digits", val_size=0.1)
+    with pytest.raises(ValueError, match="seed must be a whole number >= 0; got -1"):
+        data.load("digits", seed=-1)
 
 
 @pytest.mark.parametrize("val_size", [0, 1437, -3])
@@ -117,6 +137,15 @@ def test_idx_files_of_any_shape_arrive_whole(tmp_path, shape, suffix):
         assert (split.images.dtype, split.labels.dtype) == (np.float32, np.int32)
         whole = data.Split(np.float32(images) / np.float32(255), labels)
         np.testing.assert_array_equal(rows(split), rows(whole))
+
+
+def test_every_picture_keeps_its_own_label(tmp_path):
+    train, test = (np.arange(n) * 7 % 251 for n in (2503, 1201))
+    write_idx(tmp_path, *((x[:, None, None] + np.zeros((1, 2, 2)), x) for x in (train, test)))
+    got = data.load("idx", tmp_path, val_size=601)
+    for split, n in zip(got[1:4], (1902, 601, 1201), strict=True):
+        assert len(split.labels) == n
+        np.testing.assert_array_equal(np.round(split.images[:, 0, 0] * 255), split.labels)
 
 
 def test_the_environment_names_the_folder(tmp_path, monkeypatch):
@@ -253,9 +282,13 @@ HALF = np.full((2, 3, 3), 0.5)
         (HALF, [0, 2], r"labels must be in \[0, 2\); got 2 \(1 of 2\)"),
         (HALF, [-1, 0], r"labels must be in \[0, 2\); got -1"),
         (HALF, [0.0, 1.0], r"labels must be integers of shape \[N\]; got float64"),
+        (HALF, np.eye(2), r"got float64 of shape \(2, 2\): pass labels.argmax\(-1\)"),
+        (HALF * 510, [0, 1], "got 255.0 .*: divide them by the largest they can be"),
+        (HALF.reshape(2, 9), [0, 1], r"got \(2, 9\): pass images\[:, None\]"),
         (HALF, [[0], [1]], r"labels must be integers of shape \[N\]; got int64 of shape \(2, 1\)"),
     ],
 )
+@pytest.mark.usefixtures("untyped")
 def test_check_refuses_what_cannot_be_learned(images, labels, message):
     with pytest.raises(ValueError, match=f"mine .*{message}"):
         data.check(images, np.array(labels), 2, where="mine")

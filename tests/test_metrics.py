@@ -173,9 +173,22 @@ alone = by_sender(np.array([2]), np.array([2]), 4, 4)
             lambda: metrics.clustering(Dense(4, 4), n_sources=2),
             r"n_sources must be in \[1, 4\] and come with a key; got 2",
         ),
+        (lambda: metrics.degrees(np.eye(3)), "wiring must have edges; got ndarray"),
+        (lambda: metrics.clustering(Dense), r"wiring must be an instance; .*: pass Dense\(\)"),
+        (
+            lambda: metrics.path_length(Dense(4, 4), key=0, n_sources=2),
+            "key must be a JAX key; got",
+        ),
+        (
+            lambda: metrics.path_length(Dense(4, 4), key=KEY, n_sources=2.5),
+            "n_sources must be a wh",
+        ),
+        (lambda: metrics.small_world(0, Dense(9, 9)), "key must be a JAX key; got 0"),
+        (lambda: metrics.small_world(KEY, Dense(9, 9), n_random=0), "n_random must be a whole num"),
         (lambda: metrics.small_world(KEY, Dense(4, 4)), r"k must be even and in \[2, 3\]"),
     ],
 )
+@pytest.mark.usefixtures("untyped")
 def test_refuses_what_cannot_be_measured(measure, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         measure()
