@@ -43,3 +43,7 @@ __all__ = [
     "WriteVerify", "crossbar", "energy", "exp_step", "exponential", "linear", "piecewise",
     "power", "presets", "querlioz", "routing", "soft_bounds", "table", "topology", "varied",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -2,10 +2,13 @@
 
 import doctest
 import importlib.util
+import os
 import pkgutil
+import tempfile
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import hardware
@@ -21,7 +24,8 @@ MODULES = [
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_of_a_module_come_out_as_written(name):
-    known = {"jax": jax, "jnp": jnp, "nj": neurojax, "hardware": hardware}
+    known = {"jax": jax, "jnp": jnp, "np": np, "nj": neurojax, "hardware": hardware, "hw": hardware}
+    known |= {"os": os, "tempfile": tempfile}
     failed, tried = doctest.testmod(importlib.import_module(name), extraglobs=known)
     assert tried > 0
     assert not failed

@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+import hardware
 import neurojax
 
 ROOT = Path(__file__).parents[1]
@@ -106,10 +108,49 @@ def test_every_public_name_has_its_own_docstring():
     assert not bare
 
 
+def public_modules():
+    """Names of the packages that are imported, and of their modules, less the underscored."""
+    for package in (neurojax, hardware):
+        yield package.__name__
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if "._" not in module.name:
+                yield module.name
+
+
+@pytest.mark.parametrize("name", list(public_modules()))
+def test_completion_shows_public_names_alone(name):
+    module = importlib.import_module(name)
+    assert dir(module) == sorted(module.__all__)
+    assert not [x for x in module.__all__ if x.startswith("_") or not hasattr(module, x)]
+
+
+def imports_of(code):
+    """What lies below `neurojax` or `hardware` in the imports of a script or page."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            package, _, inner = node.module.partition(".")
+            if package in ("neurojax", "hardware"):
+                yield from (f"{node.module}.{alias.name}" for alias in node.names if inner)
+                public = importlib.import_module(package).__all__
+                yield from (a.name for a in node.names if not inner and a.name not in public)
+
+
+@pytest.mark.parametrize("folder", ["notebooks", "docs", "."])
+def test_what_users_read_imports_public_names_alone(folder):
+    code = {path.name: path.read_text() for path in (ROOT / folder).glob("*.py")}
+    for page in (ROOT / folder).glob("*.md"):
+        code[page.name] = "\n".join(
+            re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S)
+        )
+    found = {name: list(imports_of(text)) for name, text in code.items()}
+    assert found
+    assert not {name: inner for name, inner in found.items() if inner}
+
+
 def test_version_stands_in_pyproject_alone():
-    assert importlib.metadata.version("neurojax") == PROJECT["version"]
+    assert importlib.metadata.version("neurojax") == neurojax.__version__ == PROJECT["version"]
     version = re.escape(PROJECT["version"])
-    literal = re.compile(rf"(?<![\d.]){version}(?![\d.])|^__version__ *=", re.MULTILINE)
+    literal = re.compile(rf"(?<![\d.]){version}(?![\d.])|^__version__ *= *[\"']", re.MULTILINE)
     files = [ROOT / "README.md", *(path for package in PACKAGES for path in sources(package))]
     assert not [path.name for path in files if literal.search(path.read_text())]
 
