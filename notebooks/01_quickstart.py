@@ -32,15 +32,7 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 
-from neurojax import data, encoding, plotting
-from neurojax.feedback import broadcast
-from neurojax.layouts import Dense
-from neurojax.learning import wta_broadcast
-from neurojax.network import Layer, Network, Projection, simulate
-from neurojax.neurons import LIF
-from neurojax.plasticity import Homeostasis, Post, ThreeFactor, triangle
-from neurojax.structured import Recurrence, structured
-from neurojax.teaching import SoftWTA
+import neurojax as nj
 
 # %% [markdown]
 # ## One neuron
@@ -50,7 +42,7 @@ from neurojax.teaching import SoftWTA
 # `init` makes its state, `step` advances it by `dt`, exactly for a current that is held.
 
 # %%
-neuron = LIF(tau_mem=20.0, r_mem=1.0, v_th=1.0)  # ms, MOhm, mV
+neuron = nj.LIF(tau_mem=20.0, r_mem=1.0, v_th=1.0)  # ms, MOhm, mV
 
 
 def run(current, dt):
@@ -65,7 +57,7 @@ def run(current, dt):
 
 dt = 0.1
 v, z = run(jnp.where(jnp.arange(1500) < 200, 0.0, 1.5), dt)  # the current sets in at 20 ms
-plotting.voltage(v, z, neuron.v_th, dt=dt)
+nj.plotting.voltage(v, z, neuron.v_th, dt=dt)
 
 # %% [markdown]
 # Solved for $v = v_{th}$, the equation gives the time between two spikes,
@@ -126,12 +118,12 @@ draw, trains = jax.random.split(jax.random.key(0))
 tau_mem = jnp.linspace(5.0, 40.0, 100)
 w = 2.5 * jax.random.normal(draw, (100, 60))
 balanced = w - w.mean(1, keepdims=True)
-population = Network(
-    {"LIF": Layer(100, LIF(tau_mem=tau_mem))},
-    {"input": Projection("trains", "LIF", Dense(60, 100), w=balanced)},
+population = nj.Network(
+    {"LIF": nj.Layer(100, nj.LIF(tau_mem=tau_mem))},
+    {"input": nj.Projection("trains", "LIF", nj.Dense(60, 100), w=balanced)},
 )
-trains = encoding.poisson(trains, jnp.ones(60), 400, dt=1.0, max_rate=50.0)
-_, z = simulate(
+trains = nj.encoding.poisson(trains, jnp.ones(60), 400, dt=1.0, max_rate=50.0)
+_, z = nj.simulate(
     population,
     population.init_weights(draw),
     population.init(),
@@ -143,7 +135,7 @@ _, z = simulate(
 fast, slow = z[:, :50].mean(), z[:, 50:].mean()
 print(f"faster half {1000 * fast:.1f} Hz, slower half {1000 * slow:.1f} Hz")
 assert fast > slow > 0
-plotting.raster({"Poisson trains": trains, "neurons, from fast to slow": z})
+nj.plotting.raster({"Poisson trains": trains, "neurons, from fast to slow": z})
 
 # %% [markdown]
 # ## Three factors at one synapse
@@ -158,7 +150,7 @@ plotting.raster({"Poisson trains": trains, "neurons, from fast to slow": z})
 # The window $h_t$ is a triangle around the threshold, a property of the neuron's own potential.
 
 # %%
-synapse, rule = Dense(1, 1), ThreeFactor(kappa_e=0.97, window=triangle(1.0))
+synapse, rule = nj.Dense(1, 1), nj.ThreeFactor(kappa_e=0.97, window=nj.triangle(1.0))
 pre = jnp.zeros((120, 1)).at[jnp.array([20, 26, 32])].set(1.0)
 reward = jnp.zeros((120, 1)).at[75:80].set(0.01)
 
@@ -171,7 +163,7 @@ def trial(pre, reward):
         state, memory = carry
         arriving, signal = now
         state, z = neuron.step(state, 8.0 * arriving, dt=1.0)
-        post = Post(rule.window(state.v, neuron.threshold(state), z), z)
+        post = nj.Post(rule.window(state.v, neuron.threshold(state), z), z)
         memory, dw = rule.step(memory, synapse, neuron, arriving, post, signal, dt=1.0)
         return (state, memory), (post, memory.e[:, 0], dw[:, 0])
 
@@ -219,28 +211,28 @@ except TypeError as error:
 # Tang and Xie (2026, arXiv 2605.00402) describe such a system.
 
 # %%
-digits = data.load("digits")
+digits = nj.data.load("digits")
 n_hidden, n_classes = 128, digits.n_classes
 
-rule = ThreeFactor(kappa_e=0.95, window=triangle(1.0))
-hidden = [Layer(n_hidden, LIF(tau_mem=9.5, r_mem=2.0), rule=rule) for _ in range(2)]
+rule = nj.ThreeFactor(kappa_e=0.95, window=nj.triangle(1.0))
+hidden = [nj.Layer(n_hidden, nj.LIF(tau_mem=9.5, r_mem=2.0), rule=rule) for _ in range(2)]
 wiring, to_h1, to_h2 = jax.random.split(jax.random.key(1), 3)
-system = wta_broadcast.System(
-    structured(
+system = nj.wta_broadcast.System(
+    nj.structured(
         wiring,
         n_in=64,
         hidden=hidden,
         n_classes=n_classes,
         density=0.05,
         population=10,
-        recurrence=Recurrence("local", radius=16, p_rewire=0.1, gain=0.3),
+        recurrence=nj.Recurrence("local", radius=16, p_rewire=0.1, gain=0.3),
     ),
     feedback={
-        "h1": broadcast(to_h1, n_hidden, n_classes),
-        "h2": broadcast(to_h2, n_hidden, n_classes),
+        "h1": nj.broadcast(to_h1, n_hidden, n_classes),
+        "h2": nj.broadcast(to_h2, n_hidden, n_classes),
     },
-    teacher=SoftWTA(gain=30.0, margin=0.02),
-    homeostasis=Homeostasis(target=0.05),
+    teacher=nj.SoftWTA(gain=30.0, margin=0.02),
+    homeostasis=nj.Homeostasis(target=0.05),
     n_steps=20,
 )
 for name, p in system.network.projections.items():
@@ -275,7 +267,7 @@ def optimiser(lr_hidden):
 
 def accuracy(average, split):
     """Percent of a split that the averaged weights and thresholds get right."""
-    scores = wta_broadcast.predict(system, *average, split[0]).scores
+    scores = nj.wta_broadcast.predict(system, *average, split[0]).scores
     return 100 * (scores.argmax(1) == split[1]).mean()
 
 
@@ -284,15 +276,15 @@ def learn(key, lr_hidden):
     tx = optimiser(lr_hidden)
     images, labels = train
     shown = images[: n_batches * batch].reshape(n_batches, batch, -1)
-    state = wta_broadcast.init(system, tx, key)
+    state = nj.wta_broadcast.init(system, tx, key)
     before, _ = jax.lax.scan(
-        lambda state, x: (wta_broadcast.settle(system, state, x), None), state, shown
+        lambda state, x: (nj.wta_broadcast.settle(system, state, x), None), state, shown
     )
 
     def one_batch(state, picked):
         chance = jax.random.fold_in(key, state.step)
         x = images[picked] * jax.random.bernoulli(chance, 0.85, (batch, 64)) / 0.85
-        state, _ = wta_broadcast.train_step(
+        state, _ = nj.wta_broadcast.train_step(
             system, tx, state, x, labels[picked], average_decay=0.98
         )
         return state, None
@@ -322,7 +314,7 @@ for name, row in zip(("learned hidden layers", "frozen hidden layers"), tested, 
     print(f"{name}: test accuracy {row.mean():.1f}% (s.d. {row.std(ddof=1):.1f}, 3 seeds)")
 assert tested[0].mean() > 94
 assert tested[0].mean() > tested[1].mean() + 1.5
-plotting.learning_curve(curve[0].mean(0).tolist(), None, float(tested[0].mean()))
+nj.plotting.learning_curve(curve[0].mean(0).tolist(), None, float(tested[0].mean()))
 
 # %% [markdown]
 # ## What it has learned
@@ -332,7 +324,7 @@ plotting.learning_curve(curve[0].mean(0).tolist(), None, float(tested[0].mean())
 
 # %%
 first = lambda tree: jax.tree.map(lambda x: x[0, 0], tree)  # noqa: E731  (learned, first seed)
-show = eqx.filter_jit(lambda average, x: wta_broadcast.present(system, *average, x))
+show = eqx.filter_jit(lambda average, x: nj.wta_broadcast.present(system, *average, x))
 x, target = test[0][0], int(test[1][0])
 
 
@@ -340,7 +332,7 @@ def picture(average):
     """Raster of both hidden layers and the scores of the readout, for one digit."""
     record = show(first(average), x)
     spikes = {name: record[name].z for name in system.hidden}
-    return plotting.raster(spikes, scores=record["readout"].z, target=target)
+    return nj.plotting.raster(spikes, scores=record["readout"].z, target=target)
 
 
 picture(before)
@@ -353,7 +345,7 @@ picture(after)
 
 # %%
 weights, _ = first(after)
-plotting.weights(
+nj.plotting.weights(
     {
         name: weights[name].connectivity.matrix(weights[name].w)
         for name in ("input->h1", "h1->h1", "h1->readout")

@@ -35,7 +35,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import hardware as hw
-from neurojax.layouts import Dense
+import neurojax as nj
 
 # %% [markdown]
 # ## How a conductance responds to pulses
@@ -132,7 +132,7 @@ figure
 # %%
 policy = hw.Unidirectional(hw.Single(n), upper=0.75, lower=0.25)
 make_weights = hw.crossbar(hw.Device(hw.linear(n)), policy, w_max=1.0)
-pair = make_weights(jnp.full((1, 1), 0.2), Dense(1, 1), jax.random.key(2))
+pair = make_weights(jnp.full((1, 1), 0.2), nj.Dense(1, 1), jax.random.key(2))
 
 
 def update(array, key):
@@ -188,7 +188,7 @@ def programmed(respond, policy, layout, sigma_d2d, key):
         array = array.program(0.1 * (target - array.w), key=key)
         return array, jnp.sqrt(jnp.mean((target - array.w) ** 2))
 
-    array = make(jnp.zeros((30, 30)), Dense(30, 30), key)
+    array = make(jnp.zeros((30, 30)), nj.Dense(30, 30), key)
     return jax.lax.scan(closer, array, jax.random.split(key, 300))
 
 

@@ -113,7 +113,7 @@ def public_modules():
     for package in (neurojax, hardware):
         yield package.__name__
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if "._" not in module.name:
+            if "._" not in module.name and hasattr(importlib.import_module(module.name), "__all__"):
                 yield module.name
 
 
