@@ -119,7 +119,7 @@ def test_uniform_traffic_has_the_mean_of_the_closed_form(nx, ny, mean):
 
 @pytest.mark.parametrize("route", ROUTES.values())
 def test_vmap_is_a_loop_and_jit_is_eager(route):
-    index = jax.random.randint(jax.random.key(0), (3, N, 4), 0, N)
+    index = jax.random.uniform(jax.random.key(0), (3, N, N)).argsort(-1)[..., :4]
     placement = jax.random.randint(jax.random.key(1), (3, N), 0, MESH.n_cores)
     spikes = jax.random.randint(jax.random.key(2), (3, N), 0, 9).astype(float)
 
