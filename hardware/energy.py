@@ -18,6 +18,7 @@ from hardware._check import kind, single
 from hardware.routing import Traffic, unicast
 from hardware.topology import Mesh, wiring
 from neurojax._check import between, choice, count, instance, nonnegative, positive
+from neurojax._repr import described, value
 from neurojax.layouts import Edges
 from neurojax.network import Network
 
@@ -69,6 +70,11 @@ class Constant(eqx.Module):
         if not plain and not isinstance(self.value, Tracer):  # that is checked where it is used
             nonnegative("value", self.unit)(self.value)
 
+    def __repr__(self) -> str:
+        said = [value(self.value, self.unit), repr(self.source), self.scope, self.basis]
+        said += [f"{x} {unit}" for x, unit in ((self.voltage, "V"), (self.node, "nm")) if x]
+        return f"Constant({', '.join(said)})"
+
 
 _SPIKING = frozenset({"neuron_active", "neuron_idle", "hop_ew", "hop_ns", "tile"})
 # What a synaptic event of each scope has in it, or may have.
@@ -80,6 +86,7 @@ _WITHIN: dict[Scope, frozenset[str]] = {
 }
 
 
+@described
 class Chip(eqx.Module):
     """Energies of a chip, J an operation and W of static power; None where not published.
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from hardware._check import kind, single
 from hardware.topology import Mesh, existing, inside
 from neurojax._check import count, nonnegative, positive, working
+from neurojax._repr import described
 from neurojax.layouts import Edges
 
 __all__ = [
@@ -206,6 +207,7 @@ def _covered(line, start, stop, amount, shape) -> Float[Array, "lines size"]:
 # --- time ---
 
 
+@described
 class Delay(eqx.Module):
     """Time, s, of a spike over one link, and within the tile that it is delivered to.
 

@@ -20,6 +20,7 @@ from scipy.sparse import linalg as sparse_linalg
 
 from hardware._check import kind, whole
 from neurojax._check import count
+from neurojax._repr import described
 from neurojax.layouts import Edges
 from neurojax.network import Network
 
@@ -43,6 +44,7 @@ def _limit(name: str):
     return lambda x: None if x is None else count(name)(x)
 
 
+@described
 class Mesh(eqx.Module):
     """nx by ny cores of `neurons_per_core` each, linked to their neighbours; no wrap-around.
 

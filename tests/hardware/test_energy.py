@@ -277,6 +277,17 @@ def test_chips_have_the_constants_of_their_sources():
             assert not isinstance(c, Constant) or "(20" in c.source
 
 
+def test_a_constant_shows_value_unit_and_where_it_is_from():
+    assert repr(Constant(2e-3, "mine", unit="W", scope="unstated")) == (
+        "Constant(0.002 W, 'mine', unstated, measured)"
+    )
+    assert repr(energy.TIANJIC) == (
+        "Chip(name='Tianjic', synaptic=Constant(1.54e-12 J, 'Tang et al. (2023), Front. Neurosci."
+        " 17, 1187252, table 3', unstated, unstated, 28 nm))"
+    )
+    assert repr(energy.TRUENORTH_HOPS.hop_ew).endswith("marginal, measured, 0.775 V, 28 nm)")
+
+
 def test_a_chip_is_the_same_after_pickle_and_copy():
     for chip in energy.CHIPS:
         assert pickle.loads(pickle.dumps(chip)) == copy.deepcopy(chip) == chip

@@ -1,5 +1,8 @@
 """Routing against explicit paths on a networkx grid, link by link; queues and tables by hand."""
 
+import copy
+import pickle
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -242,6 +245,9 @@ def test_a_burst_lasts_as_long_as_the_hottest_link_is_busy():
 def test_loihi_hops_are_those_of_the_paper():
     delay = routing.loihi_delay()
     np.testing.assert_allclose((delay.hop_ew, delay.hop_ns, delay.tile), (4.1e-9, 6.5e-9, 2.1e-9))
+    assert repr(delay) == "Delay(hop_ew=4.1e-09 s, hop_ns=6.5e-09 s, tile=2.1e-09 s)"
+    assert pickle.loads(pickle.dumps(delay)) == copy.deepcopy(delay) == delay
+    assert routing.Delay(1.0, 2.0).tile == 0
 
 
 # --- memory ---

@@ -271,5 +271,7 @@ def test_what_is_no_network_is_refused():
         topology.wiring({})
 
 
-def test_a_mesh_is_the_same_after_pickle_and_copy():
+def test_a_mesh_shows_its_sizes_and_is_the_same_after_pickle_and_copy():
+    shown = "Mesh(nx=2, ny=2, neurons_per_core=2, max_fan_in=2, max_fan_out=3)"
+    assert repr(SMALL) == shown
     assert pickle.loads(pickle.dumps(SMALL)) == copy.deepcopy(SMALL) == SMALL
