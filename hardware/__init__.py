@@ -7,7 +7,7 @@ and `energy` say what the same network would take on a mesh of cores.
 """
 
 from hardware import energy, presets, routing, topology
-from hardware.crossbar import Crossbar, Quantiser, crossbar
+from hardware.crossbar import Crossbar, Quantiser, crossbar, transferred
 from hardware.devices import (
     Affine,
     Device,
@@ -41,7 +41,8 @@ __all__ = [
     "Affine", "Bidirectional", "Crossbar", "Device", "Mesh", "MixedPrecision", "OneSide", "PCM",
     "Policy", "Quantiser", "Response", "Single", "Stepwise", "Table", "Train", "Unidirectional",
     "WriteVerify", "crossbar", "energy", "exp_step", "exponential", "linear", "piecewise",
-    "power", "presets", "querlioz", "routing", "soft_bounds", "table", "topology", "varied",
+    "power", "presets", "querlioz", "routing", "soft_bounds", "table", "topology",
+    "transferred", "varied",
 ]  # fmt: skip
 
 

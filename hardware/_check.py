@@ -1,13 +1,16 @@
 """Checks that only hardware needs."""
 
+from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from neurojax._check import instance, ordered
+from neurojax._check import Plain, count, instance, ordered
 
 
 def kind(name: str, x: Any, cls: type) -> Any:
@@ -41,12 +44,83 @@ def window(G_min: Array, G_max: Array) -> None:
 
 
 def rising(name: str, x: Array, unit: str) -> None:
-    """Refuse unless `x` holds two or more finite numbers, each above the one before."""
-    values = np.asarray(x, float)
-    if values.ndim != 1 or len(values) < 2 or not (np.diff(values) > 0).all():
-        raise ValueError(f"{name} must be two or more rising numbers, {unit}; got {values}")
+    """Refuse unless `x` holds two or more finite numbers, each above the one before.
+
+    Traced values are taken on trust, but not their shape.
+    """
+    allowed = f"{name} must be two or more rising numbers, {unit}"
+    if np.ndim(x) != 1 or len(x) < 2:
+        raise ValueError(f"{allowed}; got shape {np.shape(x)}")
+    try:
+        values = np.asarray(x, float)
+    except jax.errors.TracerArrayConversionError:
+        return
+    if not (np.isfinite(values).all() and (np.diff(values) > 0).all()):
+        raise ValueError(f"{allowed}; got {values}")
 
 
 def ordered_thresholds(lower: Array, upper: Array) -> None:
     """Refuse unless lower < upper; traced values are taken on trust."""
     ordered("lower", lower, "upper", upper, "of the range")
+
+
+def one_a_device(model: eqx.Module, shape: tuple[int, ...]) -> None:
+    """Refuse a parameter that is neither one number nor one a device of `shape`."""
+    for name, value in vars(model).items():
+        if eqx.is_array(value) and value.shape not in ((), tuple(shape)):
+            raise ValueError(
+                f"{name} of {type(model).__name__} must be one number or one a device, of shape"
+                f" {tuple(shape)}; got shape {value.shape}"
+            )
+
+
+def bits(x: Any) -> int:
+    """Field converter: whole bits that a float32 can tell apart."""
+    n = count("bits")(x)
+    if n > 24:
+        raise ValueError(f"bits must be at most 24, those of a float32; got {n}")
+    return n
+
+
+def called(name: str, cure: str, *, of: str = "", optional: bool = False) -> Callable[[Any], Any]:
+    """Field converter: `x`, refused unless it can be called as it stands, or None if `optional`.
+
+    A class is refused, and so is a function of the module `of`, which makes what is meant. One's
+    own function becomes structure, so that a device has arrays alone for leaves.
+    """
+
+    def convert(x: Any) -> Any:
+        if x is None and optional:
+            return None
+        if isinstance(x, FunctionType) and x.__module__ == of:
+            raise TypeError(
+                f"{name} must be what {x.__name__} returns; got the function: pass {cure}"
+            )
+        instance(name, x)
+        if not callable(x):
+            raise TypeError(f"{name} must be callable; got {x!r:.80}: pass {cure}")
+        return Plain(x) if jax.tree_util.all_leaves([x]) else x
+
+    return convert
+
+
+def coder(x: Any) -> Any:
+    """Field converter: a coder, refused where it is a number, a class or a policy."""
+    x = called("coder", "hardware.Train(n_pulses)")(x)
+    if hasattr(x, "init"):
+        raise TypeError(
+            f"coder must say how many pulses; got the policy {type(x).__name__}: pass"
+            " hardware.Train(n_pulses)"
+        )
+    return x
+
+
+def policy(x: Any, name: str = "policy") -> Any:
+    """Field converter: a policy, refused where it is a number, a class or a coder."""
+    called(name, "hardware.Bidirectional(hardware.Train(n_pulses))")(x)
+    if not hasattr(x, "init"):
+        raise TypeError(
+            f"{name} must say which devices move; got the coder {type(x).__name__}: pass"
+            f" hardware.Bidirectional({type(x).__name__}(...))"
+        )
+    return x

@@ -6,35 +6,84 @@ A `Crossbar` answers to `neurojax.Weights`, so a network moves from numbers to d
 makes its weights, and by nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Shaped
 
-from hardware.devices import LONGEST, Device, varied
-from hardware.programming import Memory, OneSide, Pair, Policy, Spent
-from neurojax._check import cast, choice, count, nonnegative, positive
-from neurojax.weights import Connectivity, connectivity_mask
+from hardware._check import bits
+from hardware._check import policy as checked
+from hardware._clock import added, exact
+from hardware.devices import LONGEST, Device, known_zero, varied
+from hardware.programming import Memory, OneSide, Pair, Policy, Pulses, Spent, pulsed_by
+from neurojax._check import (
+    cast,
+    choice,
+    count,
+    instance,
+    nonnegative,
+    positive,
+    prng_key,
+    real,
+    working,
+)
+from neurojax.network import fold
+from neurojax.weights import Connectivity, MakeWeights, Weights, connectivity_mask
 
 
 class Quantiser(eqx.Module):
-    """Converter of `bits` bits over [-limit, limit]: rounds to its levels, and clips."""
+    """Converter that rounds to 2^bits levels from 0 to `limit`, and as many below 0.
 
-    bits: int = eqx.field(static=True, converter=count("bits"))
+        Q(x) = k limit / (2^bits - 1),    k whole and nearest,    x beyond the ends clipped to them
+
+    0 is a level whatever the number of bits (mid-tread), so that silence stays silence. The
+    default counts the bits of the magnitude and has the sign beside them, as arrays are driven
+    that read a signed vector in two phases: 1 bit holds spikes as they are, and errors as -1, 0
+    or 1 times `limit`. `signed` False is for what is never negative; what is, becomes 0.
+    `limit` is in units of what is converted. Elementwise, any shape and float dtype; booleans
+    and whole numbers count as floats. Raises `ValueError` unless 1 <= bits <= 24, limit > 0.
+    Source: IEEE Std 1241 (2010), ADC terminology, mid-tread converters.
+
+    >>> q = Quantiser(1, limit=1.0)
+    >>> [float(q(jnp.asarray(x))) for x in (0.0, 0.3, 1.0, -0.8, 7.0)]
+    [0.0, 0.0, 1.0, -1.0, 1.0]
+    """
+
+    bits: int = eqx.field(static=True, converter=bits)
     limit: Float[Array, ""] = eqx.field(default=1.0, converter=positive("limit", ""))
+    signed: bool = eqx.field(static=True, default=True)
 
-    def __call__(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def __call__(self, x: Shaped[Array, "*n"]) -> Float[Array, "*n"]:
         """The level nearest to each number."""
-        limit = self.limit.astype(x.dtype)
-        step = 2 * limit / max(2**self.bits - 1, 1)
-        level = jnp.round((jnp.clip(x, -limit, limit) + limit) / step)
-        return level * step - limit
+        x = real(x)
+        fine = x.astype(working(x.dtype))
+        limit = self.limit.astype(fine.dtype)
+        step = limit / (2**self.bits - 1)
+        low = -limit if self.signed else jnp.zeros_like(limit)
+        return (jnp.round(jnp.clip(fine, low, limit) / step) * step).astype(x.dtype)
+
+
+class Held(eqx.Module):
+    """What the columns give for an input that is held: each read draws its noise anew.
+
+    Nothing is multiplied in a read, as sum w s and sum sigma^2 s^2 are known once.
+    """
+
+    current: Float[Array, "arrays post"]
+    sigma: Float[Array, "arrays post"] | None  # of the noise; None: there is none
+    adc: Quantiser | None
+
+    def read(self, *, key: Key[Array, ""] | None = None) -> Float[Array, " post"]:
+        """Current [n_post] of one read, with noise if there is a key."""
+        seen = self.current
+        if self.sigma is not None and key is not None:
+            seen = seen + self.sigma * jax.random.normal(key, seen.shape, seen.dtype)
+        return (seen if self.adc is None else self.adc(seen)).sum(0)
 
 
 class Crossbar(eqx.Module):
@@ -44,7 +93,8 @@ class Crossbar(eqx.Module):
     into the rows and on what comes out of the columns, whichever way the array is read; a
     matrix with more inputs than `rows` is spread over arrays whose outputs are converted
     apart and then added. Noise of reading is drawn at the outputs, with the variance that
-    independent noise of the devices has there.
+    independent noise of the devices has there, and before an output is converted.
+    `n_clipped` of the weights that it was made from lay beyond +-`w_max` and ended there.
     """
 
     connectivity: Connectivity
@@ -53,6 +103,7 @@ class Crossbar(eqx.Module):
     memory: Memory
     w_max: Float[Array, ""]
     span: Float[Array, ""]  # nominal R, S
+    n_clipped: Int[Array, ""]
     dac: Quantiser | None = None
     adc: Quantiser | None = None
     rows: int | None = eqx.field(static=True, default=None)
@@ -71,13 +122,20 @@ class Crossbar(eqx.Module):
         """Pulses that each synapse has received, both devices together."""
         return self.pair.cells_plus.n_pulses + self.pair.cells_minus.n_pulses
 
-    def apply(self, s: Float[Array, " pre"], *, key=None) -> Float[Array, " post"]:
-        """Spikes or drive [n_pre] to current [n_post]."""
-        return self._read(s, key, forward=True)
+    def apply(self, s: Shaped[Array, " pre"], *, key=None) -> Float[Array, " post"]:
+        """Spikes or drive [n_pre] to current [n_post]; the noise of reading needs a key."""
+        return self._held(s, key is not None, forward=True).read(key=key)
 
-    def apply_t(self, e: Float[Array, " post"], *, key=None) -> Float[Array, " pre"]:
-        """The same conductances read the other way."""
-        return self._read(e, key, forward=False)
+    def apply_t(self, e: Shaped[Array, " post"], *, key=None) -> Float[Array, " pre"]:
+        """The same conductances read the other way: [n_post] to [n_pre]."""
+        return self._held(e, key is not None, forward=False).read(key=key)
+
+    def held(self, s: Shaped[Array, " pre"]) -> Held | None:
+        """What each step reads of an input [n_pre] held over time; None: it is always the same.
+
+        `held(s).read(key=key)` is `apply(s, key=key)` without its products.
+        """
+        return self._held(s, True, forward=True) if self.noisy else None
 
     def outer(
         self, post: Float[Array, "*lead post"], pre: Float[Array, "*lead pre"]
@@ -85,12 +143,16 @@ class Crossbar(eqx.Module):
         """Change asked of each synapse by post x pre, summed over all leading axes."""
         return self.connectivity.outer(post, pre)
 
-    def program(self, dw: Float[Array, "..."], *, key=None) -> "Crossbar":
+    def program(self, dw: Shaped[Array, "..."], *, key=None) -> "Crossbar":
         """The array after the pulses that `dw`, in weight units, becomes.
 
-        A change that is not finite is refused: it must not reach a conductance.
+        What drives a device beyond its bound ends there, as its physics has it. Raises
+        `ValueError` for another shape than that of the synapses, and at run time for a change
+        that is not finite: it must not reach a conductance.
         """
-        shape = self.pair.cells_plus.G.shape
+        shape, dw = self.pair.cells_plus.G.shape, real(dw)
+        if key is not None:
+            prng_key(key)
         if dw.shape != shape:
             raise ValueError(f"dw must have shape {shape}; got {dw.shape}")
         dw = eqx.error_if(dw, ~jnp.isfinite(dw).all(), "dw must be finite; got NaN or infinity")
@@ -99,21 +161,41 @@ class Crossbar(eqx.Module):
         return replace(self, pair=pair, memory=memory)
 
     def waited(self, seconds: ArrayLike) -> "Crossbar":
-        """The array after a time without pulses, in which conductances may drift."""
-        seconds = nonnegative("seconds", "s")(seconds).astype(self.pair.t.dtype)
-        return eqx.tree_at(lambda a: a.pair.t, self, self.pair.t + seconds)
+        """The array after a time without pulses (s), in which conductances may drift.
+
+        Many short waits are one long one, at any age: see `hardware._clock`.
+        """
+        checked = nonnegative("seconds", "s")(seconds)
+        exactly = checked if isinstance(seconds, jax.Array) else seconds
+        t = added(self.pair.t, exact(exactly, self.pair.t.s.dtype))
+        return eqx.tree_at(lambda a: a.pair.t, self, t)
 
     def _scale(self, dtype) -> Array:
         """Weight a siemens."""
         return (self.w_max / self.span).astype(dtype)
 
-    def _read(self, s: Array, key, forward: bool) -> Array:
-        s = s if self.dac is None else self.dac(s)
-        current = self._product(self.w, s, forward)
-        if self.noisy and key is not None:
-            noise = jnp.sqrt(self._product(self._sigma() ** 2, s**2, forward))
-            current = current + noise * jax.random.normal(key, current.shape, current.dtype)
-        return (current if self.adc is None else self.adc(current)).sum(0)
+    def _held(self, s: Array, noise: bool, forward: bool) -> Held:
+        """What one way of reading gives of `s`, array by array."""
+        s = self._driven(s, forward)
+        current, sigma = self._product(self.w, s, forward), None
+        if self.noisy and noise:
+            sigma = jnp.sqrt(self._product(self._sigma() ** 2, s**2, forward))
+        return Held(current, sigma, self.adc)
+
+    def _driven(self, s: Array, forward: bool) -> Array:
+        """What the lines are driven with."""
+        name, n = ("s", self.connectivity.n_pre) if forward else ("e", self.connectivity.n_post)
+        if jnp.shape(s) != (n,):
+            raise ValueError(
+                f"{name} must have shape ({n},); got {jnp.shape(s)}: jax.vmap over batch and time"
+            )
+        s = jnp.asarray(s)
+        s = s if jnp.issubdtype(s.dtype, jnp.inexact) else s.astype(self.span.dtype)
+        if self.dac is None:
+            return s
+        if not (forward or self.dac.signed):
+            raise ValueError("dac must be signed to read errors backwards: pass signed=True")
+        return self.dac(s)
 
     def _product(self, w: Array, s: Array, forward: bool) -> Float[Array, "arrays out"]:
         """What each array's columns give for its own rows."""
@@ -135,30 +217,57 @@ class Crossbar(eqx.Module):
         return jnp.broadcast_to(sigma, pair.cells_plus.G.shape)
 
 
+Write = Literal["exact", "open-loop"] | Policy
+
+
 def crossbar(
-    device: Any, policy: Policy, w_max: ArrayLike, *,
+    device: Any, policy: Policy, w_max: ArrayLike, *, write: Write = "exact",
     kind: Literal["differential", "reference"] = "differential",
     start: Literal["low", "middle"] = "low", sigma_d2d: ArrayLike = 0.0,
-    stuck_low: float = 0.0, stuck_high: float = 0.0, dac: Quantiser | None = None,
+    stuck_low: ArrayLike = 0.0, stuck_high: ArrayLike = 0.0, dac: Quantiser | None = None,
     adc: Quantiser | None = None, rows: int | None = None, longest: ArrayLike = LONGEST,
 ) -> Callable[[Array, Connectivity, Array], Crossbar]:  # fmt: skip
     """What makes the weights of a network: a function of (w, connectivity, key).
 
     "differential": two devices a synapse, of which one is at G_min where pairs `start` "low",
     or both about the middle. "reference": one device a synapse, against a column held in the
-    middle, which needs a policy that moves one side only. The initial weights are written
-    with pulses, at most `longest`, which count; beyond +-`w_max` they end at the bound. The key
-    decides how devices differ, where `sigma_d2d` or a stuck part says that they do (see
-    `varied`).
+    middle, which needs a policy that moves one side only.
+
+    `write` says how the first weights get there, by pulses that are counted in number, energy
+    and time, at most `longest` a device:
+
+    - "exact": each device is given the pulses that its own response asks for, as if it had been
+      measured before. What is left is half a step, and noise from cycle to cycle.
+    - "open-loop": all are given the pulses that the nominal `device` would need, so that what
+      varies from device to device varies in the weights.
+    - a policy, say `WriteVerify(...)`: the same, and then it is asked for what is missing.
+
+    Weights beyond +-`w_max` end at the bound, and are counted in `n_clipped`. The key decides
+    how devices differ, where `sigma_d2d` or a stuck part says that they do (see `varied`), and
+    the noise of writing. w_max in the weights' units, `rows` in inputs, `dac` and `adc` in
+    those of inputs and outputs.
+    Raises `ValueError` for a number out of range, `TypeError` for what is no device, policy or
+    converter; what is returned refuses weights of another shape than the wiring's, and at run
+    time those that are not finite.
+
+    >>> import neurojax as nj
+    >>> make = crossbar(hw.Device(hw.linear(64)), hw.OneSide(hw.Train(64)), w_max=1.0)
+    >>> make(jnp.full((2, 3), 0.5), nj.Dense(3, 2), jax.random.key(0)).w.round(3).tolist()
+    [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]
     """
+    instance("device", device, "init", "pulse", "read", "read_sigma", "pulses_to")
     choice("kind", "differential", "reference")(kind)
     choice("start", "low", "middle")(start)
-    if kind == "reference" and not isinstance(_innermost(policy), OneSide):
-        raise ValueError(f"policy must be OneSide with a reference column; got {policy}")
+    for name, given in (("policy", policy), ("write", write)):
+        _check_policy(name, given, kind)
+    for name, converter in (("dac", dac), ("adc", adc)):
+        if converter is not None and not isinstance(instance(name, converter), Quantiser):
+            raise TypeError(f"{name} must be a Quantiser or None; got {converter!r:.80}")
     w_max = positive("w_max", "")(w_max)
+    longest = positive("longest", "pulses")(longest)
     rows = None if rows is None else count("rows")(rows)
-    noisy = not _zero(getattr(device, "sigma_read", 1.0))
-    alike = _zero(sigma_d2d) and not (stuck_low or stuck_high)
+    noisy = not known_zero(getattr(device, "sigma_read", 1.0))
+    alike = all(known_zero(x) for x in (sigma_d2d, stuck_low, stuck_high))
     if not alike and not isinstance(device, Device):
         raise ValueError(
             "sigma_d2d, stuck_low and stuck_high must be 0 for devices that `varied` does not"
@@ -170,35 +279,52 @@ def crossbar(
             return device
         return varied(key, device, shape, sigma_d2d, stuck_low=stuck_low, stuck_high=stuck_high)
 
-    def make(w: Float[Array, "..."], connectivity: Connectivity, key: Key[Array, ""]) -> Crossbar:
-        keys, dtype = jax.random.split(key, 4), w.dtype
-        single = kind == "reference"
-        plus = made(keys[0], w.shape)
-        minus = device if single else made(keys[1], w.shape)
+    def make(w: Shaped[Array, "..."], connectivity: Connectivity, key: Key[Array, ""]) -> Crossbar:
+        w = _sound(w, connectivity.shape)
+        keys, dtype = jax.random.split(prng_key(key), 4), w.dtype
+        single, nominal = kind == "reference", cast(device, dtype)
+        sides = made(keys[0], w.shape), device if single else made(keys[1], w.shape)
         span = (device.G_max - device.G_min).astype(dtype) / (2 if single else 1)
-        up, down = _targets(w * span / w_max.astype(dtype), cast(device, dtype), kind, start)
-        plus, minus = cast((plus, minus), dtype)
-        cells = _written(plus, up, keys[2], longest)
-        others = minus.init(down) if single else _written(minus, down, keys[3], longest)
-        spent = Spent.none(w.shape, dtype)
-        pair = Pair(plus, minus, cells, others, spent, jnp.zeros((), dtype))
+        limit = w_max.astype(dtype)
+        up, down = _targets(w * span / limit, nominal, kind, start)
+        pair = _blank(cast(sides, dtype), up, down, single)
+        known = cast(sides, dtype) if write == "exact" else (nominal, nominal)
+        pair = _written(pair, known, up, None if single else down, keys[2:], longest)
+        if isinstance(write, Policy):
+            dG = connectivity_mask(connectivity, jnp.clip(w, -limit, limit) * span / limit)
+            rewrite, missing = cast(write, dtype), dG - pair.dG
+            key_on = jax.random.fold_in(keys[2], 1)
+            pair = rewrite(pair, rewrite.init(dG), missing, key=key_on)[0]
+        clipped = (jnp.abs(w) > limit).sum(dtype=jnp.int32)
         held, memory = cast(policy, dtype), policy.init(w)
-        return Crossbar(connectivity, pair, held, memory, w_max, span, dac, adc, rows, noisy)
+        return Crossbar(
+            connectivity, pair, held, memory, w_max, span, clipped, dac, adc, rows, noisy
+        )
 
     return make
 
 
-def _zero(x: ArrayLike) -> bool:
-    """Whether all of `x` is known to be 0; what is traced may be anything."""
-    try:
-        return not np.any(np.asarray(x))
-    except jax.errors.TracerArrayConversionError:
-        return False
+def _check_policy(name: str, given: Any, kind: str) -> None:
+    """Refuse what is no policy, or one that moves a column of reference."""
+    if name == "write" and isinstance(given, str):
+        choice("write", "exact", "open-loop")(given)
+        return
+    checked(given, name)
+    if kind == "reference" and not isinstance(_innermost(given), OneSide):
+        raise ValueError(f"{name} must be OneSide with a reference column; got {given}")
 
 
 def _innermost(policy: Any) -> Any:
     """The policy that moves devices, whatever is wrapped around it."""
     return _innermost(policy.policy) if hasattr(policy, "policy") else policy
+
+
+def _sound(w: Any, shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Weights as floats, refused unless they have the wiring's shape and are finite."""
+    w = real(w)
+    if w.shape != tuple(shape):
+        raise ValueError(f"w must have shape {tuple(shape)}; got {w.shape}")
+    return eqx.error_if(w, ~jnp.isfinite(w).all(), "w must be finite; got NaN or infinity")
 
 
 def _targets(dG: Array, device: Any, kind: str, start: str) -> tuple[Array, Array]:
@@ -211,8 +337,51 @@ def _targets(dG: Array, device: Any, kind: str, start: str) -> tuple[Array, Arra
     return low + jnp.maximum(dG, 0), low + jnp.maximum(-dG, 0)
 
 
-def _written(device: Any, G: Array, key: Key[Array, ""], longest: ArrayLike) -> Any:
-    """Devices taken from G_min to `G` by pulses."""
-    cells = device.init(jnp.broadcast_to(device.G_min, G.shape).astype(G.dtype))
-    n = device.pulses_to(G, longest)
-    return device.pulse(cells, n, jnp.zeros_like(n), key=key)
+def _blank(sides: tuple[Any, Any], up: Array, down: Array, single: bool) -> Pair:
+    """Pairs at G_min, or against a column of reference, on which nothing has been spent."""
+    empty = lambda side: side.init(jnp.broadcast_to(side.G_min, up.shape).astype(up.dtype))  # noqa: E731
+    plus, minus = sides
+    others = minus.init(down) if single else empty(minus)
+    spent, t = Spent.none(up.shape, up.dtype), exact(0.0, up.dtype)
+    return Pair(plus, minus, empty(plus), others, spent, t)
+
+
+def _written(
+    pair: Pair, known: tuple[Any, Any], up: Array, down: Array | None, keys: Array, longest: Array
+) -> Pair:
+    """The pair after the pulses that devices taken for `known` need from G_min to their goals."""
+
+    def pulses(device: Any, goal: Array) -> Pulses:
+        n = device.pulses_to(goal, longest)
+        return Pulses(n, jnp.zeros_like(n))
+
+    minus = None if down is None else pulses(known[1], down)
+    return pulsed_by(pair, pulses(known[0], up), minus, keys[0], keys[1])
+
+
+def transferred(
+    key: Key[Array, ""], weights: Mapping[str, Weights],
+    make_weights: MakeWeights | Mapping[str, MakeWeights], names: Iterable[str] | None = None,
+) -> dict[str, Weights]:  # fmt: skip
+    """Weights of a trained network, written into devices; the rest as they came.
+
+    What is written is what each projection holds now (`.w`), into what `make_weights` makes,
+    one for all or one a projection by name. `names` are the projections to move (None: those
+    that `make_weights` names, or all; `net.plastic()` for those that learn). Each draws from
+    a key of its own, by name. Nothing else is touched: moving thresholds and optimisers along
+    is the caller's, see "Moving a trained network" in docs/hardware.md.
+    Raises `ValueError` for a name that `weights` or `make_weights` lacks, `TypeError` for bare
+    arrays.
+    """
+    made = make_weights if isinstance(make_weights, Mapping) else None
+    chosen = tuple(names if names is not None else made if made is not None else weights)
+    for where, held in (("weights", weights), ("make_weights", made)):
+        lacking = [] if held is None else sorted(set(chosen) - set(held))
+        if lacking:
+            raise ValueError(f"names must be in {where}, {sorted(held or ())}; got {lacking}")
+    moved = dict(weights)
+    for name in chosen:
+        make = made[name] if made is not None else make_weights
+        held = instance(f"weights[{name!r}]", weights[name], "apply", "program")
+        moved[name] = make(held.w, held.connectivity, fold(prng_key(key), f"{name} made"))
+    return moved

@@ -13,11 +13,24 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from hardware._check import rising, window
-from neurojax._check import between, cast, count, nonnegative, optional, positive, working
+from hardware._check import called, one_a_device, rising, window
+from hardware._clock import Sum, exact, since
+from neurojax._check import (
+    between,
+    cast,
+    count,
+    finite,
+    instance,
+    nonnegative,
+    optional,
+    positive,
+    prng_key,
+    working,
+)
 
 LONGEST = 2**16  # pulses of one write: devices that need more are left short of their target
 _NEAR = 1e-6  # of the range: as near to a bound that is never reached as float32 can tell
@@ -95,7 +108,9 @@ class Stepwise(eqx.Module):
     n pulses are a loop as long as the largest n; u stays in [0, 1].
     """
 
-    step: Callable[[Array], Array]
+    step: Callable[[Array], Array] = eqx.field(
+        converter=called("step", "a function of u, or hardware.linear(n_pulses)", of=__name__)
+    )
 
     @eqx.filter_jit
     def __call__(self, u: Float[Array, "*d"], n: Float[Array, "*d"]) -> Float[Array, "*d"]:
@@ -180,7 +195,9 @@ def exp_step(
     2021), whose A is `scale`, fitted to Gong et al. (2018), IEDM.
     """
     first = 1 / positive("n_pulses", "pulses")(n_pulses)
-    return Stepwise(_ExpStep(first, *(jnp.asarray(x, float) for x in (scale, gamma, a, b))))
+    named = {"scale": scale, "gamma": gamma, "a": a, "b": b}
+    shape = (finite(name, "parts of the range")(x) for name, x in named.items())
+    return Stepwise(_ExpStep(first, *shape))
 
 
 class _Piecewise(eqx.Module):
@@ -198,7 +215,10 @@ def piecewise(n_pulses: ArrayLike, nodes: Float[Array, " k"]) -> Stepwise:
     Source: aihwkit's PiecewiseStep (Rasch et al. 2021).
     """
     first = 1 / positive("n_pulses", "pulses")(n_pulses)
-    return Stepwise(_Piecewise(first, jnp.asarray(nodes, float)))
+    nodes = nonnegative("nodes", "")(nodes)
+    if nodes.ndim != 1 or len(nodes) < 2:
+        raise ValueError(f"nodes must be two or more numbers; got shape {nodes.shape}")
+    return Stepwise(_Piecewise(first, nodes))
 
 
 class Cells(NamedTuple):
@@ -206,7 +226,7 @@ class Cells(NamedTuple):
 
     G: Float[Array, "*d"]  # S, as the last pulse left it
     n_pulses: Int[Array, "*d"]  # received so far: endurance
-    since: Float[Array, "*d"] | None = None  # s, time of the last pulse, where G drifts
+    since: Sum | None = None  # s, time of the last pulse, where G drifts
 
 
 class Device(eqx.Module):
@@ -224,8 +244,11 @@ class Device(eqx.Module):
     al. (2007), IEEE Trans. Electron Devices 54, 308, eq. 1.
     """
 
-    up: Response
-    down: Response | None = None
+    up: Response = eqx.field(converter=called("up", "hardware.linear(n_pulses)", of=__name__))
+    down: Response | None = eqx.field(
+        default=None,
+        converter=called("down", "hardware.linear(n_pulses)", of=__name__, optional=True),
+    )
     G_min: Float[Array, "*#d"] = eqx.field(default=1e-6, converter=nonnegative("G_min", "S"))
     G_max: Float[Array, "*#d"] = eqx.field(default=1e-5, converter=positive("G_max", "S"))
     sigma_c2c: Float[Array, "*#d"] | None = eqx.field(
@@ -246,18 +269,19 @@ class Device(eqx.Module):
     def __check_init__(self):
         window(self.G_min, self.G_max)
 
-    def init(self, G: Float[Array, "*d"], *, t: ArrayLike = 0.0) -> Cells:
-        """Devices set to conductance `G`, held within the window, without noise."""
+    def init(self, G: Float[Array, "*d"], *, t: ArrayLike | Sum = 0.0) -> Cells:
+        """Devices set at time `t` (s) to `G` (S), held within the window, without noise."""
+        _fit(self, G.shape)
         p = cast(self, G.dtype)
-        since = None if self.nu is None else jnp.full_like(G, t)
+        last = None if self.nu is None else everywhere(exact(t, G.dtype), G.shape)
         held = p._held(jnp.clip(G, p.G_min, p.G_max))
-        return Cells(held, jnp.zeros(G.shape, jnp.int32), since)
+        return Cells(held, jnp.zeros(G.shape, jnp.int32), last)
 
     def pulse(
         self, cells: Cells, n_up: Float[Array, "*d"], n_down: Float[Array, "*d"], *,
-        key: Key[Array, ""] | None = None, t: ArrayLike = 0.0,
+        key: Key[Array, ""] | None = None, t: ArrayLike | Sum = 0.0,
     ) -> Cells:  # fmt: skip
-        """After `n_up` pulses up, then `n_down` down, ending at time `t`."""
+        """After `n_up` pulses up, then `n_down` down, ending at time `t`, s."""
         dtype = working(cells.G.dtype)
         p, G, n_up, n_down = cast((self, cells.G, n_up, n_down), dtype)
         n = n_up + n_down
@@ -269,24 +293,23 @@ class Device(eqx.Module):
         # A device that gets no pulse keeps its conductance to the bit.
         G = p._held(jnp.where(n > 0, p.G_min + (p.G_max - p.G_min) * u, G))
         G = G.astype(cells.G.dtype)
-        since = (
-            None if cells.since is None else jnp.where(n > 0, jnp.asarray(t, G.dtype), cells.since)
-        )
-        return Cells(G, cells.n_pulses + jnp.ceil(n).astype(jnp.int32), since)
+        last = None if cells.since is None else restarted(n > 0, t, cells.since)
+        return Cells(G, cells.n_pulses + jnp.ceil(n).astype(jnp.int32), last)
 
     def read(
-        self, cells: Cells, *, key: Key[Array, ""] | None = None, t: ArrayLike = 0.0
+        self, cells: Cells, *, key: Key[Array, ""] | None = None, t: ArrayLike | Sum = 0.0
     ) -> Float[Array, "*d"]:
-        """Conductance at time `t`, S."""
-        p, G = cast(self, cells.G.dtype), cells.G
-        if p.nu is not None and cells.since is not None:
-            G = G * jnp.maximum(1, (jnp.asarray(t, G.dtype) - cells.since) / p.t_0) ** -p.nu
+        """Conductance at time `t` (s), S; it has not drifted before the last pulse."""
+        G = cells.G
+        if self.nu is not None and cells.since is not None:
+            p, age = cast(self, cells.since.s.dtype), since(exact(t, G.dtype), cells.since)
+            G = (G * jnp.maximum(1, age / p.t_0) ** -p.nu).astype(G.dtype)
         if key is None:
             return G
         noise = jax.random.normal(key, G.shape, G.dtype)
         return jnp.maximum(G + self.read_sigma(cells, t=t) * noise, 0)
 
-    def read_sigma(self, cells: Cells, *, t: ArrayLike = 0.0) -> Float[Array, "*#d"]:
+    def read_sigma(self, cells: Cells, *, t: ArrayLike | Sum = 0.0) -> Float[Array, "*#d"]:
         """Standard deviation of what is read, S."""
         return (self.sigma_read * (self.G_max - self.G_min)).astype(cells.G.dtype)
 
@@ -303,6 +326,32 @@ class Device(eqx.Module):
         if self.stuck is None:
             return G
         return jnp.where(self.stuck < 0, self.G_min, jnp.where(self.stuck > 0, self.G_max, G))
+
+
+def everywhere(t: Sum, shape: tuple[int, ...]) -> Sum:
+    """One time for all devices of `shape`."""
+    return Sum(*(jnp.broadcast_to(part, shape) for part in t))
+
+
+def restarted(pulsed: Bool[Array, "*d"], t: ArrayLike | Sum, last: Sum) -> Sum:
+    """Time of the last pulse: now where one came."""
+    now = exact(t, last.s.dtype)
+    return Sum(*(jnp.where(pulsed, new, old) for new, old in zip(now, last, strict=True)))
+
+
+def known_zero(x: ArrayLike) -> bool:
+    """Whether all of `x` is known to be 0; what is traced may be anything."""
+    try:
+        return not np.any(np.asarray(x))
+    except jax.errors.TracerArrayConversionError:
+        return False
+
+
+def _fit(device: Device, shape: tuple[int, ...]) -> None:
+    """Refuse parameters that are neither one number nor one a device of `shape`."""
+    for part in (device, device.up, device.down):
+        if isinstance(part, Device | Affine):
+            one_a_device(part, shape)
 
 
 def nearest(
@@ -345,9 +394,9 @@ class Levels(NamedTuple):
 
 
 class Table(eqx.Module):
-    """A measured device: one conductance a level, and each pulse moves one level.
+    """A measured device: its `n_states` conductances, of which each pulse moves to the next.
 
-    The level is a whole number in the state, so the states are discrete exactly, with noise
+    Which one is a whole number in the state, so the states are discrete exactly, with noise
     of each programming, `sigma_c2c` of the range and pulse, on top.
     Raises `ValueError` for fewer than two levels, or levels that do not rise.
     Source: Lim et al. (2019), arXiv 1707.06381 (a measured device in the learning loop).
@@ -377,7 +426,7 @@ class Table(eqx.Module):
         """Highest level, S."""
         return self.levels[-1]
 
-    def init(self, G: Float[Array, "*d"], *, t: ArrayLike = 0.0) -> Levels:
+    def init(self, G: Float[Array, "*d"], *, t: ArrayLike | Sum = 0.0) -> Levels:
         """Devices at the level nearest to `G`."""
         levels = self.levels.astype(G.dtype)
         level = jnp.searchsorted((levels[1:] + levels[:-1]) / 2, G).astype(jnp.int32)
@@ -385,7 +434,7 @@ class Table(eqx.Module):
 
     def pulse(
         self, cells: Levels, n_up: Float[Array, "*d"], n_down: Float[Array, "*d"], *,
-        key: Key[Array, ""] | None = None, t: ArrayLike = 0.0,
+        key: Key[Array, ""] | None = None, t: ArrayLike | Sum = 0.0,
     ) -> Levels:  # fmt: skip
         """After `n_up` pulses up, then `n_down` down; both stop at the last level."""
         p, n = cast(self, cells.G.dtype), n_up + n_down
@@ -404,7 +453,7 @@ class Table(eqx.Module):
         return jnp.minimum(self.init(G).level.astype(G.dtype), longest)
 
     def read(
-        self, cells: Levels, *, key: Key[Array, ""] | None = None, t: ArrayLike = 0.0
+        self, cells: Levels, *, key: Key[Array, ""] | None = None, t: ArrayLike | Sum = 0.0
     ) -> Float[Array, "*d"]:
         """Conductance, S."""
         if key is None:
@@ -412,7 +461,7 @@ class Table(eqx.Module):
         noise = jax.random.normal(key, cells.G.shape, cells.G.dtype)
         return jnp.maximum(cells.G + self.read_sigma(cells, t=t) * noise, 0)
 
-    def read_sigma(self, cells: Levels, *, t: ArrayLike = 0.0) -> Float[Array, "*#d"]:
+    def read_sigma(self, cells: Levels, *, t: ArrayLike | Sum = 0.0) -> Float[Array, "*#d"]:
         """Standard deviation of what is read, S."""
         return (self.sigma_read * (self.G_max - self.G_min)).astype(cells.G.dtype)
 
@@ -420,9 +469,10 @@ class Table(eqx.Module):
 def table(G: Float[Array, " p"], n_states: int | None = None) -> Table:
     """A device from conductances `G` measured after 0, 1, 2, ... pulses up, S.
 
-    With `n_states`, that many levels, linear between the points.
+    With `n_states`, so many that lie linearly between the points; else one a point.
     """
-    G = jnp.asarray(G, float)
+    G = nonnegative("G", "S")(G)
+    rising("G", G, "S")
     if n_states is None:
         return Table(G)
     at = jnp.linspace(0, len(G) - 1, count("n_states", 2)(n_states))
@@ -431,7 +481,7 @@ def table(G: Float[Array, " p"], n_states: int | None = None) -> Table:
 
 def varied(
     key: Key[Array, ""], device: Device, shape: tuple[int, ...], sigma_d2d: ArrayLike,
-    *, stuck_low: float = 0.0, stuck_high: float = 0.0,
+    *, stuck_low: ArrayLike = 0.0, stuck_high: ArrayLike = 0.0,
 ) -> Device:  # fmt: skip
     """Devices of `shape` that differ: each parameter of each is drawn on its own.
 
@@ -439,12 +489,18 @@ def varied(
     (0, 2), so that its mean stays. What is drawn are the numbers of the responses, up and
     down apart, G_min, the range R and nu. The parts `stuck_low` and `stuck_high` of the
     devices stay at G_min and at G_max.
+    Raises `ValueError` for a spread below 0 and parts outside [0, 1], `TypeError` for what is
+    no `Device` or no key.
     """
+    prng_key(key)
+    if not isinstance(instance("device", device), Device):
+        raise TypeError(f"device must be a Device; got {type(device).__name__}")
     sigma = nonnegative("sigma_d2d", "")(sigma_d2d)
-    for name, part in (("stuck_low", stuck_low), ("stuck_high", stuck_high)):
+    low, high = (
         between(name, 0.0, 1.0)(part)
-    if stuck_low + stuck_high > 1:
-        raise ValueError(f"stuck_low + stuck_high must be at most 1; got {stuck_low + stuck_high}")
+        for name, part in (("stuck_low", stuck_low), ("stuck_high", stuck_high))
+    )
+    between("stuck_low + stuck_high", 0.0, 1.0)(low + high)
     names = iter(range(10**6))
 
     def draw(x):
@@ -456,11 +512,11 @@ def varied(
         return x * (1 + sigma * xi)
 
     up, down = jax.tree.map(draw, (device.up, device.down or device.up))
-    low, span = draw(device.G_min), draw(device.G_max - device.G_min)
+    G_min, span = draw(device.G_min), draw(device.G_max - device.G_min)
     coin = jax.random.uniform(jax.random.fold_in(key, 10**6), shape)
-    stuck = jnp.where(coin < stuck_low, -1, jnp.where(coin >= 1 - stuck_high, 1, 0))
+    stuck = jnp.where(coin < low, -1, jnp.where(coin >= 1 - high, 1, 0))
     return replace(
-        device, up=up, down=down, G_min=low, G_max=low + span,
+        device, up=up, down=down, G_min=G_min, G_max=G_min + span,
         nu=None if device.nu is None else draw(device.nu),
-        stuck=stuck if stuck_low or stuck_high else None,
+        stuck=None if known_zero(stuck_low) and known_zero(stuck_high) else stuck,
     )  # fmt: skip

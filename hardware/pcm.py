@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
-from hardware._check import window
-from hardware.devices import LONGEST, Response, linear, nearest
+from hardware._check import called, one_a_device, window
+from hardware._clock import Sum, exact, since
+from hardware.devices import LONGEST, Response, everywhere, linear, nearest, restarted
 from neurojax._check import cast, nonnegative, positive
 
 _LEAST = 1e-7  # of G_max: below it the logarithms of the fit make no sense
@@ -21,7 +22,7 @@ class PCMCells(NamedTuple):
 
     G: Float[Array, "*d"]  # S, when it was programmed
     n_pulses: Int[Array, "*d"]  # received so far: endurance
-    since: Float[Array, "*d"]  # s, time of the last pulse
+    since: Sum  # s, time of the last pulse
     nu: Float[Array, "*d"]  # exponent of the drift since then
 
 
@@ -43,7 +44,10 @@ class PCM(eqx.Module):
     Source: Nandakumar et al. (2019), ICECS, as in aihwkit's PCMLikeNoiseModel.
     """
 
-    up: Response = eqx.field(default_factory=partial(linear, 20))
+    up: Response = eqx.field(
+        default_factory=partial(linear, 20),
+        converter=called("up", "hardware.linear(n_pulses)", of=linear.__module__),
+    )
     G_min: Float[Array, "*#d"] = eqx.field(default=0.0, converter=nonnegative("G_min", "S"))
     G_max: Float[Array, "*#d"] = eqx.field(default=25e-6, converter=positive("G_max", "S"))
     t_0: Float[Array, ""] = eqx.field(default=20.0, converter=positive("t_0", "s"))
@@ -55,15 +59,16 @@ class PCM(eqx.Module):
     def __check_init__(self):
         window(self.G_min, self.G_max)
 
-    def init(self, G: Float[Array, "*d"], *, t: ArrayLike = 0.0) -> PCMCells:
-        """Devices at conductance `G`, held within the window, without noise."""
-        p = cast(self, G.dtype)
+    def init(self, G: Float[Array, "*d"], *, t: ArrayLike | Sum = 0.0) -> PCMCells:
+        """Devices set at time `t` (s) to `G` (S), held within the window, without noise."""
+        one_a_device(self, G.shape)
+        p, last = cast(self, G.dtype), everywhere(exact(t, G.dtype), G.shape)
         G = jnp.clip(G, p.G_min, p.G_max)
-        return PCMCells(G, jnp.zeros(G.shape, jnp.int32), jnp.full_like(G, t), p._drift(G, None))
+        return PCMCells(G, jnp.zeros(G.shape, jnp.int32), last, p._drift(G, None))
 
     def pulse(
         self, cells: PCMCells, n_up: Float[Array, "*d"], n_down: Float[Array, "*d"], *,
-        key: Key[Array, ""] | None = None, t: ArrayLike = 0.0,
+        key: Key[Array, ""] | None = None, t: ArrayLike | Sum = 0.0,
     ) -> PCMCells:  # fmt: skip
         """After `n_up` pulses up, then `n_down` down, ending at time `t`."""
         p, n, span = cast(self, cells.G.dtype), n_up + n_down, self.G_max - self.G_min
@@ -76,7 +81,7 @@ class PCM(eqx.Module):
         keep = lambda new, old: jnp.where(n > 0, new, old)  # noqa: E731
         return PCMCells(
             keep(G, cells.G), cells.n_pulses + n.astype(jnp.int32),
-            keep(jnp.asarray(t, G.dtype), cells.since), keep(p._drift(G, k_drift), cells.nu),
+            restarted(n > 0, t, cells.since), keep(p._drift(G, k_drift), cells.nu),
         )  # fmt: skip
 
     def pulses_to(self, G: Float[Array, "*d"], longest: ArrayLike = LONGEST) -> Float[Array, "*d"]:
@@ -85,22 +90,29 @@ class PCM(eqx.Module):
         return nearest(p.up, jnp.clip((G - p.G_min) / (p.G_max - p.G_min), 0, 1), longest)
 
     def read(
-        self, cells: PCMCells, *, key: Key[Array, ""] | None = None, t: ArrayLike = 0.0
+        self, cells: PCMCells, *, key: Key[Array, ""] | None = None, t: ArrayLike | Sum = 0.0
     ) -> Float[Array, "*d"]:
-        """Conductance at time `t`, S."""
-        p, G = cast(self, cells.G.dtype), cells.G
-        G = G * (1 + (jnp.asarray(t, G.dtype) - cells.since) / p.t_0) ** -cells.nu
+        """Conductance at time `t` (s), S; it has not drifted before the last pulse."""
+        G, (age, t_0) = cells.G, self._age(cells, t)
+        G = (G * (1 + age / t_0) ** -cells.nu.astype(age.dtype)).astype(G.dtype)
         if key is None:
             return G
         noise = jax.random.normal(key, G.shape, G.dtype)
         return jnp.maximum(G + self.read_sigma(cells, t=t) * noise, 0)
 
-    def read_sigma(self, cells: PCMCells, *, t: ArrayLike = 0.0) -> Float[Array, "*d"]:
-        """Standard deviation of what is read at time `t`, S."""
+    def read_sigma(self, cells: PCMCells, *, t: ArrayLike | Sum = 0.0) -> Float[Array, "*d"]:
+        """Standard deviation of what is read at time `t` (s), S."""
         p, G = cast(self, cells.G.dtype), self.read(cells, t=t)
         part = jnp.minimum(0.0088 / jnp.maximum(cells.G / p.G_max, _LEAST) ** 0.65, 0.2)
-        age = jnp.asarray(t, G.dtype) - cells.since + p.t_0
-        return G * part * jnp.sqrt(jnp.log((age + p.t_read) / (2 * p.t_read)))
+        age, t_0 = self._age(cells, t)
+        t_read = self.t_read.astype(age.dtype)
+        log = jnp.log((age + t_0 + t_read) / (2 * t_read))  # below 0 where t_0 < t_read
+        return G * part * jnp.sqrt(jnp.maximum(log, 0)).astype(G.dtype)
+
+    def _age(self, cells: PCMCells, t: ArrayLike | Sum) -> tuple[Array, Array]:
+        """Time since the last pulse and `t_0`, s, as precise as the clock."""
+        age = since(exact(t, cells.G.dtype), cells.since)
+        return age, self.t_0.astype(age.dtype)
 
     def _spread(self, G: Array) -> Array:
         """Standard deviation of programming, S."""

@@ -13,24 +13,35 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from hardware import _check
 from hardware._check import ordered_thresholds
+from hardware._clock import Sum, added, exact
 from hardware.devices import LONGEST
-from neurojax._check import between, count, positive
+from neurojax._check import between, count, positive, working
 
 Memory = Any  # a pytree of arrays, or None
 
 
 class Spent(NamedTuple):
-    """What programming has cost so far; pulses a device stand in its `Cells`."""
+    """What programming has cost so far, the first writing too; pulses stand in the cells."""
 
     energy: Float[Array, ""]  # J
     time: Float[Array, ""]  # s
     n_refresh: Int[Array, "*d"]  # of each pair
+    rest: Float[Array, " 2"]  # of energy and time: what the two have rounded away
 
     @classmethod
     def none(cls, shape: tuple[int, ...], dtype: DTypeLike = float) -> "Spent":
-        """Nothing yet, on pairs of `shape`."""
-        return cls(jnp.zeros((), dtype), jnp.zeros((), dtype), jnp.zeros(shape, jnp.int32))
+        """Nothing yet, on pairs of `shape`; in float32 at the least."""
+        zero = jnp.zeros((), working(dtype))
+        return cls(zero, zero, jnp.zeros(shape, jnp.int32), jnp.zeros(2, zero.dtype))
+
+    def more(self, energy: Float[Array, ""], time: Float[Array, ""]) -> "Spent":
+        """With `energy` (J) and `time` (s) on top, in sums that do not stall in long runs."""
+        now = Sum(jnp.stack([self.energy, self.time]), self.rest)
+        dtype = now.s.dtype
+        spent = added(now, exact(jnp.stack([energy.astype(dtype), time.astype(dtype)]), dtype))
+        return self._replace(energy=spent.s[0], time=spent.s[1], rest=spent.rest)
 
 
 class Pair(NamedTuple):
@@ -41,7 +52,7 @@ class Pair(NamedTuple):
     cells_plus: Any  # what the devices' `init` gives: `G` and `n_pulses` at the least
     cells_minus: Any
     spent: Spent
-    t: Float[Array, ""]  # s, the clock that drift goes by
+    t: Sum  # s, the clock that drift goes by
 
     @property
     def dG(self) -> Float[Array, "*d"]:
@@ -67,26 +78,52 @@ def pulsed(
     rows of t_pulse times the longest train, both sides together.
     """
     keys = (None, None) if key is None else jax.random.split(key)
-    cells_plus, e_plus, t_plus = _pulsed(pair.plus, pair.cells_plus, plus, keys[0], pair.t)
-    cells_minus, e_minus, t_minus = _pulsed(pair.minus, pair.cells_minus, minus, keys[1], pair.t)
-    pair = _paid(pair, e_plus + e_minus, jnp.maximum(t_plus, t_minus))
+    return pulsed_by(pair, plus, minus, *keys)
+
+
+def pulsed_by(
+    pair: Pair, plus: Pulses | None, minus: Pulses | None, k_plus: Any, k_minus: Any
+) -> Pair:
+    """`pulsed`, with a key for the noise of each side."""
+    time = _rows(pair, *(None if n is None else n.up + n.down for n in (plus, minus)))
+    t = added(pair.t, exact(time, pair.t.s.dtype))
+    cells_plus, e_plus = _pulsed(pair.plus, pair.cells_plus, plus, k_plus, t)
+    cells_minus, e_minus = _pulsed(pair.minus, pair.cells_minus, minus, k_minus, t)
+    pair = _paid(pair, e_plus + e_minus, time)
     return pair._replace(cells_plus=cells_plus, cells_minus=cells_minus)
 
 
-def _paid(pair: Pair, energy: ArrayLike, time: ArrayLike) -> Pair:
-    spent, dtype = pair.spent, pair.t.dtype
-    energy, time = jnp.asarray(energy).astype(dtype), jnp.asarray(time).astype(dtype)
-    spent = spent._replace(energy=spent.energy + energy, time=spent.time + time)
-    return pair._replace(spent=spent, t=pair.t + time)
+def _rows(pair: Pair, n_plus: Array | None, n_minus: Array | None) -> Float[Array, ""]:
+    """Time of one row after another, each as long as its longest train on either side, s."""
+    dtype = pair.t.s.dtype
+    sides = ((pair.plus, n_plus), (pair.minus, n_minus))
+    rows = [
+        device.t_pulse.astype(dtype) * n.astype(dtype).max(-1)
+        for device, n in sides
+        if n is not None
+    ]
+    return jax.tree.reduce(jnp.maximum, rows).sum()
 
 
-def _pulsed(device: Any, cells: Any, n: Pulses | None, key, t):
+def _paid(pair: Pair, energy: Array, time: Array) -> Pair:
+    """The pair with `energy` (J) and `time` (s) spent, its clock gone on by that."""
+    t = added(pair.t, exact(time, pair.t.s.dtype))
+    return pair._replace(spent=pair.spent.more(energy, time), t=t)
+
+
+def _pulsed(device: Any, cells: Any, n: Pulses | None, key, t: Sum):
+    """Cells of one side after their pulses, which end at `t`, and the energy, J."""
     if n is None:
-        return cells, 0.0, 0.0
+        return cells, jnp.zeros((), t.s.dtype)
     new = device.pulse(cells, n.up, n.down, key=key, t=t)
-    total = n.up + n.down
-    energy = device.t_pulse * device.v_pulse**2 * (total * (cells.G + new.G) / 2).sum()
-    return new, energy, device.t_pulse * total.max(-1).sum()
+    return new, _work(device, n.up + n.down, cells.G, new.G)
+
+
+def _work(device: Any, n: Array, before: Array, after: Array) -> Float[Array, ""]:
+    """Energy of `n` pulses that lead from one conductance to another, J."""
+    n, before, after = (x.astype(working(before.dtype)) for x in (n, before, after))
+    each = device.t_pulse * device.v_pulse**2
+    return each.astype(n.dtype) * (n * (before + after) / 2).sum()
 
 
 @runtime_checkable
@@ -178,7 +215,7 @@ class Policy(Protocol):
 class Bidirectional(eqx.Module):
     """Both devices move, each by half of the change: G+ up and G- down, or the reverse."""
 
-    coder: Coder
+    coder: Coder = eqx.field(converter=_check.coder)
 
     def init(self, dG) -> None:
         """No memory."""
@@ -194,7 +231,7 @@ class Bidirectional(eqx.Module):
 class OneSide(eqx.Module):
     """Only G+ moves, both ways; G- is a reference."""
 
-    coder: Coder
+    coder: Coder = eqx.field(converter=_check.coder)
 
     def init(self, dG) -> None:
         """No memory."""
@@ -216,7 +253,7 @@ class Unidirectional(eqx.Module):
     Source: Lim et al. (2019), arXiv 1707.06381 (unidirectional update).
     """
 
-    coder: Coder
+    coder: Coder = eqx.field(converter=_check.coder)
     upper: Float[Array, ""] = eqx.field(default=0.75, converter=between("upper", 0.0, 1.0))
     lower: Float[Array, ""] = eqx.field(default=0.25, converter=between("lower", 0.0, 1.0))
     longest: Float[Array, ""] = eqx.field(default=LONGEST, converter=positive("longest", "pulses"))
@@ -247,7 +284,7 @@ def refreshed(
     key: Key[Array, ""] | None = None,
 ) -> Pair:  # fmt: skip
     """Worn pairs reset, their difference written back on one side; counted and paid for."""
-    u_plus, u_minus = _level(pair.plus, pair.cells_plus), _level(pair.minus, pair.cells_minus)
+    u_plus, u_minus = _place(pair.plus, pair.cells_plus), _place(pair.minus, pair.cells_minus)
     worn = (jnp.maximum(u_plus, u_minus) > upper) & (jnp.minimum(u_plus, u_minus) > lower)
 
     def rewrite(pair: Pair) -> Pair:
@@ -264,24 +301,27 @@ def refreshed(
     return jax.lax.cond(worn.any(), rewrite, lambda pair: pair, pair)
 
 
-def _level(device: Any, cells: Any) -> Array:
+def _place(device: Any, cells: Any) -> Array:
     return (cells.G - device.G_min) / (device.G_max - device.G_min)
 
 
 def _reset(pair: Pair, worn: Bool[Array, "*d"]) -> Pair:
     """Worn pairs at G_min, at the price of one pulse a device."""
 
+    due = worn.astype(working(pair.cells_plus.G.dtype))
+    time = _rows(pair, due, due)
+    t = added(pair.t, exact(time, pair.t.s.dtype))
+
     def side(device: Any, cells: Any):
-        low = device.init(jnp.broadcast_to(device.G_min, cells.G.shape).astype(cells.G.dtype))
+        low = jnp.broadcast_to(device.G_min, cells.G.shape).astype(cells.G.dtype)
         pick = lambda new, old: jnp.where(worn, new, old)  # noqa: E731
         n_pulses = cells.n_pulses + worn.astype(jnp.int32)
-        new = jax.tree.map(pick, low, cells)._replace(n_pulses=n_pulses)
-        paid = device.t_pulse * device.v_pulse**2 * jnp.where(worn, (cells.G + new.G) / 2, 0).sum()
-        return new, paid, device.t_pulse * jnp.where(worn.any(-1), 1.0, 0.0).sum()
+        new = jax.tree.map(pick, device.init(low, t=t), cells)._replace(n_pulses=n_pulses)
+        return new, _work(device, due, cells.G, new.G)
 
-    plus, e_plus, t_plus = side(pair.plus, pair.cells_plus)
-    minus, e_minus, t_minus = side(pair.minus, pair.cells_minus)
-    pair = _paid(pair, e_plus + e_minus, jnp.maximum(t_plus, t_minus))
+    plus, e_plus = side(pair.plus, pair.cells_plus)
+    minus, e_minus = side(pair.minus, pair.cells_minus)
+    pair = _paid(pair, e_plus + e_minus, time)
     spent = pair.spent._replace(n_refresh=pair.spent.n_refresh + worn.astype(jnp.int32))
     return pair._replace(cells_plus=plus, cells_minus=minus, spent=spent)
 
@@ -289,7 +329,7 @@ def _reset(pair: Pair, worn: Bool[Array, "*d"]) -> Pair:
 class WriteVerify(eqx.Module):
     """Read, noise and all, pulse what is missing, and again: `rounds` times."""
 
-    policy: Policy
+    policy: Policy = eqx.field(converter=_check.policy)
     rounds: int = eqx.field(static=True, default=5, converter=count("rounds"))
 
     def init(self, dG) -> Memory:
@@ -317,7 +357,7 @@ class MixedPrecision(eqx.Module):
     Source: Nandakumar et al. (2020), Front. Neurosci. 14, 406, sec. 2 (mixed precision).
     """
 
-    policy: Policy
+    policy: Policy = eqx.field(converter=_check.policy)
     n_pulses: Float[Array, ""] = eqx.field(converter=positive("n_pulses", "pulses"))
 
     def init(self, dG) -> tuple[Array, Memory]:

@@ -1,5 +1,8 @@
 """Crossbars: the seam that learning sees, and what conductances and converters do to it."""
 
+import inspect
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,8 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from hardware.crossbar import Crossbar, Quantiser, crossbar
-from hardware.devices import Device, linear, querlioz, table
+from hardware.crossbar import Crossbar, Quantiser, crossbar, transferred
+from hardware.devices import Device, exponential, linear, querlioz, table
 from hardware.programming import (
     Bidirectional,
     MixedPrecision,
@@ -22,13 +25,14 @@ from neurojax.connectivity import bernoulli, fan_in, locally_dense
 from neurojax.feedback import broadcast
 from neurojax.layouts import Dense
 from neurojax.learning import wta_broadcast as wb
-from neurojax.network import Layer
+from neurojax.network import Layer, Network, Projection, fold
 from neurojax.neurons import LIF
 from neurojax.plasticity import Homeostasis, ThreeFactor
 from neurojax.structured import Recurrence, structured
 from neurojax.teaching import SoftWTA
 from neurojax.weights import Ideal, Weights, normal
 
+plain = inspect.unwrap  # without the types that tests check beforehand
 KEY, N, W_MAX = jax.random.key(0), 64, 0.5
 LEVEL = W_MAX / N  # weight of one step of one device
 LINEAR = Device(linear(N))
@@ -137,14 +141,241 @@ def test_read_noise_has_the_variance_of_independent_devices():
     np.testing.assert_allclose(seen.mean(0), device.apply(s), atol=5 * sigma / np.sqrt(20_000))
 
 
-def test_converters_round_and_clip():
-    q = Quantiser(3, 1.0)
-    x = jnp.linspace(-2, 2, 401)
-    assert len(np.unique(np.round(q(x), 5))) == 8
-    inside = np.abs(x) <= 1
-    assert np.abs(q(x) - x)[inside].max() <= 1 / 7 + 1e-6
-    assert (q(x[x > 1]) == 1).all()
-    assert (q(x[x < -1]) == -1).all()
+@pytest.mark.parametrize("bits", [1, 2, 3, 8, 16])
+@pytest.mark.parametrize("signed", [True, False])
+def test_converters_round_to_levels_of_which_one_is_zero_and_clip(bits, signed):
+    q = Quantiser(bits, 2.0, signed)
+    steps, x = 2**bits - 1, jnp.linspace(-3, 3, 1201)
+    low = -2.0 if signed else 0.0
+    inside = np.clip(x, low, 2.0)
+    seen = np.asarray(q(x), float)
+    assert np.abs(seen - inside).max() <= 1 / steps * 1.001 + 4e-7  # half of 2 / steps
+    whole = seen * steps / 2
+    np.testing.assert_allclose(whole, np.rint(whole), rtol=1e-6, atol=1e-6)
+    assert (seen[x > 2] == 2).all()
+    assert (seen[x < low] == low).all()
+    assert seen[600] == 0  # x = 0
+    if bits <= 3:
+        assert len(np.unique(np.rint(whole))) == (2 * steps + 1 if signed else steps + 1)
+
+
+def test_a_converter_takes_half_precision_whole_numbers_and_booleans():
+    q = Quantiser(8, 1.0)
+    half = q(jnp.array([0.0, 1.0, -1.0], jnp.bfloat16))
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(half.astype(float), [0, 1, -1])
+    np.testing.assert_array_equal(q(jnp.array([True, False])), [1.0, 0.0])
+    np.testing.assert_array_equal(q(jnp.array([0, 1, -3])), [0.0, 1.0, -1.0])
+
+
+HALVES = Ideal(jnp.full((3, 784), 0.5), Dense(784, 3))
+
+
+def halves(**options):
+    """784 inputs through weights of .5."""
+    make = crossbar(LINEAR, POLICIES["one side"], 1.0, **options)
+    return make(HALVES.w, HALVES.connectivity, KEY)
+
+
+@pytest.mark.parametrize("rows", [None, 100])
+def test_silence_stays_silence_and_a_spike_a_spike_whatever_the_bits(rows):
+    one, none = jnp.zeros(784).at[3].set(1.0), jnp.zeros(784)
+    made = halves(rows=rows)
+    for bits in range(1, 9):
+        driven = replace(made, dac=Quantiser(bits))
+        array = replace(driven, adc=Quantiser(bits, 500.0))
+        assert (array.apply(none) == 0).all()
+        assert (array.apply_t(jnp.zeros(3)) == 0).all()
+        np.testing.assert_allclose(driven.apply(one), 0.5, rtol=1e-5)
+        np.testing.assert_allclose(driven.apply(one.astype(bool)), 0.5, rtol=1e-5)
+        np.testing.assert_allclose(driven.apply_t(jnp.array([1.0, -1, -1])), -0.5, rtol=1e-5)
+
+
+def test_inputs_are_converted_before_the_array_and_each_tile_before_the_sum():
+    s = jnp.zeros(784).at[jnp.array([0, 1, 200])].set(jnp.array([0.6, 0.3, 0.7]))
+    np.testing.assert_allclose(halves().apply(s), 0.8, rtol=1e-5)
+    # one bit: .6, .3 and .7 become 1, 0 and 1
+    np.testing.assert_allclose(halves(dac=Quantiser(1)).apply(s), 1.0, rtol=1e-5)
+    # .45 on the first tile, .35 on the third: levels of .3, .45 is nearer to .6 by a hair
+    adc = Quantiser(2, 0.9)
+    np.testing.assert_allclose(halves(adc=adc).apply(s), 0.9, rtol=1e-5)  # .8 is nearest to .9
+    np.testing.assert_allclose(halves(adc=adc, rows=100).apply(1.02 * s), 0.9, rtol=1e-5)
+    # clipped apart: two tiles at their ends give twice the limit
+    much = 100 * s
+    np.testing.assert_allclose(halves(adc=adc).apply(much), 0.9, rtol=1e-5)
+    np.testing.assert_allclose(halves(adc=adc, rows=100).apply(much), 1.8, rtol=1e-5)
+
+
+def test_errors_are_not_read_backwards_through_what_holds_no_sign():
+    array = halves(dac=Quantiser(1, signed=False))
+    np.testing.assert_allclose(array.apply(jnp.ones(784)), 392.0, rtol=1e-5)
+    with pytest.raises(ValueError, match="dac must be signed .*: pass signed=True"):
+        array.apply_t(jnp.ones(3))
+
+
+@pytest.mark.parametrize("options", [{}, {"rows": 5, "adc": Quantiser(12, 8.0)}])
+def test_an_input_that_is_held_is_read_anew_each_step_for_one_product(options):
+    array, _ = drawn(DENSE, device=Device(linear(N), sigma_read=0.05), **options)
+    s, keys = jax.random.normal(KEY, (12,)), jax.random.split(KEY, 4000)
+    held = array.held(s)
+    each = jax.vmap(lambda k: array.apply(s, key=k))
+    read = jax.vmap(lambda k: held.read(key=k))
+    seen = np.asarray(read(keys), float)
+    # products of another order; through a converter a hair may cost one of its steps
+    np.testing.assert_allclose(
+        seen[:50], each(keys[:50]), atol=8 / 4095 * 1.01 if options else 2e-6
+    )
+    sigma = 0.05 * W_MAX * np.sqrt(2 * np.sum(np.square(s)))  # two devices a synapse
+    np.testing.assert_allclose(seen.std(0), sigma, rtol=5 / np.sqrt(2 * 4000))
+    later = [np.corrcoef(x[1:], x[:-1])[0, 1] for x in seen.T]
+    assert np.abs(later).max() < 5 / np.sqrt(4000)
+    products = str(jax.make_jaxpr(lambda k: held.read(key=k))(KEY)).count("dot_general")
+    assert products == 0
+    assert drawn(DENSE)[0].held(s) is None  # nothing to draw
+
+
+def test_a_write_is_exact_unless_it_is_said_to_be_otherwise():
+    w = 0.4 * jnp.cos(jnp.arange(6.0)).reshape(2, 3)
+    device = Device(exponential(31, 15.0), sigma_c2c=0.01)
+    make = crossbar(device, Bidirectional(Single(31)), 1.0, sigma_d2d=0.2, stuck_low=0.1)
+    # drawn before there was a choice, with jax 0.10
+    before = [[-0.024000695, 0.17299631, -0.14613865], [-0.38443187, -0.22380786, 0.05810047]]
+    made = make(w, Dense(3, 2), jax.random.key(7))
+    np.testing.assert_allclose(made.w, before, rtol=1e-5)
+    np.testing.assert_array_equal(made.n_pulses, [[10, 2, 3], [10, 2, 2]])
+
+
+TRAIN = Train(31, longest=1)
+WRITES = {
+    "exact": "exact",
+    "open-loop": "open-loop",
+    "write-verify": WriteVerify(Unidirectional(TRAIN), rounds=12),
+}
+
+
+@eqx.filter_jit
+def written(write, sigma_d2d=0.2):
+    """Random weights on 60 x 60 pairs of 32 states, and what they have become."""
+    w = 0.2 * jax.random.normal(jax.random.key(3), (60, 60))
+    make = crossbar(
+        Device(linear(31)), Unidirectional(TRAIN), 1.0, sigma_d2d=sigma_d2d, write=write
+    )
+    return make(w, Dense(60, 60), KEY), w
+
+
+def test_writing_in_the_open_shows_the_spread_of_devices_and_verifying_takes_it_back():
+    error = {}
+    for name, write in WRITES.items():
+        array, w = written(write)
+        error[name] = np.sqrt(np.mean(np.square(array.w - w)))
+    # w (1 + step) (1 + R), the difference of two G_min, and half a step
+    var = w.var() * (2 * 0.2**2 + 0.2**4) + 2 * (0.2 / 9) ** 2 + 1 / 31**2 / 12
+    assert error["open-loop"] == pytest.approx(np.sqrt(var), rel=0.06)  # kurtosis of 3,600 w^2
+    assert error["exact"] < 0.35 * error["open-loop"]
+    assert error["write-verify"] < error["exact"]  # both sides may move, the exact write's low not
+    alike, w = written("open-loop", 0.0)
+    np.testing.assert_array_equal(alike.w, written("exact", 0.0)[0].w)
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_the_first_writing_is_counted_and_paid_for(write):
+    array, w = written(WRITES[write])
+    pair = array.pair
+    n = pair.cells_plus.n_pulses + pair.cells_minus.n_pulses
+    assert n.sum() > 0
+    if write == "write-verify":  # more than what the open loop needs
+        assert pair.spent.energy > written("open-loop")[0].pair.spent.energy
+        return
+    energy = sum(
+        np.asarray((side.G_min + cells.G) / 2, float) * cells.n_pulses * 1e-7
+        for side, cells in ((pair.plus, pair.cells_plus), (pair.minus, pair.cells_minus))
+    )
+    assert pair.spent.energy == pytest.approx(float(energy.sum()), rel=1e-5)
+    rows = np.maximum(pair.cells_plus.n_pulses.max(1), pair.cells_minus.n_pulses.max(1))
+    assert pair.spent.time == pytest.approx(rows.sum() * 1e-7, rel=1e-5)
+    if write == "open-loop":
+        np.testing.assert_array_equal(n, np.minimum(np.rint(np.abs(w) * 31), 31))
+
+
+def test_a_reference_column_can_be_written_in_any_way():
+    w = 0.2 * jax.random.normal(KEY, (8, 8))
+    for write in ("open-loop", WriteVerify(OneSide(TRAIN), rounds=20)):
+        make = crossbar(
+            Device(linear(31)), OneSide(TRAIN), 1.0, kind="reference", sigma_d2d=0.05, write=write
+        )
+        array = make(w, Dense(8, 8), KEY)
+        assert np.abs(array.w - w).max() < (0.35 if write == "open-loop" else 1.5 / 31)
+
+
+def test_weights_beyond_the_bound_end_there_and_are_counted():
+    w = jnp.array([[0.2, 0.8], [-0.9, 0.5]])
+    array = crossbar(LINEAR, POLICIES["one side"], W_MAX)(w, Dense(2, 2), KEY)
+    np.testing.assert_allclose(array.w, np.clip(w, -W_MAX, W_MAX), atol=LEVEL)
+    assert int(array.n_clipped) == 2
+
+
+def test_parts_that_are_stuck_reach_both_sides_of_the_array():
+    wiring = Dense(60, 60)
+    make = crossbar(LINEAR, POLICIES["one side"], 1.0, stuck_low=0.1, stuck_high=0.2)
+    array = make(jnp.full((60, 60), 0.5), wiring, KEY)
+    array = array.program(jnp.full((60, 60), 0.1))
+    for cells, elsewhere in ((array.pair.cells_plus, 0.6), (array.pair.cells_minus, 0.0)):
+        u = (np.asarray(cells.G, float) - 1e-6) / 9e-6
+        assert np.isclose(u, 1.0).mean() == pytest.approx(0.2, abs=4 * 0.4 / 60)
+        low = np.isclose(u, 0.0, atol=1e-5).mean()
+        assert low == pytest.approx(0.1 if elsewhere else 0.8, abs=4 * 0.4 / 60)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_many_short_waits_are_one_long_one_at_any_age(dtype):
+    with jax.enable_x64(dtype == "float64"):
+        device = Device(linear(N), nu=0.05, t_0=1.0)
+        w = jnp.full((2, 2), 0.4, dtype)
+        array = crossbar(device, POLICIES["one side"], W_MAX)(w, Dense(2, 2), KEY)
+        old = array.waited(3.15e7)  # a year: float32 moves in steps of 2 s
+        old = old.program(jnp.full_like(w, 0.02))
+        second = eqx.filter_jit(lambda a: jax.lax.fori_loop(0, 1000, lambda _, a: a.waited(1.0), a))
+        many, one = second(old), old.waited(1000)
+        np.testing.assert_array_equal(many.w, one.w)
+        G = one.pair.plus.read(one.pair.cells_plus, t=one.pair.t)
+        np.testing.assert_allclose(G, one.pair.cells_plus.G * 1000**-0.05, rtol=1e-6)
+        tenths = eqx.filter_jit(lambda a: jax.lax.fori_loop(0, 1000, lambda _, a: a.waited(0.1), a))
+        np.testing.assert_allclose(tenths(old).w, old.waited(100.0).w, rtol=1e-6)
+
+
+def test_a_trained_network_is_moved_by_name():
+    net = Network(
+        {"h": Layer(4, LIF()), "out": Layer(4, LIF())},
+        {
+            "in": Projection("x", "h", Dense(4, 4)),
+            "up": Projection("h", "out", Dense(4, 4)),
+            "fixed": Projection("x", "out", Dense(4, 4), plastic=False),
+        },
+    )
+    trained = net.init_weights(KEY)
+    coarse, fine = (
+        crossbar(Device(linear(n)), OneSide(Train(n)), 2.0, sigma_d2d=0.1) for n in (8, 256)
+    )
+    for names, moved in ((None, {"in", "up", "fixed"}), (net.plastic(), {"in", "up"})):
+        held = transferred(KEY, trained, fine, names)
+        assert {n for n, w in held.items() if isinstance(w, Crossbar)} == moved
+        assert all(held[n] is trained[n] for n in set(trained) - moved)
+        for n in moved:
+            np.testing.assert_allclose(held[n].w, trained[n].w, atol=0.1)
+            assert np.any(held[n].w != trained[n].w)
+            # the devices that a network made with the same key would have
+            fresh = fine(trained[n].w, trained[n].connectivity, fold(KEY, f"{n} made"))
+            np.testing.assert_array_equal(held[n].w, fresh.w)
+    apart = transferred(KEY, trained, {"in": coarse, "up": fine})
+    assert apart["fixed"] is trained["fixed"]
+    miss = {n: float(jnp.abs(apart[n].w - trained[n].w).mean()) for n in ("in", "up")}
+    assert miss["in"] > 5 * miss["up"]
+    with pytest.raises(ValueError, match=r"names must be in weights, .*; got \['no'\]"):
+        transferred(KEY, trained, fine, ["no"])
+    with pytest.raises(ValueError, match=r"names must be in make_weights, .*; got \['up'\]"):
+        transferred(KEY, trained, {"in": fine}, ["up"])
+    with pytest.raises(TypeError, match=r"weights\['in'\] must have apply, program; got"):
+        plain(transferred)(KEY, {"in": trained["in"].w}, fine)
 
 
 def test_fine_converters_and_tiles_change_nothing_and_coarse_ones_bound_the_error():
@@ -227,3 +458,68 @@ def test_a_change_that_is_no_number_reaches_no_conductance():
 def test_what_cannot_be_is_refused(act, message):
     with pytest.raises(ValueError, match=message):
         act()
+
+
+def make(w=None, key=KEY, **options):
+    """An array of 3 x 2 made with `options`, types unchecked beforehand."""
+    options = {"device": LINEAR, "policy": POLICIES["one side"], "w_max": 1.0} | options
+    maker = plain(crossbar)(**options)
+    return plain(maker)(jnp.zeros((3, 2)) if w is None else w, Dense(2, 3), key)
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "message"),
+    [
+        (lambda: make(device=Device), TypeError, "device must be an instance; got the class"),
+        (lambda: make(device=linear(8)), TypeError, "device must have init, pulse, read"),
+        (lambda: make(policy=Unidirectional), TypeError, "policy must be an instance"),
+        (lambda: make(policy=Train(8)), TypeError, "policy must say .* got the coder Train: pass"),
+        (lambda: make(policy=8), TypeError, "policy must be callable; got 8: pass"),
+        (lambda: make(write=WriteVerify), TypeError, "write must be an instance; got the class"),
+        (lambda: make(write=Train(8)), TypeError, "write must say which devices move"),
+        (lambda: make(write="closed"), ValueError, "write must be 'exact' or 'open-loop'; got"),
+        (
+            lambda: make(kind="reference", write=POLICIES["bidirectional"]),
+            ValueError,
+            "write must be OneSide with a reference column",
+        ),
+        (lambda: make(dac=8), TypeError, "dac must be a Quantiser or None; got 8"),
+        (lambda: make(adc=Quantiser), TypeError, "adc must be an instance; got the class"),
+        (
+            lambda: make(w=jnp.zeros((2, 3))),
+            ValueError,
+            r"w must have shape \(3, 2\); got \(2, 3\)",
+        ),
+        (lambda: make(key=3), TypeError, r"key must be a JAX key; got 3: pass jax.random.key\(3\)"),
+        (lambda: make().program(jnp.zeros((3, 2)), key=3), TypeError, "key must be a JAX key"),
+        (
+            lambda: plain(Crossbar.apply)(make(), jnp.zeros((5, 2))),
+            ValueError,
+            r"s must have shape \(2,\).*jax.vmap",
+        ),
+        (
+            lambda: plain(Crossbar.apply_t)(make(), jnp.zeros(2)),
+            ValueError,
+            r"e must have shape \(3,\); got \(2,\)",
+        ),
+        (lambda: Quantiser(25), ValueError, "bits must be at most 24, .*; got 25"),
+        (lambda: make(longest=0), ValueError, "longest must be finite and > 0 pulses; got 0"),
+    ],
+)
+def test_what_is_meant_otherwise_is_refused_with_the_cure(act, error, message):
+    with pytest.raises(error, match=message):
+        act()
+
+
+def test_weights_that_are_no_numbers_reach_no_conductance():
+    for bad in (jnp.nan, jnp.inf):
+        with pytest.raises(Exception, match="w must be finite; got NaN or infinity"):
+            make(jnp.zeros((3, 2)).at[0, 0].set(bad))
+
+
+def test_whole_numbers_and_booleans_are_weights_changes_and_inputs():
+    array = make(jnp.ones((3, 2), int))
+    np.testing.assert_allclose(array.w, 1.0, rtol=1e-5)
+    np.testing.assert_allclose(array.apply(jnp.array([True, False])), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(array.apply_t(jnp.array([1, 0, 1])), 2.0, rtol=1e-5)
+    np.testing.assert_allclose(array.program(-jnp.ones((3, 2), int)).w, 0.0, atol=1e-5)

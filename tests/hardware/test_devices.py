@@ -1,5 +1,6 @@
 """Devices against aihwkit's traces, closed forms, and what must hold for any of them."""
 
+import inspect
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,9 @@ RESPONSES = SPANNING | {
 DEVICES = {name: Device(r) for name, r in RESPONSES.items()} | {
     "table": table(G_MIN + (G_MAX - G_MIN) * jnp.linspace(0, 1, 65) ** 0.5)
 }
+
+
+plain = inspect.unwrap  # without the types that tests check beforehand
 
 
 @eqx.filter_jit
@@ -177,6 +181,49 @@ def test_cycle_noise_grows_with_the_root_of_the_pulses():
         assert moved.std() == pytest.approx(sigma, rel=4 / np.sqrt(2 * 20_000))
 
 
+WIDE = Device(linear(64), G_min=2e-6, G_max=5.2e-5, sigma_c2c=0.02)
+STEPS = replace(table(2e-6 + 5e-5 * jnp.linspace(0, 1, 65)), sigma_c2c=jnp.array(0.02))
+
+
+@pytest.mark.parametrize("device", [WIDE, STEPS])
+def test_cycle_noise_is_a_part_of_the_range_and_ends_at_its_ends(device):
+    n, width = 20_000, 5e-5
+    half, full = device.init(jnp.full(n, 2e-6 + width / 2)), jnp.ones(n)
+    after = device.pulse(half, 4 * full, 0 * full, key=jax.random.key(0)).G
+    assert np.std(after, dtype=float) / width == pytest.approx(0.04, rel=4 / np.sqrt(2 * n))
+    for end, up in ((2e-6, 0.0), (5.2e-5, 1.0)):
+        at = device.init(jnp.full(n, end))
+        after = np.asarray(device.pulse(at, up * full, (1 - up) * full, key=jax.random.key(1)).G)
+        assert after.min() >= 2e-6 * (1 - 1e-6)
+        assert after.max() <= 5.2e-5 * (1 + 1e-6)
+        # what the noise would carry over the end stays there: half of them
+        assert np.isclose(after, end, rtol=1e-6).mean() == pytest.approx(0.5, abs=4 / 2 / n**0.5)
+
+
+@pytest.mark.parametrize("device", [Device(linear(64)), DEVICES["table"]])
+def test_pulses_up_come_before_pulses_down(device):
+    top = device.init(jnp.full(1, G_MAX))
+    one = pulses(device, top, 0, 5)
+    # 5 up do nothing at the bound; 5 down would be taken back by 5 up
+    np.testing.assert_allclose(pulses(device, top, 5, 5).G, one.G, rtol=1e-6)
+    low = device.init(jnp.full(1, G_MIN))
+    np.testing.assert_allclose(pulses(device, low, 5, 5).G, low.G, rtol=1e-6)
+
+
+def test_read_noise_is_a_part_of_the_range_and_no_conductance_is_below_zero():
+    for device in (
+        replace(WIDE, sigma_read=jnp.array(0.1)),
+        replace(STEPS, sigma_read=jnp.array(0.1)),
+    ):
+        cells = device.init(jnp.full(20_000, 2e-6))
+        seen = np.asarray(device.read(cells, key=jax.random.key(0)), float)
+        assert np.std(seen[seen > 2e-6] - 2e-6) > 0
+        # half normal above, of spread 5 uS: its mean is .798 sigma
+        above = seen[seen > 2e-6] - 2e-6
+        assert above.mean() == pytest.approx(0.798 * 5e-6, rel=4 * 0.76 / np.sqrt(len(above)))
+        assert seen.min() == 0
+
+
 def test_a_device_without_pulses_keeps_its_conductance_to_the_bit():
     device = Device(soft_bounds(64), sigma_c2c=0.1)
     start = device.init(jnp.linspace(G_MIN, G_MAX, 50))
@@ -205,10 +252,34 @@ def test_conductance_drifts_with_slope_minus_nu():
     assert device.read(again, t=1e3)[0] == again.G[0] > cells.G[0]
 
 
+def test_nothing_has_drifted_before_the_last_pulse():
+    device = Device(linear(64), nu=0.1, t_0=1.0)
+    cells = device.pulse(device.init(jnp.full(1, 5e-6)), jnp.ones(1), jnp.zeros(1), t=100.0)
+    for t in (0.0, 50.0, 100.0, 101.0):
+        np.testing.assert_array_equal(device.read(cells, t=t), cells.G)
+    np.testing.assert_allclose(device.read(cells, t=110.0), cells.G * 10**-0.1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_only_a_pulse_restarts_the_drift_and_the_clock_is_right_after_a_year(dtype):
+    with jax.enable_x64(dtype == "float64"):
+        year, device = 3.2e7, Device(linear(64), nu=0.05, t_0=1.0)
+        cells = device.init(jnp.full(2, 5e-6, dtype))
+        pulsed = device.pulse(cells, jnp.array([1.0, 0.0], dtype), jnp.zeros(2, dtype), t=year + 1)
+        seen = np.asarray(device.read(pulsed, t=year + 11)) / pulsed.G
+        # float32 moves in steps of 2 s there; now an age is rounded but once, to 6e-8 of itself
+        np.testing.assert_allclose(seen, [10**-0.05, (year + 11) ** -0.05], rtol=1e-6)
+
+
 def test_variation_has_its_moments_and_keeps_the_window_open():
     device = varied(jax.random.key(0), Device(linear(64), nu=0.1), (40_000,), 0.3)
-    nominal = {"step": 1 / 64, "G_min": G_MIN, "nu": 0.1}
-    drawn = {"step": device.up.step, "G_min": device.G_min, "nu": device.nu}
+    nominal = {"step": 1 / 64, "G_min": G_MIN, "range": G_MAX - G_MIN, "nu": 0.1}
+    drawn = {
+        "step": device.up.step,
+        "G_min": device.G_min,
+        "range": device.G_max - device.G_min,
+        "nu": device.nu,
+    }
     # The normal is cut off at 1 / .3 sigma, where its variance is .9897 of the whole.
     sigma = 0.3 * np.sqrt(0.9897)
     for name, x in drawn.items():
@@ -217,7 +288,9 @@ def test_variation_has_its_moments_and_keeps_the_window_open():
         assert factor.std() == pytest.approx(sigma, rel=4 / np.sqrt(2 * 40_000) + 1e-3)
         assert factor.min() > 0
     assert (device.G_max > device.G_min).all()
-    assert abs(np.corrcoef(device.up.step, device.down.step)[0, 1]) < 4 / 200
+    drawn["down"] = device.down.step
+    apart = np.abs(np.corrcoef(list(drawn.values())) - np.eye(5))
+    assert apart.max() < 4 / 200  # every parameter is drawn on its own
 
 
 def test_parts_of_the_devices_are_stuck_and_stay_so():
@@ -271,6 +344,18 @@ def test_parameters_are_vmapped_as_they_are_run_alone():
         (lambda: Table(jnp.array([2e-6, 1e-6])), r"levels must be two or more rising"),
         (lambda: table(jnp.array([1.0, 2.0]), 1), r"n_states must be a whole number >= 2; got 1"),
         (lambda: linear(0.5), r"step must lie in \[0, 1\]; got 2"),
+        (lambda: table(jnp.array([1.0, jnp.nan])), "G must be finite"),
+        (lambda: exp_step(8, a=jnp.nan), "a must be finite"),
+        (lambda: piecewise(8, jnp.array([1.0])), r"nodes must be two or more .* shape \(1,\)"),
+        (lambda: piecewise(8, jnp.array([1.0, -1.0])), "nodes must be finite and >= 0"),
+        (
+            lambda: Device(linear(jnp.full(3, 8.0))).init(jnp.full((2, 3), 1e-6)),
+            r"step of Affine must be one number or one a device, of shape \(2, 3\); got .*\(3,\)",
+        ),
+        (
+            lambda: Device(linear(8), G_max=jnp.full(3, 1e-5)).init(jnp.full(4, 1e-6)),
+            r"G_max of Device must be one number or one a device, of shape \(4,\)",
+        ),
         (
             lambda: varied(jax.random.key(0), Device(linear(8)), (2,), -0.1),
             r"sigma_d2d must be finite and >= 0",
@@ -283,13 +368,51 @@ def test_parameters_are_vmapped_as_they_are_run_alone():
             lambda: varied(
                 jax.random.key(0), Device(linear(8)), (2,), 0.1, stuck_low=0.6, stuck_high=0.6
             ),
-            r"stuck_low \+ stuck_high must be at most 1; got 1.2",
+            r"stuck_low \+ stuck_high must lie in \[0, 1\]; got 1.2",
         ),
     ],
 )
 def test_a_device_that_cannot_be_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: plain(varied)(0, Device(linear(8)), (2,), 0.1),
+            r"key must be a JAX key; got 0: pass",
+        ),
+        (lambda: plain(varied)(jax.random.key(0), Device, (2,), 0.1), "device must be an instance"),
+        (
+            lambda: plain(varied)(jax.random.key(0), STEPS, (2,), 0.1),
+            "device must be a Device; got Table",
+        ),
+    ],
+)
+def test_what_cannot_be_varied_is_refused(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def test_every_parameter_can_be_vmapped():
+    def after(x):
+        made = Device(
+            Affine(0.02 * x, x), linear(50 * x), G_min=1e-6 * x, G_max=1e-5 * x,
+            sigma_c2c=0.01 * x, sigma_read=0.02 * x, nu=0.05 * x, t_0=x, v_pulse=x,
+            t_pulse=1e-7 * x,
+        )  # fmt: skip
+        device = varied(jax.random.key(0), made, (4,), 0.1 * x, stuck_low=0.2 * x, stuck_high=0.1)
+        cells = device.init(jnp.linspace(2e-6, 8e-6, 4))
+        cells = device.pulse(cells, jnp.full(4, 3.0), jnp.ones(4), key=jax.random.key(1))
+        return device.read(cells, key=jax.random.key(2), t=100.0 * x)
+
+    x = jnp.array([0.5, 1.0])
+    alone = jnp.stack([after(a) for a in x])
+    np.testing.assert_allclose(eqx.filter_jit(jax.vmap(after))(x), alone, rtol=1e-5)
+    steps = eqx.filter_jit(jax.vmap(lambda G: table(G, n_states=5).levels))
+    np.testing.assert_allclose(steps(jnp.array([[1.0, 3.0]])), [[1.0, 1.5, 2.0, 2.5, 3.0]])
 
 
 @pytest.mark.parametrize("response", [linear(1e7), Stepwise(lambda u: jnp.full_like(u, 1e-7))])

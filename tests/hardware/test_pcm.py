@@ -42,6 +42,59 @@ def test_drift_has_slope_minus_nu_and_nu_its_moments():
     np.testing.assert_allclose(device.read(cells, t=5.0), cells.G, rtol=1e-6)
 
 
+@pytest.mark.parametrize("g", [0.001, 0.05, 0.2, 0.9])
+def test_the_exponent_follows_the_conductance_between_its_bounds(g):
+    device = PCM()
+    cells = device.init(jnp.full(N, g * TOP))
+    mu = np.clip(0.0244 - 0.0155 * np.log(g), 0.049, 0.1)
+    s = np.clip(-0.0125 * np.log(g) - 0.0059, 0.008, 0.045)
+    np.testing.assert_allclose(cells.nu, mu, rtol=1e-5)  # without a key: its mean
+    drawn = np.asarray(device._drift(cells.G, jax.random.key(0)), float)
+    assert drawn.mean() == pytest.approx(mu, abs=4 * s / np.sqrt(N) + 0.01 * s)  # |.|: 2.2 s off
+    assert drawn.std() == pytest.approx(s, rel=4 / np.sqrt(2 * N) + 0.03)
+    assert drawn.min() >= 0
+
+
+def test_programming_noise_leaves_no_conductance_below_zero():
+    _, cells = pulsed(0.0, 1.0, key=jax.random.key(3))  # a reset: noise of .26 uS about 0
+    G = np.asarray(cells.G, float)
+    assert G.min() == 0
+    assert (G == 0).mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(N))
+    assert G[G > 0].mean() == pytest.approx(0.798 * 0.26348e-6, rel=4 * 0.76 / np.sqrt(N / 2))
+
+
+def test_nothing_has_drifted_before_the_last_pulse():
+    device, full = PCM(), jnp.ones(4)
+    cells = device.init(jnp.linspace(1e-6, 2e-5, 4))
+    cells = device.pulse(cells, full, 0 * full, t=100.0)
+    np.testing.assert_array_equal(device.read(cells), cells.G)  # at the default time, 0
+    np.testing.assert_array_equal(device.read_sigma(cells), device.read_sigma(cells, t=100.0))
+    assert np.isfinite(device.read(cells, key=jax.random.key(0))).all()
+    later = np.asarray(device.read(cells, t=120.0))
+    np.testing.assert_allclose(later, cells.G * 2**-cells.nu, rtol=1e-6)
+    # what is read sooner than a read lasts has no noise, rather than none that is a number
+    swift = PCM(t_0=1e-7)
+    assert (swift.read_sigma(swift.init(jnp.full(2, 5e-6))) == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_drift_goes_by_seconds_also_after_a_year(dtype):
+    with jax.enable_x64(dtype == "float64"):
+        year, device, full = 3.2e7, PCM(), jnp.ones(3, dtype)
+        cells = device.init(jnp.full(3, 5e-6, dtype))
+        cells = device.pulse(cells, full, 0 * full, t=year + 1)
+        seen = device.read(cells, t=year + 21) / cells.G
+        np.testing.assert_allclose(seen, 2**-cells.nu, rtol=1e-6)
+
+
+def test_noise_of_reading_is_cut_off_where_conductance_is_low():
+    device = PCM()
+    cells = device.init(jnp.array([1e-8, 1e-6]))  # .0088 / g^.65 would be 1.4 and .071
+    log = np.sqrt(np.log((20 + 250e-9) / 500e-9))
+    part = np.asarray(device.read_sigma(cells) / cells.G)
+    np.testing.assert_allclose(part, [0.2 * log, 0.0088 / 0.04**0.65 * log], rtol=1e-4)
+
+
 def test_one_over_f_noise_grows_with_the_root_of_the_logarithm():
     device, cells = pulsed(10.0)
     G = 1e-6 + TOP / 2

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hardware as hw
+from hardware._clock import exact
 from hardware.devices import Device, exponential, linear, querlioz, soft_bounds
 from hardware.programming import (
     Bidirectional,
@@ -30,12 +32,11 @@ LINEAR = Device(linear(N), G_min=G_MIN, G_max=G_MAX, v_pulse=2.0, t_pulse=1e-6)
 TRAIN = Train(N)
 
 
-def pair(u_plus, u_minus, device=LINEAR):
-    """Pairs [1, d] at given places in their window."""
+def pair(u_plus, u_minus, device=LINEAR, t=0.0):
+    """Pairs [1, d] at given places in their window, made at time `t`."""
     at = lambda u: device.init(G_MIN + SPAN * jnp.atleast_2d(jnp.asarray(u, float)))  # noqa: E731
     plus, minus = at(u_plus), at(u_minus)
-    spent = Spent(jnp.zeros(()), jnp.zeros(()), jnp.zeros(plus.G.shape, jnp.int32))
-    return Pair(device, device, plus, minus, spent, jnp.zeros(()))
+    return Pair(device, device, plus, minus, Spent.none(plus.G.shape), exact(t, float))
 
 
 def u(pair):
@@ -153,6 +154,43 @@ def test_write_verify_gets_there_where_one_try_does_not():
     assert missed(verified).max() <= 0.75  # half a nominal step is asked for no more
 
 
+def test_write_verify_reads_anew_and_with_noise_in_every_round():
+    n, sigma = 4000, 0.05
+    device = Device(linear(1000), G_min=G_MIN, G_max=G_MAX, sigma_read=sigma)
+    start, none = pair([0.5] * n, [0.5] * n, device), jnp.zeros((1, n))
+    policy = WriteVerify(OneSide(Train(1000, longest=1000)), rounds=2)
+    after = program(policy, start, none, jax.random.key(5))
+    # Each round takes back what it sees: the last one's noise of two devices is what is left.
+    left = np.ravel(after.dG) / SPAN
+    assert left.std() == pytest.approx(np.sqrt(2) * sigma, rel=4 / np.sqrt(2 * n))
+    # Pulses: E|x| of the first noise, then of the difference between two noises.
+    pulses = np.ravel(after.cells_plus.n_pulses) / 1000
+    expected = (np.sqrt(2) + 2) * sigma * np.sqrt(2 / np.pi)
+    assert pulses.mean() == pytest.approx(expected, rel=4 / np.sqrt(n))
+
+
+def test_both_sides_draw_for_themselves_what_is_sent_and_its_noise():
+    n = 4000
+    device = Device(linear(N), G_min=G_MIN, G_max=G_MAX, sigma_c2c=0.05)
+    start, dG = pair([0.5] * n, [0.5] * n, device), jnp.full((1, n), STEP)
+    sent = program(Bidirectional(Single(N)), start, dG, jax.random.key(6))  # half a step each
+    n_plus, n_minus = (np.ravel(c.n_pulses) for c in (sent.cells_plus, sent.cells_minus))
+    assert n_plus.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(n))
+    assert abs(np.corrcoef(n_plus, n_minus)[0, 1]) < 4 / np.sqrt(n)
+    noisy = program(Bidirectional(TRAIN), start, 4 * dG, jax.random.key(6))
+    noise = [place[:n] for place in u(noisy)]
+    assert noise[0].std() == pytest.approx(0.05 * np.sqrt(2), rel=4 / np.sqrt(2 * n))
+    assert abs(np.corrcoef(*noise)[0, 1]) < 4 / np.sqrt(n)
+
+
+def test_mixed_precision_sends_whole_steps_alone():
+    policy, state = MixedPrecision(OneSide(TRAIN), N), pair([0.5] * 4, [0.5] * 4)
+    asked = STEP * jnp.array([[0.9, -0.9, 1.6, -1.6]])
+    after, (owed, _) = policy(state, policy.init(asked), asked)
+    np.testing.assert_array_equal(np.ravel(after.cells_plus.n_pulses), [0, 0, 1, 1])
+    np.testing.assert_allclose(np.ravel(owed) / STEP, [0.9, -0.9, 0.6, -0.6], atol=1e-5)
+
+
 def test_mixed_precision_loses_nothing_below_a_step():
     policy, state = MixedPrecision(OneSide(TRAIN), N), pair([0.5] * 3, [0.5] * 3)
     small = STEP * jnp.array([[0.3, -0.26, 0.01]])
@@ -172,6 +210,39 @@ def test_energy_and_time_are_those_of_the_pulses():
     assert after.spent.energy == pytest.approx((n * 1e-6 * 2.0**2 * half).sum(), rel=1e-5)
     assert after.spent.time == pytest.approx((3 + 2) * 1e-6, rel=1e-5)  # row by row
     np.testing.assert_array_equal(after.cells_plus.n_pulses, n)
+
+
+def test_rows_go_one_after_another_and_both_sides_of_a_row_at_once():
+    start = pair([[0.5, 0.5], [0.5, 0.5]], [[0.5, 0.5], [0.5, 0.5]])
+    asked = STEP * jnp.array([[3.0, -2.0], [0.0, -2.0]])
+    after = program(Unidirectional(TRAIN), start, asked)
+    np.testing.assert_array_equal(after.cells_plus.n_pulses, [[3, 0], [0, 0]])
+    np.testing.assert_array_equal(after.cells_minus.n_pulses, [[0, 2], [0, 2]])
+    assert after.spent.time == pytest.approx((3 + 2) * 1e-6, rel=1e-5)
+    assert float(after.t.s) == pytest.approx(5e-6, rel=1e-5)
+
+
+def test_what_is_spent_does_not_stall_in_long_runs():
+    spent = Spent.none((1,))._replace(energy=jnp.array(1.0), time=jnp.array(2.0))
+    more = eqx.filter_jit(lambda s: jax.lax.fori_loop(0, 10_000, lambda _, s: s.more(E, E), s))
+    E = jnp.array(1e-8)  # a seventh of what float32 tells apart at 1  # noqa: N806
+    after = more(spent)
+    # the sum itself is rounded once
+    np.testing.assert_allclose([after.energy, after.time], [1 + 1e-4, 2 + 1e-4], rtol=1.2e-7)
+    assert after.n_refresh is not None
+
+
+def test_pulses_and_refreshes_restart_the_drift_by_the_clock_of_the_pair():
+    drifting = Device(linear(N), G_min=G_MIN, G_max=G_MAX, nu=0.05)
+    late = 3e7 + 1.0  # which float32 has not
+    start = pair([0.8, 0.5], [0.4, 0.2], drifting)._replace(t=exact(late, float))
+    age = lambda cells: np.ravel(late - sum(np.asarray(part, float) for part in cells.since))  # noqa: E731
+    after = program(OneSide(TRAIN), start, jnp.array([[0.0, STEP]]))
+    np.testing.assert_allclose(age(after.cells_plus), [late, 0], atol=1e-5)
+    np.testing.assert_allclose(age(after.cells_minus), [late, late], atol=1e-5)
+    new = refresh(start, jnp.array(0.75), jnp.array(0.25))  # the first pair is worn
+    np.testing.assert_allclose(age(new.cells_plus), [0, late], atol=1e-4)
+    np.testing.assert_allclose(age(new.cells_minus), [0, late], atol=1e-4)
 
 
 @pytest.mark.parametrize("wrapped", [lambda policy: policy, lambda p: MixedPrecision(p, N)])
@@ -215,4 +286,26 @@ def test_a_refresh_is_paid_for():
 )
 def test_a_policy_that_cannot_be_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Unidirectional(32), r"coder must be callable; got 32: pass hardware.Train\("),
+        (lambda: Bidirectional(Train), r"coder must be an instance; got the class: pass Train\("),
+        (lambda: OneSide(OneSide(TRAIN)), "coder must say how many .*; got the policy OneSide"),
+        (lambda: WriteVerify(Unidirectional), "policy must be an instance; got the class"),
+        (lambda: MixedPrecision(TRAIN, N), "policy must say which .*; got the coder Train: pass"),
+        (lambda: WriteVerify(5), "policy must be callable; got 5: pass hardware.Bidirectional"),
+        (lambda: Device(linear), r"up must be what linear returns; .*: pass hardware.linear\("),
+        (lambda: Device(hw.Affine), "up must be an instance; got the class"),
+        (lambda: Device(0.1), "up must be callable; got 0.1"),
+        (lambda: Device(linear(8), 3), "down must be callable; got 3"),
+        (lambda: hw.PCM(linear), "up must be what linear returns"),
+        (lambda: hw.Stepwise(0.1), "step must be callable; got 0.1"),
+    ],
+)
+def test_what_is_meant_as_something_else_is_refused_with_the_cure(make, message):
+    with pytest.raises(TypeError, match=message):
         make()
