@@ -381,7 +381,7 @@ def transferred(
             raise ValueError(f"names must be in {where}, {sorted(held or ())}; got {lacking}")
     moved = dict(weights)
     for name in chosen:
-        make = made[name] if made is not None else make_weights
+        make = make_weights[name] if isinstance(make_weights, Mapping) else make_weights
         held = instance(f"weights[{name!r}]", weights[name], "apply", "program")
         moved[name] = make(held.w, held.connectivity, fold(prng_key(key), f"{name} made"))
     return moved

@@ -287,7 +287,7 @@ def test_the_first_writing_is_counted_and_paid_for(write):
         assert pair.spent.energy > written("open-loop")[0].pair.spent.energy
         return
     energy = sum(
-        np.asarray((side.G_min + cells.G) / 2, float) * cells.n_pulses * 1e-7
+        np.asarray((side.G_min + cells.G) / 2, float) * np.asarray(cells.n_pulses, float) * 1e-7
         for side, cells in ((pair.plus, pair.cells_plus), (pair.minus, pair.cells_minus))
     )
     assert pair.spent.energy == pytest.approx(float(energy.sum()), rel=1e-5)
