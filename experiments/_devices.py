@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
+from typing import cast as typed
 
 import jax.numpy as jnp
 
@@ -10,9 +11,11 @@ from neurojax.weights import MakeWeights, Weights, connectivity_mask, ideal
 
 Response = Literal["linear", "exponential", "querlioz", "soft-bounds"]
 Synapse = Literal["ideal", Response]
+Write = Literal["exact", "open-loop", "write-verify"]
 Update = Literal["bidirectional", "unidirectional", "one-side", "mixed-precision"]
 G_MAX = 1e-5  # S
 EVERY = 20  # updates from one look for worn pairs to the next
+VERIFIED = 20  # rounds of write-verify
 
 
 class Synapses(NamedTuple):
@@ -20,13 +23,14 @@ class Synapses(NamedTuple):
 
     synapse: str  # a Synapse
     update: str  # an Update, unless the synapse is ideal
-    n_states: Any = 64  # levels of a device
+    n_states: Any = 64  # of a device
     nonlinearity: Any = 2.0  # a step at G_max is e^-nonlinearity of one at G_min
     dynamic_range: Any = 10.0  # G_max / G_min
     sigma_d2d: Any = 0.0
     sigma_c2c: Any = None  # no noise of pulses
     upper: Any = 0.75  # thresholds of refresh
     lower: Any = 0.25
+    write: str = "exact"  # a Write
 
 
 _RESPONSES: dict[str, Callable[[Any, Any], hw.Response]] = {
@@ -49,6 +53,8 @@ def make_weights(a: Synapses, w_max: Any) -> MakeWeights:
     Pulses are single and random, but for mixed precision, where memory says how many. One side
     alone is read against a fixed column; pairs that only go up start low, others in the middle.
     `n_states` - 1 pulses span the range; soft bounds never end, their first step is that part.
+    The first weights are written as `write` says: write-verify sends one pulse at a time in the
+    way of the update.
     """
     if a.synapse == "ideal":
         return ideal()
@@ -58,19 +64,31 @@ def make_weights(a: Synapses, w_max: Any) -> MakeWeights:
         sigma_c2c=a.sigma_c2c,
     )  # fmt: skip
     layout = _LAYOUTS[a.update]
-    return hw.crossbar(device, _policy(a, n), w_max, sigma_d2d=a.sigma_d2d, longest=2 * n, **layout)
+    return hw.crossbar(
+        device, _policy(a, n), w_max, write=_write(a, n), sigma_d2d=a.sigma_d2d, longest=2 * n,
+        **layout,
+    )  # fmt: skip
 
 
 def _policy(a: Synapses, n: Any) -> hw.Policy:
-    policies: dict[str, Callable[[], hw.Policy]] = {
-        "bidirectional": lambda: hw.Bidirectional(hw.Single(n)),
-        "unidirectional": lambda: hw.Unidirectional(
-            hw.Single(n), a.upper, a.lower, longest=2 * n, every=EVERY
-        ),
-        "one-side": lambda: hw.OneSide(hw.Single(n)),
-        "mixed-precision": lambda: hw.MixedPrecision(hw.OneSide(hw.Train(n)), n),
-    }
-    return policies[a.update]()
+    if a.update == "mixed-precision":
+        return hw.MixedPrecision(hw.OneSide(hw.Train(n)), n)
+    return _sides(a, n, hw.Single(n))
+
+
+def _sides(a: Synapses, n: Any, coder: hw.Coder) -> hw.Policy:
+    """What moves the devices that the update moves, by pulses of `coder`."""
+    if a.update == "bidirectional":
+        return hw.Bidirectional(coder)
+    if a.update == "unidirectional":
+        return hw.Unidirectional(coder, a.upper, a.lower, longest=2 * n, every=EVERY)
+    return hw.OneSide(coder)
+
+
+def _write(a: Synapses, n: Any) -> hw.Write:
+    if a.write != "write-verify":
+        return typed(hw.Write, a.write)
+    return hw.WriteVerify(_sides(a, n, hw.Train(n, longest=1)), rounds=VERIFIED)
 
 
 class Spent(NamedTuple):

@@ -7,7 +7,7 @@ and `energy` say what the same network would take on a mesh of cores.
 """
 
 from hardware import energy, presets, routing, topology
-from hardware.crossbar import Crossbar, Quantiser, crossbar, transferred
+from hardware.crossbar import Crossbar, Quantiser, Write, crossbar, transferred
 from hardware.devices import (
     Affine,
     Device,
@@ -27,6 +27,7 @@ from hardware.devices import (
 from hardware.pcm import PCM
 from hardware.programming import (
     Bidirectional,
+    Coder,
     MixedPrecision,
     OneSide,
     Policy,
@@ -38,9 +39,9 @@ from hardware.programming import (
 from hardware.topology import Mesh
 
 __all__ = [
-    "Affine", "Bidirectional", "Crossbar", "Device", "Mesh", "MixedPrecision", "OneSide", "PCM",
+    "Affine", "Bidirectional", "Coder", "Crossbar", "Device", "Mesh", "MixedPrecision", "OneSide", "PCM",
     "Policy", "Quantiser", "Response", "Single", "Stepwise", "Table", "Train", "Unidirectional",
-    "WriteVerify", "crossbar", "energy", "exp_step", "exponential", "linear", "piecewise",
+    "Write", "WriteVerify", "crossbar", "energy", "exp_step", "exponential", "linear", "piecewise",
     "power", "presets", "querlioz", "routing", "soft_bounds", "table", "topology",
     "transferred", "varied",
 ]  # fmt: skip

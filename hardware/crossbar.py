@@ -32,10 +32,18 @@ from neurojax._check import (
     real,
     working,
 )
+from neurojax._repr import described, value
 from neurojax.network import fold
 from neurojax.weights import Connectivity, MakeWeights, Weights, connectivity_mask
 
+__all__ = ["Crossbar", "Held", "Quantiser", "crossbar", "transferred"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+@described
 class Quantiser(eqx.Module):
     """Converter that rounds to 2^bits levels from 0 to `limit`, and as many below 0.
 
@@ -49,7 +57,7 @@ class Quantiser(eqx.Module):
     and whole numbers count as floats. Raises `ValueError` unless 1 <= bits <= 24, limit > 0.
     Source: IEEE Std 1241 (2010), ADC terminology, mid-tread converters.
 
-    >>> q = Quantiser(1, limit=1.0)
+    >>> q = hw.Quantiser(1, limit=1.0)
     >>> [float(q(jnp.asarray(x))) for x in (0.0, 0.3, 1.0, -0.8, 7.0)]
     [0.0, 0.0, 1.0, -1.0, 1.0]
     """
@@ -68,6 +76,7 @@ class Quantiser(eqx.Module):
         return (jnp.round(jnp.clip(fine, low, limit) / step) * step).astype(x.dtype)
 
 
+@described
 class Held(eqx.Module):
     """What the columns give for an input that is held: each read draws its noise anew.
 
@@ -108,6 +117,14 @@ class Crossbar(eqx.Module):
     adc: Quantiser | None = None
     rows: int | None = eqx.field(static=True, default=None)
     noisy: bool = eqx.field(static=True, default=False)
+
+    def __repr__(self) -> str:
+        """`Crossbar: 20 x 12 synapses, w_max 0.5, Device(...), OneSide(...)`, not their state."""
+        shape = " x ".join(map(str, self.connectivity.shape))
+        parts = [f"{shape} synapses", f"w_max {value(self.w_max)}", repr(self.pair.plus)]
+        parts += [repr(self.policy), f"{value(self.n_clipped)} clipped"]
+        parts += [f"{n} {getattr(self, n)}" for n in ("dac", "adc", "rows") if getattr(self, n)]
+        return f"Crossbar: {', '.join(parts)}"
 
     @property
     def w(self) -> Array:
@@ -250,8 +267,7 @@ def crossbar(
     converter; what is returned refuses weights of another shape than the wiring's, and at run
     time those that are not finite.
 
-    >>> import neurojax as nj
-    >>> make = crossbar(hw.Device(hw.linear(64)), hw.OneSide(hw.Train(64)), w_max=1.0)
+    >>> make = hw.crossbar(hw.Device(hw.linear(64)), hw.OneSide(hw.Train(64)), w_max=1.0)
     >>> make(jnp.full((2, 3), 0.5), nj.Dense(3, 2), jax.random.key(0)).w.round(3).tolist()
     [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]
     """

@@ -31,6 +31,17 @@ from neurojax._check import (
     prng_key,
     working,
 )
+from neurojax._repr import described
+
+__all__ = [
+    "Affine", "Cells", "Device", "Levels", "Response", "Stepwise", "Table", "exp_step",
+    "exponential", "linear", "nearest", "piecewise", "power", "querlioz", "soft_bounds", "table", "varied",
+]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 LONGEST = 2**16  # pulses of one write: devices that need more are left short of their target
 _NEAR = 1e-6  # of the range: as near to a bound that is never reached as float32 can tell
@@ -45,6 +56,7 @@ class Response(Protocol):
         ...
 
 
+@described
 class Affine(eqx.Module):
     """Step that shrinks in proportion to u: du = step (1 - slope u).
 
@@ -102,6 +114,7 @@ def exponential(n_pulses: ArrayLike, a: ArrayLike) -> Affine:
     return Affine(-jnp.expm1(-1 / a) / slope, slope)
 
 
+@described
 class Stepwise(eqx.Module):
     """Any device, from one function: what a single pulse up adds to u.
 
@@ -122,6 +135,7 @@ class Stepwise(eqx.Module):
         return jax.lax.fori_loop(0, jnp.max(n).astype(int), pulse, u)
 
 
+@described
 class _Querlioz(eqx.Module):
     alpha: Float[Array, "*#d"]
     beta: Float[Array, "*#d"]
@@ -156,6 +170,7 @@ def querlioz(n_pulses: ArrayLike, beta: ArrayLike) -> Stepwise:
     return Stepwise(_Querlioz(jax.lax.fori_loop(0, 60, halve, ends)[1], beta))
 
 
+@described
 class _Power(eqx.Module):
     first: Float[Array, "*#d"]
     gamma: Float[Array, "*#d"]
@@ -173,6 +188,7 @@ def power(n_pulses: ArrayLike, gamma: ArrayLike) -> Stepwise:
     return Stepwise(_Power(first, nonnegative("gamma", "")(gamma)))
 
 
+@described
 class _ExpStep(eqx.Module):
     first: Float[Array, "*#d"]
     scale: Float[Array, "*#d"]
@@ -200,6 +216,7 @@ def exp_step(
     return Stepwise(_ExpStep(first, *shape))
 
 
+@described
 class _Piecewise(eqx.Module):
     first: Float[Array, "*#d"]
     nodes: Float[Array, " k"]
@@ -229,6 +246,7 @@ class Cells(NamedTuple):
     since: Sum | None = None  # s, time of the last pulse, where G drifts
 
 
+@described
 class Device(eqx.Module):
     """A conductance that pulses move: the response, its window, and its flaws.
 
@@ -252,10 +270,10 @@ class Device(eqx.Module):
     G_min: Float[Array, "*#d"] = eqx.field(default=1e-6, converter=nonnegative("G_min", "S"))
     G_max: Float[Array, "*#d"] = eqx.field(default=1e-5, converter=positive("G_max", "S"))
     sigma_c2c: Float[Array, "*#d"] | None = eqx.field(
-        default=None, converter=optional(nonnegative("sigma_c2c", ""))
+        default=None, converter=optional(nonnegative("sigma_c2c", "R"))
     )
     sigma_read: Float[Array, "*#d"] = eqx.field(
-        default=0.0, converter=nonnegative("sigma_read", "")
+        default=0.0, converter=nonnegative("sigma_read", "R")
     )
     nu: Float[Array, "*#d"] | None = eqx.field(
         default=None, converter=optional(nonnegative("nu", ""))
@@ -393,6 +411,7 @@ class Levels(NamedTuple):
     level: Int[Array, "*d"]
 
 
+@described
 class Table(eqx.Module):
     """A measured device: its `n_states` conductances, of which each pulse moves to the next.
 
@@ -402,12 +421,12 @@ class Table(eqx.Module):
     Source: Lim et al. (2019), arXiv 1707.06381 (a measured device in the learning loop).
     """
 
-    levels: Float[Array, " k"]  # S, rising
+    levels: Float[Array, " k"] = eqx.field(converter=finite("levels", "S"))
     sigma_c2c: Float[Array, "*#d"] | None = eqx.field(
-        default=None, converter=optional(nonnegative("sigma_c2c", ""))
+        default=None, converter=optional(nonnegative("sigma_c2c", "R"))
     )
     sigma_read: Float[Array, "*#d"] = eqx.field(
-        default=0.0, converter=nonnegative("sigma_read", "")
+        default=0.0, converter=nonnegative("sigma_read", "R")
     )
     v_pulse: Float[Array, ""] = eqx.field(default=1.0, converter=nonnegative("v_pulse", "V"))
     t_pulse: Float[Array, ""] = eqx.field(default=1e-7, converter=positive("t_pulse", "s"))

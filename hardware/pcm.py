@@ -13,6 +13,17 @@ from hardware._check import called, one_a_device, window
 from hardware._clock import Sum, exact, since
 from hardware.devices import LONGEST, Response, everywhere, linear, nearest, restarted
 from neurojax._check import cast, nonnegative, positive
+from neurojax._repr import described
+
+__all__ = [
+    "PCM",
+    "PCMCells",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _LEAST = 1e-7  # of G_max: below it the logarithms of the fit make no sense
 
@@ -26,6 +37,7 @@ class PCMCells(NamedTuple):
     nu: Float[Array, "*d"]  # exponent of the drift since then
 
 
+@described
 class PCM(eqx.Module):
     """Phase-change device: pulses up crystallise step by step, any pulse down resets to G_min.
 

@@ -12,6 +12,15 @@ from jax.typing import ArrayLike
 from hardware.devices import Affine, Device, exp_step, linear
 from hardware.pcm import PCM
 
+__all__ = [
+    "capacitor", "ecram", "ecram_metal_oxide", "gated_schottky", "pcm", "reram",
+    "reram_soft_bounds", "resistive_processing_unit",
+]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def reram(**window: Any) -> Device:
     """Hafnium-oxide ReRAM, asymmetric and noisy; steps differ by 20%, windows by 30%.

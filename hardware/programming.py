@@ -18,6 +18,17 @@ from hardware._check import ordered_thresholds
 from hardware._clock import Sum, added, exact
 from hardware.devices import LONGEST
 from neurojax._check import between, count, positive, working
+from neurojax._repr import described
+
+__all__ = [
+    "Bidirectional", "Coder", "MixedPrecision", "OneSide", "Pair", "Policy", "Pulses", "Single",
+    "Spent", "Train", "Unidirectional", "WriteVerify", "pulsed", "refreshed", "step_size",
+]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 Memory = Any  # a pytree of arrays, or None
 
@@ -142,6 +153,7 @@ class Coder(Protocol):
         ...
 
 
+@described
 class Single(eqx.Module):
     """At most one pulse, with probability |dG| / step: right on the average, while |dG| < step.
 
@@ -161,6 +173,7 @@ class Single(eqx.Module):
         return _signed(dG, n)
 
 
+@described
 class Train(eqx.Module):
     """The nearest whole number of pulses, at most `longest`.
 
@@ -212,6 +225,7 @@ class Policy(Protocol):
         ...
 
 
+@described
 class Bidirectional(eqx.Module):
     """Both devices move, each by half of the change: G+ up and G- down, or the reverse."""
 
@@ -228,6 +242,7 @@ class Bidirectional(eqx.Module):
         return pulsed(pair, plus, minus, key=k_pulse), memory
 
 
+@described
 class OneSide(eqx.Module):
     """Only G+ moves, both ways; G- is a reference."""
 
@@ -243,6 +258,7 @@ class OneSide(eqx.Module):
         return pulsed(pair, plus, None, key=k_pulse), memory
 
 
+@described
 class Unidirectional(eqx.Module):
     """Pulses up only: on G+ to raise the weight, on G- to lower it; refresh when worn.
 
@@ -326,6 +342,7 @@ def _reset(pair: Pair, worn: Bool[Array, "*d"]) -> Pair:
     return pair._replace(cells_plus=plus, cells_minus=minus, spent=spent)
 
 
+@described
 class WriteVerify(eqx.Module):
     """Read, noise and all, pulse what is missing, and again: `rounds` times."""
 
@@ -350,6 +367,7 @@ class WriteVerify(eqx.Module):
         return jax.lax.fori_loop(0, self.rounds, again, (pair, memory))
 
 
+@described
 class MixedPrecision(eqx.Module):
     """Changes add up in digital memory; what exceeds a step there goes to the devices.
 
