@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from experiments import _command, _run
-from experiments._devices import Response, Synapse, Synapses, Update
+from experiments._devices import Response, Synapse, Synapses, Update, Write
 
 _T = TypeVar("_T")
 if TYPE_CHECKING:
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 else:
     Preset = _T | None
 UNSET: Any = None
-_OF_DEVICES = ("update", "n_states", "nonlinearity", "dynamic_range", "sigma_d2d", "sigma_c2c")
+_OF_DEVICES = (
+    "update", "write", "n_states", "nonlinearity", "dynamic_range", "sigma_d2d", "sigma_c2c",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,10 @@ class Devices:
     """What holds weights: numbers, or devices by how they respond to pulses."""
     update: Update = "bidirectional"
     """Devices: which of a pair receive pulses."""
+    write: Write = "exact"
+    """Devices: first weights by pulses for each one (exact) or for the nominal one (open-loop)."""
     n_states: int = 64
-    """Devices: levels."""
+    """Devices: states of each."""
     nonlinearity: float = 2.0
     """exponential and querlioz: a step up at G_max is e^-nonlinearity of one at G_min."""
     dynamic_range: float = 10.0
@@ -194,7 +198,7 @@ class Config(Network, Learning, Devices, Data, Run):
         """Which devices, and how they are programmed."""
         return Synapses(
             self.synapse, self.update, self.n_states, self.nonlinearity, self.dynamic_range,
-            self.sigma_d2d, self.sigma_c2c or None,
+            self.sigma_d2d, self.sigma_c2c or None, write=self.write,
         )  # fmt: skip
 
 

@@ -39,11 +39,11 @@ from hardware.programming import (
 from hardware.topology import Mesh
 
 __all__ = [
-    "Affine", "Bidirectional", "Coder", "Crossbar", "Device", "Mesh", "MixedPrecision", "OneSide", "PCM",
-    "Policy", "Quantiser", "Response", "Single", "Stepwise", "Table", "Train", "Unidirectional",
-    "Write", "WriteVerify", "crossbar", "energy", "exp_step", "exponential", "linear", "piecewise",
-    "power", "presets", "querlioz", "routing", "soft_bounds", "table", "topology",
-    "transferred", "varied",
+    "Affine", "Bidirectional", "Coder", "Crossbar", "Device", "Mesh", "MixedPrecision", "OneSide",
+    "PCM", "Policy", "Quantiser", "Response", "Single", "Stepwise", "Table", "Train",
+    "Unidirectional", "Write", "WriteVerify", "crossbar", "energy", "exp_step", "exponential",
+    "linear", "piecewise", "power", "presets", "querlioz", "routing", "soft_bounds", "table",
+    "topology", "transferred", "varied",
 ]  # fmt: skip
 
 

@@ -57,7 +57,7 @@ class Quantiser(eqx.Module):
     and whole numbers count as floats. Raises `ValueError` unless 1 <= bits <= 24, limit > 0.
     Source: IEEE Std 1241 (2010), ADC terminology, mid-tread converters.
 
-    >>> q = hw.Quantiser(1, limit=1.0)
+    >>> q = hardware.Quantiser(1, limit=1.0)
     >>> [float(q(jnp.asarray(x))) for x in (0.0, 0.3, 1.0, -0.8, 7.0)]
     [0.0, 0.0, 1.0, -1.0, 1.0]
     """
@@ -141,18 +141,18 @@ class Crossbar(eqx.Module):
 
     def apply(self, s: Shaped[Array, " pre"], *, key=None) -> Float[Array, " post"]:
         """Spikes or drive [n_pre] to current [n_post]; the noise of reading needs a key."""
-        return self._held(s, key is not None, forward=True).read(key=key)
+        return self._hold(s, key is not None, forward=True).read(key=key)
 
     def apply_t(self, e: Shaped[Array, " post"], *, key=None) -> Float[Array, " pre"]:
         """The same conductances read the other way: [n_post] to [n_pre]."""
-        return self._held(e, key is not None, forward=False).read(key=key)
+        return self._hold(e, key is not None, forward=False).read(key=key)
 
-    def held(self, s: Shaped[Array, " pre"]) -> Held | None:
+    def hold(self, s: Shaped[Array, " pre"]) -> Held | None:
         """What each step reads of an input [n_pre] held over time; None: it is always the same.
 
-        `held(s).read(key=key)` is `apply(s, key=key)` without its products.
+        `hold(s).read(key=key)` is `apply(s, key=key)` without its products.
         """
-        return self._held(s, True, forward=True) if self.noisy else None
+        return self._hold(s, True, forward=True) if self.noisy else None
 
     def outer(
         self, post: Float[Array, "*lead post"], pre: Float[Array, "*lead pre"]
@@ -191,7 +191,7 @@ class Crossbar(eqx.Module):
         """Weight a siemens."""
         return (self.w_max / self.span).astype(dtype)
 
-    def _held(self, s: Array, noise: bool, forward: bool) -> Held:
+    def _hold(self, s: Array, noise: bool, forward: bool) -> Held:
         """What one way of reading gives of `s`, array by array."""
         s = self._driven(s, forward)
         current, sigma = self._product(self.w, s, forward), None
@@ -267,7 +267,8 @@ def crossbar(
     converter; what is returned refuses weights of another shape than the wiring's, and at run
     time those that are not finite.
 
-    >>> make = hw.crossbar(hw.Device(hw.linear(64)), hw.OneSide(hw.Train(64)), w_max=1.0)
+    >>> device, policy = hardware.Device(hardware.linear(64)), hardware.OneSide(hardware.Train(64))
+    >>> make = hardware.crossbar(device, policy, w_max=1.0)
     >>> make(jnp.full((2, 3), 0.5), nj.Dense(3, 2), jax.random.key(0)).w.round(3).tolist()
     [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]
     """

@@ -35,7 +35,8 @@ from neurojax._repr import described
 
 __all__ = [
     "Affine", "Cells", "Device", "Levels", "Response", "Stepwise", "Table", "exp_step",
-    "exponential", "linear", "nearest", "piecewise", "power", "querlioz", "soft_bounds", "table", "varied",
+    "exponential", "linear", "nearest", "piecewise", "power", "querlioz", "soft_bounds",
+    "table", "varied",
 ]  # fmt: skip
 
 

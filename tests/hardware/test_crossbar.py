@@ -217,7 +217,7 @@ def test_errors_are_not_read_backwards_through_what_holds_no_sign():
 def test_an_input_that_is_held_is_read_anew_each_step_for_one_product(options):
     array, _ = drawn(DENSE, device=Device(linear(N), sigma_read=0.05), **options)
     s, keys = jax.random.normal(KEY, (12,)), jax.random.split(KEY, 4000)
-    held = array.held(s)
+    held = array.hold(s)
     each = jax.vmap(lambda k: array.apply(s, key=k))
     read = jax.vmap(lambda k: held.read(key=k))
     seen = np.asarray(read(keys), float)
@@ -231,7 +231,7 @@ def test_an_input_that_is_held_is_read_anew_each_step_for_one_product(options):
     assert np.abs(later).max() < 5 / np.sqrt(4000)
     products = str(jax.make_jaxpr(lambda k: held.read(key=k))(KEY)).count("dot_general")
     assert products == 0
-    assert drawn(DENSE)[0].held(s) is None  # nothing to draw
+    assert drawn(DENSE)[0].hold(s) is None  # nothing to draw
 
 
 def test_a_write_is_exact_unless_it_is_said_to_be_otherwise():

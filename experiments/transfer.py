@@ -1,0 +1,150 @@
+"""Move a network that was trained on numbers onto devices, and train it there for a while.
+
+    python -m experiments.transfer --sigma-d2d 0.1 0.2 0.3
+
+The digits, or another set. What is learnt on numbers is written into arrays in each of three
+ways (`--write` of experiments.wta_broadcast), tested, trained on in the arrays at a part of the
+rate, and tested again; metrics.json holds every run. Weights reach as far as the trained ones
+do. Nothing is chosen by what is tested.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from experiments import _config, _devices, _run, _training, wta_broadcast
+from experiments._devices import Response, Synapses, Update, Write
+from hardware import transferred
+from neurojax import data
+from neurojax._files import write_whole
+from neurojax.learning import wta_broadcast as wb
+from neurojax.network import fold
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is moved, onto which devices, and how long it learns on each side."""
+
+    dataset: str = "digits"
+    """digits (embedded), mnist, or what else experiments.wta_broadcast knows."""
+    data_dir: Path | None = None
+    """Folder of the data."""
+    seeds: int = 3
+    """How many networks, from seed 0 on."""
+    epochs: int = 10
+    """Passes over the training pictures on numbers."""
+    tuned: int = 5
+    """Passes on devices."""
+    synapse: Response = "linear"
+    """How conductance answers to pulses."""
+    update: Update = "unidirectional"
+    """Which of a pair receive pulses."""
+    n_states: int = 64
+    """States of a device."""
+    sigma_d2d: tuple[float, ...] = (0.1, 0.2, 0.3)
+    """Relative variation from device to device of each parameter."""
+    rate: float = 0.25
+    """Learning rates on devices, as a part of those on numbers."""
+    out: Path = Path("runs/transfer")
+    """Folder for metrics.json."""
+
+
+def run(config: Config) -> list[dict[str, Any]]:
+    """All networks, spreads and ways to write; returns what it writes to metrics.json."""
+    console, rows = Console(highlight=False), []
+    sets = data.load(config.dataset, config.data_dir)
+    for seed in range(config.seeds):
+        for row in _one(config, sets, seed):
+            rows.append(row)
+            console.print(_line(row), markup=False)
+    config.out.mkdir(parents=True, exist_ok=True)
+    write_whole(config.out / "metrics.json", _run.text({"config": vars(config), "runs": rows}))
+    return rows
+
+
+def _one(config: Config, sets: data.Dataset, seed: int):
+    """One network on numbers, then on devices of each spread, written in each way."""
+    options: Any = dict(dataset=config.dataset, epochs=config.epochs, seed=seed, average=0.0)
+    c = _config.resolved(_config.Config(**options))
+    learner = _Learner(c, sets, config.epochs)
+    state = _training.settled(c, learner.steps, learner.fresh, sets.train)
+    state = learner.trained(state, config.epochs)
+    at_start = learner.accuracy(state)
+    yield {"seed": seed, "write": "numbers", "moved": at_start}
+    w_max = max(float(jnp.abs(w.w).max()) for w in state.weights.values())
+    slow = replace(c, lr=config.rate * c.lr, lr_readout=config.rate * c.lr_readout)
+    tuner = _Learner(slow, sets, config.tuned)
+    for sigma in config.sigma_d2d:
+        for write in get_args(Write):
+            synapses = Synapses(
+                config.synapse, config.update, config.n_states, sigma_d2d=sigma, write=write
+            )
+            moved = tuner.moved(state, _devices.make_weights(synapses, w_max))
+            tuned = tuner.trained(moved, config.tuned)
+            yield {
+                "seed": seed, "sigma_d2d": sigma, "write": write, "w_max": w_max,
+                "moved": tuner.accuracy(moved), "tuned": tuner.accuracy(tuned),
+                "energy": _energy(moved), "energy_tuned": _energy(tuned) - _energy(moved),
+            }  # fmt: skip
+
+
+class _Learner:
+    """A network's compiled steps, with an optimiser for a number of epochs."""
+
+    def __init__(self, c: _config.Config, sets: data.Dataset, epochs: int):
+        self.c, self.sets, self.key = c, sets, jax.random.key(c.seed)
+        self.n_batches = len(sets.train.labels) // c.batch_size
+        n_in = int(np.prod(sets.train.images.shape[1:]))
+        self.tx = _training.optimiser(c, epochs * self.n_batches)
+        make = lambda key: wta_broadcast.fresh(  # noqa: E731
+            c, n_in, sets.n_classes, c.n_steps, self.tx, key
+        )
+        system, self.fresh = eqx.filter_jit(make)(self.key)
+        self.steps = _training.trainer(c, system, self.tx, epochs * self.n_batches)
+
+    def trained(self, state: wb.TrainState, epochs: int) -> wb.TrainState:
+        """After some epochs."""
+        images, labels = (jnp.asarray(x) for x in self.sets.train)
+        for epoch in range(epochs):
+            key = jax.random.fold_in(fold(self.key, "epoch"), epoch)
+            order = jax.random.permutation(fold(key, "order"), len(labels))
+            order = order[: self.n_batches * self.c.batch_size].reshape(self.n_batches, -1)
+            stretch = jnp.array([0, self.n_batches])
+            state, _ = self.steps.learn(state, order, images, labels, key, stretch)
+        return state
+
+    def moved(self, state: wb.TrainState, make_weights: Any) -> wb.TrainState:
+        """What has been learnt, on devices, with a fresh optimiser."""
+        net = self.steps.system.network
+        weights = transferred(fold(self.key, "moved"), state.weights, make_weights, net.plastic())
+        tone = state.homeostasis
+        return self.fresh._replace(weights=weights, homeostasis=tone, average=(weights, tone))
+
+    def accuracy(self, state: wb.TrainState) -> float:
+        """On the test pictures."""
+        return _training.evaluate(self.c, self.steps, state.average, self.sets.test).accuracy
+
+
+def _energy(state: wb.TrainState) -> float:
+    """Spent on programming so far, J."""
+    return sum(float(_devices.spent(w).energy) for w in state.weights.values())
+
+
+def _line(row: dict[str, Any]) -> str:
+    if row["write"] == "numbers":
+        return f"seed {row['seed']}: {100 * row['moved']:.2f}% on numbers"
+    return (
+        f"seed {row['seed']}, spread {100 * row['sigma_d2d']:.0f}%, {row['write']:12}"
+        f" moved {100 * row['moved']:.2f}%, tuned {100 * row['tuned']:.2f}%,"
+        f" {1e6 * row['energy']:.3f} + {1e6 * row['energy_tuned']:.3f} uJ"
+    )
+
+
+if __name__ == "__main__":
+    _run.main(Config, run)
