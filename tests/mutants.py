@@ -99,6 +99,7 @@ _NAMED = (
     ("hops_ew", "hops_ns"), ("tau_mem", "tau_syn"), ("tau_plus", "tau_minus"),
 )  # fmt: skip
 _OTHER = dict(_NAMED) | {b: a for a, b in _NAMED}
+_SYMMETRIC = {"maximum", "minimum", "array_equal", "hypot", "logaddexp", "gcd", "lcm"}
 _LEFT_ALONE = {"static", "strict"}  # keywords that change structure, or only what is checked
 
 
@@ -223,7 +224,8 @@ def _other_calls(node: ast.Call, imported: set) -> Iterator[ast.expr]:
         yield called.value
     elif values and not (isinstance(called, ast.Name) and called.id.strip("_")[0].isupper()):
         yield values[0]  # of a class it would be no object at all
-    if len(values) > 1 and values == node.args:
+    name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)
+    if len(values) > 1 and values == node.args and name not in _SYMMETRIC:
         yield _with(node, args=[values[1], values[0], *values[2:]])
 
 

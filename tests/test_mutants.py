@@ -33,6 +33,7 @@ def faults(line):
         ("a.pre", {"(a.post)"}),
         ("y = x.sum(n)", {"y = (x.mean)(n)", "y = (x)"}),
         ("y = f(a, b)", {"y = (a)", "y = (f(b, a))"}),
+        ("import n\ny = n.maximum(a, b)", {"import n\ny = (n.minimum)(a, b)", "import n\ny = (a)"}),
         ("y = f(k=a)", {"y = (f())"}),
         ("y = f(dt=d)", {"y = (f())", "y = (f(dt=1.0))"}),
         ("y = checked('x', a)", {"y = (a)"}),

@@ -104,6 +104,104 @@ def test_bisection_without_synapses_is_linear():
     np.testing.assert_array_equal(placement, topology.linear(7, mesh))
 
 
+# --- the parts of bisection ---
+
+
+def two_way(*pairs, n):
+    return topology._graph(chain(*pairs), n)
+
+
+def test_a_graph_holds_synapses_either_way_and_none_to_oneself():
+    edges = Edges(
+        jnp.array([0, 1, 2, 2, 0]), jnp.array([1, 0, 2, 1, 2]), jnp.array([2, 3, 4, 1, 0])
+    )
+    expected = [[0, 5, 0], [5, 0, 1], [0, 1, 0]]
+    np.testing.assert_array_equal(topology._graph(edges, 3).toarray(), expected)
+
+
+def test_cost_is_links_of_all_synapses_counted_both_ways():
+    mesh, edges = Mesh(3, 2, 1), chain((0, 1), (1, 5), (4, 0), (4, 0))
+    placement = topology.linear(6, mesh, snake=True)
+    cost = topology._cost(topology._graph(edges, 6), np.asarray(placement), mesh)
+    assert cost == 2 * float(topology.hops(edges, placement, mesh).sum()) == 2 * (1 + 2 + 2 * 2)
+
+
+def test_a_block_is_halved_across_its_longer_side():
+    block = topology._Block
+    assert block(1, 2, 5, 3).halves() == (block(1, 2, 2, 3), block(3, 2, 3, 3))
+    assert block(1, 2, 2, 5).halves() == (block(1, 2, 2, 2), block(1, 4, 2, 3))
+    assert block(1, 2, 2, 2).halves() == (block(1, 2, 1, 2), block(2, 2, 1, 2))
+
+
+@pytest.mark.parametrize("n", [1, 3, 12, 13, 24, 37, 60, 61, 105])
+def test_the_block_has_the_least_mean_distance_that_holds_all(n):
+    mesh = Mesh(7, 5, 3)
+
+    def far(nx, ny):  # between cores drawn at random
+        return sum(np.abs(np.subtract.outer(range(k), range(k))).mean() for k in (nx, ny))
+
+    fit = [far(w, -(-n // (3 * w))) for w in range(1, 8) if -(-n // (3 * w)) <= 5]
+    x, y, nx, ny = topology._square(n, mesh)
+    assert (x, y) == (0, 0)
+    assert nx * ny * 3 >= n
+    assert (nx <= 7) and (ny <= 5)  # noqa: PT018
+    np.testing.assert_allclose(far(nx, ny), min(fit))
+
+
+@pytest.mark.parametrize(("n", "counts"), [(10, [5, 5]), (3, [2, 1]), (15, [8, 7])])
+def test_neurons_are_shared_equally_among_cores(n, counts):
+    ring = chain(*((i, (i + 1) % n) for i in range(n)))
+    core = topology._cut(
+        np.arange(n), topology._Block(0, 0, 2, 1), Mesh(2, 1, 8), lambda ids, _: ids,
+        np.zeros(n, np.int32),
+    )  # fmt: skip
+    assert np.bincount(core, minlength=2).tolist() == counts
+    assert np.bincount(topology.bisected(ring, n, Mesh(2, 1, 8))).max() <= 8
+
+
+@pytest.mark.parametrize("n", [2, 3, 40, 100])
+def test_a_path_is_put_in_its_order_or_backwards(n):
+    new = np.random.default_rng(0).permutation(n)
+    path = two_way(*zip(new[:-1], new[1:], strict=True), n=n)
+    place = np.argsort(new)[topology._spectral_order(path)]  # along the path
+    assert (np.abs(np.diff(place)) == 1).all()
+
+
+def test_the_vector_of_a_larger_graph_is_that_of_its_normalised_laplacian():
+    # two cliques with a few synapses between them: a gap that a tolerance of .01 can see
+    pairs = [(a + h, b + h) for h in (0, 60) for a in range(60) for b in range(a)]
+    graph = two_way(*pairs, (0, 60), (1, 61), n=120)
+    degree = graph.sum(0)
+    _, vectors = np.linalg.eigh(np.eye(120) - graph.toarray() / np.sqrt(np.outer(degree, degree)))
+    expected, got = vectors[:, 1] / np.sqrt(degree), topology._fiedler(graph)
+    cosine = got @ expected / np.linalg.norm(got) / np.linalg.norm(expected)
+    assert abs(cosine) > 0.999
+
+
+def test_parts_come_largest_first():
+    graph = two_way((0, 1), (2, 3), (3, 4), n=6)
+    order = topology._spectral_order(graph).tolist()
+    assert set(order[:3]) == {2, 3, 4}
+    assert order[1] == 3
+    assert set(order[3:5]) == {0, 1}
+    assert order[5] == 5
+
+
+@pytest.mark.parametrize(("nx", "ny"), [(4, 1), (1, 4)])
+def test_neurons_move_to_their_partners_and_the_best_is_kept(nx, ny):
+    mesh, block = Mesh(nx, ny, 2), topology._Block(0, 0, nx, ny)
+    path = two_way(*((i, i + 1) for i in range(7)), n=8)
+    best = np.array([0, 0, 1, 1, 2, 2, 3, 3])
+    start = np.array([1, 0, 1, 3, 0, 2, 2, 3])
+    for first in (start, best):
+        np.testing.assert_array_equal(topology._drawn(path, first, block, mesh), best)
+    # from others no such order is found, but none that is worse
+    for first in ([2, 2, 1, 0, 3, 1, 0, 3], [2, 3, 3, 2, 0, 0, 1, 1]):
+        found = topology._drawn(path, np.array(first), block, mesh)
+        assert np.bincount(found).tolist() == [2, 2, 2, 2]
+        assert topology._cost(path, found, mesh) <= topology._cost(path, np.array(first), mesh)
+
+
 # --- how far the wiring reaches ---
 
 
