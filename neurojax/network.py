@@ -1,4 +1,4 @@
-"""Networks: layers and projections as structure, one `lax.scan` over time a group of layers.
+"""Networks: layers and projections as structure; weights and state are passed in.
 
 Within a step each layer sums what arrives, then integrates, fires and resets. A projection
 with `delay` 0 carries this step's spikes (feed-forward, in order of depth), with delay d
@@ -6,7 +6,6 @@ those of d steps ago. Layers that no projection feeds from inside read external 
 """
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple, overload
 from zlib import crc32
@@ -14,93 +13,33 @@ from zlib import crc32
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array
 
+from neurojax import _given
+from neurojax._check import prng_key, real, step_size
 from neurojax._once import batch_last, once
+from neurojax.layers import Layer, Projection, Record
 from neurojax.layouts import by_matrix
-from neurojax.plasticity import Rule
 from neurojax.sparse import FanOut
 from neurojax.surrogate import heaviside
 from neurojax.synapses import Delay
-from neurojax.teaching import k_winners
-from neurojax.weights import Connectivity, MakeWeights, Weights, ideal, normal
+from neurojax.weights import Held, MakeWeights, Weights, ideal
 
-# Up to so many steps, groups of layers run one after another, the spikes of one being a moving
-# input of the next, read in one product. In longer runs these spikes would fill the memory.
-_LAYERWISE = 512
+__all__ = ["Layer", "Network", "Projection", "Record", "State", "fold"]
+
 # Fewer pairs of neurons than these are not worth a pass of their own over all steps: going
 # forward alone, and where a gradient is wanted, to which the pass gives one product for T.
 _WORTH_A_PASS, _WORTH_A_PASS_BACK = 2**16, 2**12
 
 
-class Layer(eqx.Module):
-    """A population: how many neurons of which model, how currents are shaped, how it learns.
-
-    `synapse` filters the summed arrivals (None: they are the current of this step).
-    `rule` serves all plastic projections onto this layer. With `winners` k only the k
-    neurons of highest potential may fire in a step (k-WTA).
-    """
-
-    n: int = eqx.field(static=True)
-    neuron: Any
-    synapse: Any = None
-    rule: Rule | None = None
-    winners: int | None = eqx.field(static=True, default=None)
-
-    def __check_init__(self):
-        if self.winners is not None and not 1 <= self.winners <= self.n:
-            raise ValueError(f"winners must be in [1, {self.n}], the layer; got {self.winners}")
-
-    def step(self, neuron: Any, synapse: Any, arrivals: Float[Array, " n"], *, dt: float):
-        """States of neuron and synapse after `dt` ms, and the output."""
-        current = arrivals
-        if self.synapse is not None:
-            tau_mem = self.neuron.tau_mem
-            synapse, current = self.synapse.step(synapse, arrivals, dt=dt, tau_mem=tau_mem)
-        neuron, z = self.neuron.step(neuron, current, dt=dt)
-        if self.winners is not None:
-            z = z * k_winners(neuron.v, self.winners)
-            neuron = neuron._replace(z=z)
-        return neuron, synapse, z
-
-
-class Projection(eqx.Module):
-    """Synapses from `pre` (a layer or an external input) onto layer `post`.
-
-    `delay` in steps, 0 from external inputs. Initial weights are `w` where given, else
-    Gaussian with standard deviation `gain` / sqrt(fan-in).
-    """
-
-    pre: str = eqx.field(static=True)
-    post: str = eqx.field(static=True)
-    connectivity: Connectivity
-    delay: int = eqx.field(static=True, default=0)
-    plastic: bool = eqx.field(static=True, default=True)
-    gain: float = eqx.field(static=True, default=1.0)
-    w: Float[Array, "..."] | None = None
-
-    def __check_init__(self):
-        shape = self.connectivity.shape
-        if self.w is not None and self.w.shape[-len(shape) :] != shape:
-            raise ValueError(f"w must have shape {shape}; got {self.w.shape}")
-
-    def initial(self, key: Key[Array, ""], dtype: DTypeLike = float) -> Float[Array, "..."]:
-        """Weights to start from."""
-        if self.w is not None:
-            return self.w.astype(dtype)
-        return normal(key, self.connectivity, self.gain, dtype)
-
-
-class Record(NamedTuple):
-    """What one layer did in one step."""
-
-    z: Float[Array, " n"]  # output: spikes, or the potential of a leaky integrator
-    neuron: Any  # the neuron's whole state after the step
+def __dir__() -> list[str]:
+    return __all__
 
 
 class State(NamedTuple):
-    """All that changes from step to step."""
+    """All that changes from step to step, by the names of layers and projections."""
 
     neurons: dict[str, Any]
     synapses: dict[str, Any]
@@ -108,35 +47,67 @@ class State(NamedTuple):
     delays: dict[str, Any]  # what is under way in projections of two steps and more
 
 
+def _all(what: str, kind: type) -> Callable[[Any], dict]:
+    """Field converter: a dict by name, refused unless all in it are of one kind."""
+
+    def convert(found: Any) -> dict:
+        if not isinstance(found, dict):
+            raise TypeError(f"{what}s must be a dict by name; got {type(found).__name__}")
+        for name, x in found.items():
+            if not isinstance(x, kind):
+                raise TypeError(
+                    f"{what} {name!r} must be a {kind.__name__}; got {type(x).__name__} {x!r:.60}:"
+                    f" pass nj.{kind.__name__}(...)"
+                )
+        return found
+
+    return convert
+
+
 class Network(eqx.Module):
     """Structure alone; weights and state are passed in.
 
-    Raises `ValueError` for a projection that ends nowhere, does not fit its layers or delays
-    an external input, and for a loop without delay.
+    Raises `TypeError` for what is no `Layer` or `Projection`, and `ValueError` for a projection
+    that ends nowhere, does not fit its layers or delays an external input, and for a loop
+    without delay.
+
+    >>> layers = {"h": nj.Layer(100, nj.LIF())}
+    >>> nj.Network(layers, {"in": nj.Projection("x", "h", nj.Dense(64, 100))})
+    Network: 1 layer, 100 neurons, 6,400 synapses
+      h: 100 LIF
+      in: x -> h, Dense 64 x 100, 6,400 synapses, plastic
     """
 
-    layers: dict[str, Layer]
-    projections: dict[str, Projection]
+    layers: dict[str, Layer] = eqx.field(converter=_all("layer", Layer))
+    projections: dict[str, Projection] = eqx.field(converter=_all("projection", Projection))
 
     def __check_init__(self):
         for name, p in self.projections.items():
-            if p.post not in self.layers:
-                raise ValueError(f"projection {name!r} ends at {p.post!r}, which is no layer")
-            if p.delay < 0:
-                raise ValueError(f"delay of projection {name!r} must be >= 0; got {p.delay}")
-            if p.delay and p.pre not in self.layers:
-                raise ValueError(
-                    f"delay of projection {name!r} must be 0, as input {p.pre!r} is no layer;"
-                    f" got {p.delay}"
-                )
-            for end, n in (("pre", p.connectivity.n_pre), ("post", p.connectivity.n_post)):
-                layer = self.layers.get(getattr(p, end))
-                if layer is not None and layer.n != n:
-                    raise ValueError(
-                        f"projection {name!r} has {n} {end} neurons; layer"
-                        f" {getattr(p, end)!r} has {layer.n}"
-                    )
+            self._check_ends(name, p)
         self.order()
+
+    def _check_ends(self, name: str, p: Projection) -> None:
+        if p.post not in self.layers:
+            raise ValueError(
+                f"projection {name!r} ends at {p.post!r}, which is no layer, {sorted(self.layers)}"
+                f"{_given.meant(p.post, self.layers)}"
+            )
+        if p.delay and p.pre not in self.layers:
+            raise ValueError(
+                f"delay of projection {name!r} must be 0, as input {p.pre!r} is no layer,"
+                f" {sorted(self.layers)}; got {p.delay}{_given.meant(p.pre, self.layers)}"
+            )
+        if not getattr(self.layers[p.post].neuron, "hears", True):
+            raise ValueError(
+                f"projection {name!r} must not end at layer {p.post!r}, a source, which hears none"
+            )
+        for end, n in (("pre", p.connectivity.n_pre), ("post", p.connectivity.n_post)):
+            layer = self.layers.get(getattr(p, end))
+            if layer is not None and layer.n != n:
+                raise ValueError(
+                    f"projection {name!r} has {n} {end} neurons; layer"
+                    f" {getattr(p, end)!r} has {layer.n}"
+                )
 
     def order(self) -> tuple[str, ...]:
         """Layers such that each comes after those that it hears without delay."""
@@ -191,18 +162,24 @@ class Network(eqx.Module):
         return self.projections[name].pre
 
     def init_weights(
-        self,
-        key: Key[Array, ""],
-        make_weights: MakeWeights = ideal(),
-        dtype: DTypeLike = float,
+        self, key: Any, make_weights: MakeWeights = ideal(), dtype: DTypeLike = float
     ) -> dict[str, Weights]:
-        """Each projection's initial weights, held by whatever `make_weights` makes of them."""
-        return {
-            name: make_weights(
-                p.initial(fold(key, name), dtype), p.connectivity, fold(key, f"{name} made")
-            )
-            for name, p in self.projections.items()
-        }
+        """Each projection's initial weights, held by whatever `make_weights` makes of them.
+
+        Raises `TypeError` for a key that is none, and for what makes no weights.
+        """
+        key, made = prng_key(key), dict[str, Weights]()
+        if make_weights is ideal:
+            raise TypeError("make_weights must make Weights; got the function ideal: pass ideal()")
+        for name, p in self.projections.items():
+            w = p.initial(fold(key, name), dtype)
+            made[name] = make_weights(w, p.connectivity, fold(key, f"{name} made"))
+            if not callable(getattr(made[name], "apply", None)):
+                raise TypeError(
+                    f"make_weights must make Weights, as nj.ideal() does; got {type(made[name])}"
+                    f" for projection {name!r}"
+                )
+        return made
 
     def init(self, dtype: DTypeLike = float) -> State:
         """Everything at rest, nothing under way."""
@@ -218,107 +195,60 @@ class Network(eqx.Module):
             {n: Delay(p.delay - 1).init((self.layers[p.pre].n,), dtype) for n, p in far.items()},
         )
 
-    def drive(
-        self, weights: dict[str, Weights], inputs: dict[str, Array], *, key: Array | None = None
-    ) -> dict[str, Array]:
-        """Current from outside into each layer, in one product: [n], or [T, n] over time.
+    def drive(self, weights: Any, inputs: Any, *, key: Array | None = None) -> dict[str, Array]:
+        """Current from outside into each layer, in one product: [n], or [T, n] over time, nA.
 
-        An input [n_in] is held for the whole presentation, and read once; [T, n_in] changes
-        with time, and step t reads it with the noise of fold_in(key, t).
+        An input [n_in] is read once; [T, n_in] changes with time, and step t reads it with the
+        noise of fold_in(key, t). Raises `ValueError` for an input that is missing, that no
+        projection reads, of another shape or not finite.
         """
-        total: dict[str, Array] = {}
-        for name in self.external():
-            p, x = self.projections[name], _input(self.projections[name], name, inputs)
-            current = _read(weights[name], x, key, name)
-            total[p.post] = _add(total[p.post], current) if p.post in total else current
-        return total
+        inputs = _given.inputs(self, inputs)
+        _given.weights(self, weights)
+        return currents(self, weights, inputs, key)
 
     def step(
         self,
         weights: dict[str, Weights],
         state: State,
-        drive: dict[str, Float[Array, " n"]],
+        drive: dict[str, Any],
         *,
-        dt: float,
+        dt: Any,
         key: Array | None = None,
     ) -> tuple[State, dict[str, Record]]:
-        """All layers after `dt` ms under the external currents `drive`."""
+        """All layers after `dt` ms under the external currents `drive`, [n] of each layer, nA.
+
+        Raises `ValueError` for a current of another shape, and `TypeError` for a model whose
+        `step` does not return (state, output), or a state unlike the one it got.
+        """
+        dt = dt if isinstance(dt, Tracer) else step_size(dt)
         arriving, delays = arrivals(self, state)
-        neurons, synapses, sent, records = {}, {}, {}, {}
+        records: dict[str, Record] = {}
         for name in self.order():
             layer = self.layers[name]
             current = drive[name] if name in drive else _no_current(layer, state.neurons[name])
+            _given.drive(name, layer.n, current)
             for p in (n for n in self.internal() if self.projections[n].post == name):
-                s = arriving[p] if p in arriving else sent[self._pre(p)]
+                s = arriving[p] if p in arriving else records[self._pre(p)].z
                 arrived = weights[p].apply(s, key=fold(key, p))
                 ready = batch_last if by_matrix(self.projections[p].connectivity) else once
                 current = current + ready(arrived)
-            neurons[name], synapses[name], sent[name] = layer.step(
-                state.neurons[name], state.synapses[name], current, dt=dt
-            )
-            records[name] = Record(sent[name], neurons[name])
-        kept = {n: sent[n] for n in state.sent}
+            records[name] = layer.step(
+                state.neurons[name], state.synapses[name], current, dt=dt,
+                key=fold(fold(key, "layers"), name), name=name,
+            )  # fmt: skip
+        kept = {n: records[n].z for n in state.sent}
+        neurons = {n: r.neuron for n, r in records.items()}
+        synapses = {n: r.synapse for n, r in records.items()}
         return State(neurons, synapses, kept, delays), records
 
-
-def simulate(
-    net: Network,
-    weights: dict[str, Weights],
-    state: State,
-    inputs: dict[str, Array],
-    *,
-    n_steps: int,
-    dt: float,
-    probe: Callable[[dict[str, Record]], Any],
-    key: Array | None = None,
-) -> tuple[State, Any]:
-    """Run one sample for `n_steps`; what `probe` returns of each step is stacked over time.
-
-    `inputs` maps each external input to [n_in], held, or [T, n_in]. Under `jit` nothing but the
-    probe's answer is kept, and the spikes between layers of up to 512 steps. Batch is `vmap`.
-    Spikes that the probe gives as bools (z > 0) take a quarter of the memory.
-    Raises `ValueError` for an input that is missing or of the wrong shape.
-    """
-    for name, x in inputs.items():
-        if x.ndim == 2 and x.shape[0] != n_steps:
-            raise ValueError(f"input {name!r} has {x.shape[0]} steps; n_steps is {n_steps}")
-    groups = net.groups() if n_steps <= _LAYERWISE else (tuple(net.layers),)
-    run = partial(_over_time, weights=weights, n_steps=n_steps, dt=dt, key=key)
-    ends, records, sent = state, {}, {}
-    for layers in groups[:-1]:
-        ended, own = run(net.onto(layers), state=state, inputs=inputs | sent, probe=lambda r: r)
-        ends, records = _joined(ends, ended), records | own
-        sent |= {n: r.z for n, r in own.items()}
-    ended, seen = run(
-        net.onto(groups[-1]), state=state, inputs=inputs | sent, probe=probe, records=records
-    )
-    return _joined(ends, ended), seen
-
-
-def _over_time(net: Network, weights, state, inputs, n_steps, dt, key, probe, records=None):
-    """One scan over `net`; `probe` sees its records beside those of layers that ran before."""
-    drive = net.drive(weights, inputs, key=key)
-    held = {n: x for n, x in drive.items() if x.ndim == 1}
-    moving = {n: x for n, x in drive.items() if x.ndim == 2}
-
-    def step(state, now):
-        t, moving, before = now
-        key_t = None if key is None else jax.random.fold_in(key, t)
-        state, own = net.step(weights, state, held | moving, dt=dt, key=key_t)
-        return state, probe(before | own)
-
-    return jax.lax.scan(step, _of(net, state), (jnp.arange(n_steps), moving, records or {}))
-
-
-def _joined(old: State, new: State) -> State:
-    return State._make(a | b for a, b in zip(old, new, strict=True))
-
-
-def _of(net: Network, state: State) -> State:
-    """What of `state` belongs to the layers and projections of `net`."""
-    layers = [{n: x for n, x in part.items() if n in net.layers} for part in state[:3]]
-    delays = {n: x for n, x in state.delays.items() if n in net.projections}
-    return State._make((*layers, delays))
+    def __repr__(self) -> str:
+        n = sum(layer.n for layer in self.layers.values())
+        synapses = [p.n_synapses for p in self.projections.values()]
+        total = [] if None in synapses else [f"{sum(x or 0 for x in synapses):,} synapses"]
+        layers = f"{len(self.layers)} layer{'s' * (len(self.layers) != 1)}"
+        parts = (self.layers | self.projections).items()
+        lines = [f"  {name}: {repr(x).partition(': ')[2]}" for name, x in parts]
+        return "\n".join([f"Network: {', '.join([layers, f'{n:,} neurons', *total])}", *lines])
 
 
 @overload
@@ -326,7 +256,14 @@ def fold(key: Array, name: str) -> Array: ...
 @overload
 def fold(key: None, name: str) -> None: ...
 def fold(key: Array | None, name: str) -> Array | None:
-    """A key of its own for each name: adding a component changes no other's draws."""
+    """A key of its own for each name: adding a component changes no other's draws.
+
+    No key stays no key. Source: `jax.random.fold_in` of the name's CRC-32.
+
+    >>> key = jax.random.key(0)
+    >>> bool((nj.fold(key, "a") == nj.fold(key, "b")).all())
+    False
+    """
     return None if key is None else jax.random.fold_in(key, crc32(name.encode()))
 
 
@@ -378,23 +315,50 @@ def _loops(layers: Iterable[str], links: list[Projection]) -> Iterable[tuple[str
     return TopologicalSorter(before).static_order()  # of sorted parts: the same in every process
 
 
-def _input(p: Projection, name: str, inputs: dict[str, Array]) -> Array:
-    if p.pre not in inputs:
-        raise ValueError(f"projection {name!r} needs input {p.pre!r}; got {sorted(inputs)}")
-    x = inputs[p.pre]
-    if x.ndim not in (1, 2) or x.shape[-1] != p.connectivity.n_pre:
-        n = p.connectivity.n_pre
-        raise ValueError(f"input {p.pre!r} must have shape [{n}] or [T, {n}]; got {x.shape}")
-    return x
+def currents(
+    net: Network, weights: dict[str, Weights], inputs: dict[str, Array], key: Array | None,
+    start: Any = 0, besides: Iterable[str] = (),
+) -> dict[str, Array]:  # fmt: skip
+    """`Network.drive` of inputs from step `start` on, less the projections `besides`."""
+    total: dict[str, Array] = {}
+    for name in net.external():
+        p = net.projections[name]
+        if name not in besides:
+            current = _read(weights[name], real(inputs[p.pre]), key, name, start)
+            total[p.post] = _add(total[p.post], current) if p.post in total else current
+    return total
 
 
-def _read(weights: Weights, x: Array, key: Array | None, name: str) -> Array:
-    """Current [n] of a held input [n_in], or [T, n] of one that changes."""
+def held(
+    net: Network, weights: dict[str, Weights], inputs: dict[str, Array], key: Array | None
+) -> dict[str, Held]:
+    """Inputs that stay and yet read differently in each step, by projection."""
+    found = {}
+    for name in net.external() if key is not None else ():
+        x = inputs[net.projections[name].pre]
+        if x.ndim == 1 and hasattr(weights[name], "hold"):
+            found[name] = weights[name].hold(real(x))  # pyright: ignore[reportAttributeAccessIssue]
+    return {name: x for name, x in found.items() if x is not None}
+
+
+def read(
+    net: Network, drive: dict[str, Array], held: dict[str, Held], key: Any
+) -> dict[str, Array]:
+    """`drive` [n] of one step, and with it what is held, as it reads with the step's key."""
+    total = dict(drive)
+    for name, x in held.items():
+        post, current = net.projections[name].post, x.read(key=fold(key, name))
+        total[post] = total[post] + current if post in total else current
+    return total
+
+
+def _read(weights: Weights, x: Array, key: Array | None, name: str, start: Any) -> Array:
+    """Current [n] of a held input [n_in], or [T, n] of one that changes, from step `start` on."""
     if x.ndim == 1:
         return weights.apply(x, key=fold(key, name))
     if key is None:
         return jax.vmap(weights.apply)(x)
-    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(x.shape[0]))
+    keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(start + jnp.arange(x.shape[0]))
     return jax.vmap(lambda x, key: weights.apply(x, key=fold(key, name)))(x, keys)
 
 

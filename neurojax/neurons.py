@@ -92,7 +92,7 @@ class LIF(eqx.Module):
         return LIFState(_at_rest(self.v_rest, zero), zero, _ready(self, zero))
 
     def step(
-        self, state: LIFState, current: Float[Array, "*n"], *, dt: float
+        self, state: LIFState, current: Float[Array, "*n"], *, dt: float | Array
     ) -> tuple[LIFState, Float[Array, "*n"]]:
         """State after `dt` ms under `current` (nA), and its spikes."""
         dtype = state.v.dtype
@@ -106,7 +106,7 @@ class LIF(eqx.Module):
         """The potential at which the neurons fired in this step, mV."""
         return jnp.broadcast_to(self.v_th.astype(state.v.dtype), state.v.shape)
 
-    def decay(self, dt: float) -> Float[Array, "*#n"]:
+    def decay(self, dt: float | Array) -> Float[Array, "*#n"]:
         """The part of a potential that is left after `dt`: exp(-dt / tau_mem)."""
         return jnp.exp(-dt / self.tau_mem)
 
@@ -150,7 +150,7 @@ class ALIF(eqx.Module):
         return ALIFState(_at_rest(self.v_rest, zero), zero, _ready(self, zero), zero)
 
     def step(
-        self, state: ALIFState, current: Float[Array, "*n"], *, dt: float
+        self, state: ALIFState, current: Float[Array, "*n"], *, dt: float | Array
     ) -> tuple[ALIFState, Float[Array, "*n"]]:
         """State after `dt` ms under `current` (nA), and its spikes."""
         dtype = state.v.dtype
@@ -166,7 +166,7 @@ class ALIF(eqx.Module):
         p, a = cast((self, state.a), working(state.a.dtype))
         return (p.v_th + p.beta_adapt * a).astype(state.a.dtype)
 
-    def decay(self, dt: float) -> Float[Array, "*#n"]:
+    def decay(self, dt: float | Array) -> Float[Array, "*#n"]:
         """The part of a potential that is left after `dt`: exp(-dt / tau_mem)."""
         return jnp.exp(-dt / self.tau_mem)
 
@@ -191,7 +191,7 @@ class LeakyIntegrator(eqx.Module):
         return LeakyIntegratorState(jnp.zeros(shape, dtype))
 
     def step(
-        self, state: LeakyIntegratorState, current: Float[Array, "*n"], *, dt: float
+        self, state: LeakyIntegratorState, current: Float[Array, "*n"], *, dt: float | Array
     ) -> tuple[LeakyIntegratorState, Float[Array, "*n"]]:
         """State after `dt` ms under `current` (nA), and its potential."""
         dtype = state.v.dtype
@@ -199,7 +199,7 @@ class LeakyIntegrator(eqx.Module):
         v = _relax(v, p.r_mem * current, p.tau_mem, dt).astype(dtype)
         return LeakyIntegratorState(v), v
 
-    def decay(self, dt: float) -> Float[Array, "*#n"]:
+    def decay(self, dt: float | Array) -> Float[Array, "*#n"]:
         """The part of a potential that is left after `dt`: exp(-dt / tau_mem)."""
         return jnp.exp(-dt / self.tau_mem)
 

@@ -65,7 +65,7 @@ class Exponential(eqx.Module):
         state: ExponentialState,
         arrivals: Float[Array, "*n"],
         *,
-        dt: float,
+        dt: float | Array,
         tau_mem: ArrayLike,
     ) -> tuple[ExponentialState, Float[Array, "*n"]]:
         """State after `dt` ms and `arrivals` (nA), and the current that drove the membrane."""
@@ -93,7 +93,12 @@ class Alpha(eqx.Module):
         return AlphaState(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
     def step(
-        self, state: AlphaState, arrivals: Float[Array, "*n"], *, dt: float, tau_mem: ArrayLike
+        self,
+        state: AlphaState,
+        arrivals: Float[Array, "*n"],
+        *,
+        dt: float | Array,
+        tau_mem: ArrayLike,
     ) -> tuple[AlphaState, Float[Array, "*n"]]:
         """State after `dt` ms and `arrivals` (nA), and the current that drove the membrane."""
         dtype = state.i.dtype

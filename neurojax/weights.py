@@ -51,6 +51,7 @@ class Weights(Protocol):
         ...
 
 
+@runtime_checkable
 class Held(Protocol):
     """An input that is held over time, but for the noise of reading it: a pytree."""
 

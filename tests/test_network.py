@@ -2,8 +2,10 @@
 
 import functools
 import re
+from typing import Any, NamedTuple
 
 import chex
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,11 +15,14 @@ from neurojax import surrogate
 from neurojax._once import batch_last, once
 from neurojax.connectivity import fan_in, locally_dense
 from neurojax.layouts import Dense
-from neurojax.network import Layer, Network, Projection, simulate
+from neurojax.network import Layer, Network, Projection
 from neurojax.neurons import ALIF, LIF, LeakyIntegrator
+from neurojax.plasticity import ThreeFactor
+from neurojax.simulation import simulate
+from neurojax.sources import Poisson
 from neurojax.sparse import by_sender
 from neurojax.synapses import Exponential
-from neurojax.weights import Ideal
+from neurojax.weights import Ideal, ideal
 
 KEY = jax.random.key(0)
 T = 24
@@ -278,12 +283,6 @@ def two(**links):
     return Network({"a": Layer(5, RELAY), "b": Layer(5, RELAY)}, links)
 
 
-def shown(inputs, n_steps=T):
-    net = two(x=one_to_one("input", "a", 0))
-    weights = net.init_weights(KEY)
-    simulate(net, weights, net.init(), inputs, n_steps=n_steps, dt=1.0, probe=lambda r: None)
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -292,14 +291,13 @@ def shown(inputs, n_steps=T):
             r"projections without delay form a loop: \['.', '.', '.'\]",
         ),
         (lambda: two(aa=one_to_one("a", "a", 0)), "projections without delay form a loop"),
-        (lambda: two(ac=one_to_one("a", "c", 0)), "projection 'ac' ends at 'c', which is no layer"),
         (
-            lambda: two(ab=one_to_one("a", "b", -1)),
-            "delay of projection 'ab' must be >= 0; got -1",
+            lambda: two(ac=one_to_one("a", "c", 0)),
+            r"projection 'ac' ends at 'c', which is no layer, \['a', 'b'\]",
         ),
         (
             lambda: two(x=one_to_one("input", "b", 2)),
-            "delay of projection 'x' must be 0, as input 'input' is no layer; got 2",
+            "delay of projection 'x' must be 0, as input 'input' is no layer, .*; got 2",
         ),
         (
             lambda: two(ab=one_to_one("a", "b", 0, n=4)),
@@ -310,32 +308,243 @@ def shown(inputs, n_steps=T):
             "projection 'xb' has 4 post neurons; layer 'b' has 5",
         ),
         (
+            lambda: Network({"hidden": Layer(5, RELAY)}, {"x": one_to_one("x", "hiden", 0)}),
+            "ends at 'hiden', which is no layer.*did you mean 'hidden'?",
+        ),
+        (
+            lambda: Network({"p": Layer(5, Poisson(9.0))}, {"x": one_to_one("x", "p", 0)}),
+            "projection 'x' must not end at layer 'p', a source, which hears none",
+        ),
+        (
+            lambda: one_to_one("a", "b", -1),
+            "delay must be one whole number .* got -1: pass",
+        ),
+        (
+            lambda: one_to_one("a", "b", 1.5),
+            r"delay must be one whole number of steps >= 0; got 1.5: pass delay=1 or delay=2",
+        ),
+        (lambda: one_to_one("a", "b", jnp.arange(2)), r"delay must be .*; got Array\(\[0, 1\]"),
+        (
             lambda: Projection("a", "b", Dense(5, 5), w=jnp.ones((5, 4))),
             r"w must have shape \(5, 5\); got \(5, 4\)",
         ),
+        (
+            lambda: Projection("a", "b", Dense(5, 5), w=0.5),
+            r"w must have shape \(5, 5\); got \(\): pass jnp.full\(\(5, 5\), 0.5\)",
+        ),
+        (
+            lambda: Projection("a", "b", Dense(1, 1), w=jnp.full((1, 1), jnp.nan)),
+            "w must be finite; got NaN or infinity",
+        ),
         (lambda: Layer(5, RELAY, winners=6), r"winners must be in \[1, 5\], the layer; got 6"),
-        (lambda: Layer(5, RELAY, winners=0), r"winners must be in \[1, 5\], the layer; got 0"),
+        (lambda: Layer(5, RELAY, winners=0), "winners must be a whole number >= 1; got 0"),
+        (lambda: Layer(5, RELAY, winners=2.0), "winners must be a whole number >= 1; got 2.0"),
         (
-            lambda: shown({"inputs": jnp.ones(5)}),
-            r"projection 'x' needs input 'input'; got \['inputs'\]",
+            lambda: Layer(5, LeakyIntegrator(), winners=2),
+            "winners must be None unless .* v and z; that of LeakyIntegrator has no z",
         ),
+        (lambda: Layer(5.0, RELAY), "n must be a whole number >= 1; got 5.0"),
         (
-            lambda: shown({"input": jnp.ones(4)}),
-            r"input 'input' must have shape \[5\] or \[T, 5\]; got \(4,\)",
-        ),
-        (
-            lambda: shown({"input": jnp.ones((2, T, 5))}),
-            r"input 'input' must have shape \[5\] or \[T, 5\]; got \(2, 24, 5\)",
-        ),
-        (
-            lambda: shown({"input": jnp.ones((T, 5))}, n_steps=T - 1),
-            f"input 'input' has {T} steps; n_steps is {T - 1}",
+            lambda: Layer(5, Poisson(1.0), Exponential(5.0)),
+            "synapse must be None on a neuron without tau_mem, Poisson; got Exponential",
         ),
     ],
 )
-def test_refuses_networks_and_inputs_that_do_not_fit(make, message):
+def test_refuses_networks_that_do_not_fit(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Layer(5, LIF), r"neuron must be an instance; got the class: pass LIF\(\)"),
+        (lambda: Layer(5, 20.0), "neuron must have init, step; got float 20.0"),
+        (lambda: Layer(5, RELAY, synapse=5.0), "synapse must have init, step; got float 5.0"),
+        (lambda: Layer(5, RELAY, rule=ThreeFactor), "rule must be an instance; got the class"),
+        (lambda: Projection("a", "b", Dense), "connectivity must be an instance; got the class"),
+        (
+            lambda: Projection("a", 1, Dense(1, 1)),
+            "post must be the name of .*; got 1",
+        ),
+        (lambda: Network({"a": RELAY}, {}), "layer 'a' must be a Layer; got LIF"),
+        (
+            lambda: two(x=one_to_one("input", "a", 0)).init_weights(0),
+            r"key must be a JAX key; got 0: pass jax.random.key\(0\)",
+        ),
+        (
+            lambda: two(x=one_to_one("input", "a", 0)).init_weights(KEY, ideal),
+            r"make_weights must make Weights; got the function ideal: pass ideal\(\)",
+        ),
+        (
+            lambda: two(x=one_to_one("input", "a", 0)).init_weights(KEY, lambda w, *_: w),
+            "make_weights must make Weights, .* for projection 'x'",
+        ),
+    ],
+)
+def test_refuses_what_is_of_another_kind(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+TAUGHT = Layer(5, RELAY, rule=ThreeFactor())
+
+
+def shown(net=None, *, given=None, n_steps=T, **options):
+    """One run of a net whose layer `a` hears `input`; what is refused is so before it compiles."""
+    net = two(x=one_to_one("input", "a", 0)) if net is None else net
+    options = {"weights": net.init_weights(KEY), "state": net.init(), "dt": 1.0} | options
+    inputs = {"input": jnp.ones(5)} if given is None else given
+    return simulate(net, inputs=inputs, n_steps=n_steps, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"dt": 0.0}, ValueError, "dt must be finite and > 0 ms; got 0.0"),
+        ({"dt": -1}, ValueError, "dt must be finite and > 0 ms; got -1"),
+        ({"dt": jnp.ones(3)}, ValueError, r"dt must be one number.*\(3,\): jax.vmap over dt"),
+        ({"n_steps": 10.0}, ValueError, "n_steps must be a whole number >= 1; got 10.0"),
+        ({"n_steps": 0}, ValueError, "n_steps must be a whole number >= 1; got 0"),
+        ({"every": 5}, ValueError, f"n_steps must be a multiple of every, 5; got {T}"),
+        ({"key": 3}, TypeError, r"key must be a JAX key; got 3: pass jax.random.key\(3\)"),
+        ({"learn": True}, ValueError, "learn must be False, as simulate applies no rules"),
+        (
+            {"net": Network({"a": TAUGHT}, {"x": one_to_one("input", "a", 0)})},
+            ValueError,
+            "layer 'a' has a rule, which simulate does not apply: pass learn=False",
+        ),
+        (
+            {"weights": {"x": jnp.ones((5, 5))}},
+            TypeError,
+            r"weights of projection 'x' must have apply; got an array of shape \(5, 5\): hold",
+        ),
+        (
+            {"weights": {}},
+            ValueError,
+            "weights must have projection 'x'; .*: pass net.init_w",
+        ),
+        (
+            {"state": None},
+            TypeError,
+            "state must be a State; got NoneType None: pass net",
+        ),
+        (
+            {"state": Network({"c": Layer(5, RELAY)}, {}).init()},
+            ValueError,
+            r"state must be of layers \['a', 'b'\]; got \['c'\]",
+        ),
+        ({"probe": 5}, TypeError, "probe must map records to arrays; got int 5"),
+        ({"given": jnp.ones(5)}, TypeError, "inputs must be a dict by name; got an array of shape"),
+        (
+            {"given": {"inputs": jnp.ones(5)}},
+            ValueError,
+            r"projection 'x' reads 'input', which is neither a layer, \['a', 'b'\], nor a given"
+            r" input, \['inputs'\]: did you mean 'inputs'\?",
+        ),
+        (
+            {"given": {"input": jnp.ones(5), "other": jnp.ones(5)}},
+            ValueError,
+            r"input 'other' is read by no projection; inputs are \['input'\]",
+        ),
+        (
+            {"net": two(x=one_to_one("hiden", "a", 0)), "given": {"hidden": jnp.ones(5)}},
+            ValueError,
+            "'x' reads 'hiden', which is neither a layer.*: did you mean 'hidden'?",
+        ),
+        (
+            {"given": {"input": jnp.full(5, jnp.nan)}},
+            ValueError,
+            "input 'input' must be finite; got NaN or infinity",
+        ),
+        ({"given": {"input": "spikes"}}, TypeError, "input 'input' must be an array; got str"),
+        *(
+            ({"given": {"input": jnp.ones(shape)}}, ValueError, rf"must have shape \[5\].*{cure}")
+            for shape, cure in {
+                (4,): r"got \(4,\)$",
+                (5, 1): r"got \(5, 1\): pass x.reshape\(-1\)",
+                (2, T, 5): r"got \(2, 24, 5\): jax.vmap over the batch",
+                (7, 5): "pass n_steps=7 if rows are steps, jax.vmap over the batch if samples",
+                (T, 5, 1): r"pass x.reshape\(len\(x\), -1\)$",
+                (3, 5, 1): r"pass x.reshape\(len\(x\), -1\), and jax.vmap over the batch",
+            }.items()
+        ),
+    ],
+)
+def test_refuses_what_cannot_be_run(options, error, message):
+    with pytest.raises(error, match=message):
+        shown(**options)
+
+
+class Odd(NamedTuple):
+    v: jax.Array
+
+
+class Answers(eqx.Module):
+    """A neuron whose `step` returns what it is told to."""
+
+    step_to: Any = eqx.field(static=True)
+
+    def init(self, shape, dtype=float):
+        return Odd(jnp.zeros(shape, dtype))
+
+    def step(self, state, current, *, dt):
+        return self.step_to(state, current)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (
+            lambda s, i: i,
+            TypeError,
+            r"'h', a Answers, must return \(state, z\); got an array",
+        ),
+        (
+            lambda s, i: Odd(i),
+            TypeError,
+            r"'h', a Answers, must return \(state, z\); got Odd",
+        ),
+        (
+            lambda s, i: (s, i[:, None]),
+            ValueError,
+            r"z of layer 'h' must have shape \[5\]",
+        ),
+        (lambda s, i: (Odd(i[:2]), i), TypeError, r"float32\[5\].*got .*float32\[2\]"),
+        (lambda s, i: (Odd(i.astype("bfloat16")), i), TypeError, "got .*bfloat16.*one dtype"),
+    ],
+)
+def test_refuses_a_neuron_that_answers_otherwise(answer, error, message):
+    net = Network({"h": Layer(5, Answers(answer))}, {})
+    with pytest.raises(error, match=message):
+        net.step({}, net.init(), {}, dt=1.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "cure"),
+    [((5, 1), r": pass x.reshape\(-1\)"), ((2, 5), ": jax.vmap over the batch"), ((), "")],
+)
+def test_refuses_a_current_that_is_not_one_number_a_neuron(shape, cure):
+    net = Network({"h": Layer(5, RELAY)}, {})
+    with pytest.raises(ValueError, match=rf"current into layer 'h' must have shape \[5\].*{cure}"):
+        net.step({}, net.init(), {"h": jnp.ones(shape)}, dt=1.0)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, int, float])
+def test_spikes_of_any_type_are_read_and_spikes_as_bools_are_sent(dtype):
+    class Threshold(eqx.Module):
+        def init(self, shape, dtype=float):
+            return jnp.zeros(shape, dtype)
+
+        def step(self, state, current, *, dt):
+            return current, current > 0.5
+
+    links = {"x": one_to_one("input", "a", 0), "ab": one_to_one("a", "b", 0)}
+    net = Network({"a": Layer(5, Threshold()), "b": Layer(5, RELAY)}, links)
+    x = np.random.default_rng(0).random((T, 5)) < 0.4
+    z = shown(net, given={"input": x.astype(dtype)})[1]["b"]
+    assert z.dtype == jnp.float32
+    np.testing.assert_array_equal(z, x)
 
 
 def ladder():
@@ -389,7 +598,7 @@ def test_layer_by_layer_is_step_by_step(monkeypatch, cut):
     monkeypatch.setattr("neurojax.network._WORTH_A_PASS", 1)
 
     def run(longest):
-        monkeypatch.setattr("neurojax.network._LAYERWISE", longest)
+        monkeypatch.setattr("neurojax.simulation._BLOCK", longest)
 
         @quick
         def both(state):
@@ -400,7 +609,7 @@ def test_layer_by_layer_is_step_by_step(monkeypatch, cut):
 
         return both(net.init())
 
-    (last_a, a), (last_b, b) = run(1000), run(0)
+    (last_a, a), (last_b, b) = run(1000), run(1)
     assert min(jnp.abs(z).mean() for z in a.values()) > 0.02
     chex.assert_trees_all_close(a, b, atol=1e-5)
     chex.assert_trees_all_close(last_a, last_b, atol=1e-4)

@@ -14,9 +14,10 @@ from neurojax.connectivity import fan_in
 from neurojax.feedback import broadcast
 from neurojax.layouts import Band, FanIn
 from neurojax.learning import wta_broadcast as wb
-from neurojax.network import Layer, Network, Projection, fold, simulate
+from neurojax.network import Layer, Network, Projection, fold
 from neurojax.neurons import LIF, LeakyIntegrator
 from neurojax.plasticity import Homeostasis, ThreeFactor
+from neurojax.simulation import simulate
 from neurojax.structured import Recurrence, structured
 from neurojax.teaching import SoftWTA
 

@@ -28,6 +28,7 @@ from neurojax._check import (
     prng_key,
     working,
 )
+from neurojax.layers import Record
 from neurojax.learning._system import (
     INPUT,
     AllWeights,
@@ -40,9 +41,10 @@ from neurojax.learning._system import (
     samples,
     system,
 )
-from neurojax.network import Record, arrivals, fold, simulate
+from neurojax.network import arrivals, currents, fold, held, read
 from neurojax.neurons import LeakyIntegrator
 from neurojax.plasticity import HomeostasisState, Post, ThreeFactor
+from neurojax.simulation import simulate
 from neurojax.teaching import class_scores
 from neurojax.weights import MakeWeights, ideal
 
@@ -85,7 +87,7 @@ def probe(system: System, records: dict[str, Record]) -> dict[str, Any]:
     """What learning needs to know of a step: hidden windows and spikes, readout output."""
     kept: dict[str, Any] = {}
     for name in system.taught:
-        neuron, (z, state) = system.network.layers[name].neuron, records[name]
+        neuron, z, state = system.network.layers[name].neuron, records[name].z, records[name].neuron
         v_th = neuron.threshold(state) if hasattr(neuron, "threshold") else z
         kept[name] = Post(rule(system, name).window(state.v, v_th, z), z)
     return kept
@@ -107,7 +109,7 @@ def present(
     watched = eqx.tree_at(lambda s: s.network, system, net)  # windows lie about these thresholds
     return simulate(
         net, weights, net.init(x.dtype), {INPUT: x},
-        n_steps=system.n_steps, dt=system.dt, probe=partial(probe, watched), key=key,
+        n_steps=system.n_steps, dt=system.dt, probe=partial(probe, watched), key=key, learn=False,
     )[1]  # fmt: skip
 
 
@@ -268,14 +270,16 @@ def _online_deltas(system, weights, tone, x, target, key):
     check_state(system, weights, tone)
     net = system.tuned(tone)
     watched = eqx.tree_at(lambda s: s.network, system, net)
-    drive = net.drive(weights, {INPUT: x}, key=key)
+    inputs = {INPUT: x}
+    noisy = held(net, weights, inputs, key)
+    drive = currents(net, weights, inputs, key, besides=noisy)
     at = lambda x, t: x if x.ndim == 1 else x[t]  # noqa: E731
 
     def step(carry, t):
         state, told, synapses, dw = carry
         delayed, _ = arrivals(net, state)
-        now = {n: at(d, t) for n, d in drive.items()}
         key_t = None if key is None else jax.random.fold_in(key, t)
+        now = read(net, {n: at(d, t) for n, d in drive.items()}, noisy, key_t)
         state, records = net.step(weights, state, now, dt=system.dt, key=key_t)
         post = probe(watched, records)
         told, instruction = _told(system, told, t, post[system.readout].z, target)

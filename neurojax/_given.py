@@ -1,0 +1,179 @@
+"""What is handed over to a network, checked once; refusals say what and the cure."""
+
+import math
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array
+
+if TYPE_CHECKING:
+    from neurojax.network import Network
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The cure where a name looks like a slip of the pen."""
+    close = get_close_matches(str(name), list(known), 1)
+    return f": did you mean {close[0]!r}?" if close else ""
+
+
+def inputs(net: "Network", given: Any, n_steps: int | None = None) -> dict[str, Array]:
+    """Each external input as an array, [n_in] or [T, n_in], refused where nothing reads it."""
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"inputs must be a dict by name; got {_briefly(given)}: pass {{'input': x}}"
+        )
+    read = {net.projections[name].pre: name for name in net.external()}
+    for pre, name in read.items():
+        if pre not in given:
+            raise ValueError(
+                f"projection {name!r} reads {pre!r}, which is neither a layer,"
+                f" {sorted(net.layers)}, nor a given input, {sorted(given)}"
+                f"{meant(pre, [*net.layers, *given])}"
+            )
+    for name in given:
+        if name not in read:
+            raise ValueError(
+                f"input {name!r} is read by no projection; inputs are {sorted(read)}"
+                f"{meant(name, read)}"
+            )
+    sizes = {pre: net.projections[name].connectivity.n_pre for pre, name in read.items()}
+    return {name: _input(name, x, sizes[name], n_steps) for name, x in given.items()}
+
+
+def _input(name: str, x: Any, n: int, n_steps: int | None) -> Array:
+    try:
+        x = jnp.asarray(x)
+    except (TypeError, ValueError):
+        raise TypeError(f"input {name!r} must be an array; got {_briefly(x)}") from None
+    over_time = x.ndim == 2 and x.shape[1] == n and n_steps in (None, len(x))
+    if x.shape != (n,) and not over_time:
+        T = "T" if n_steps is None else n_steps
+        raise ValueError(
+            f"input {name!r} must have shape [{n}], held, or [{T}, {n}], a row a step; got"
+            f" {x.shape}{_shape_meant(x.shape, n, n_steps)}"
+        )
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        raise TypeError(f"input {name!r} must be real; got {x.dtype}")
+    if not isinstance(x, Tracer) and not _finite(x):
+        raise ValueError(f"input {name!r} must be finite; got NaN or infinity")
+    return x
+
+
+def _shape_meant(shape: tuple[int, ...], n: int, n_steps: int | None) -> str:
+    """The cure for an input of that shape."""
+    if len(shape) == 2 and shape[1] == n:
+        return f": pass n_steps={shape[0]} if rows are steps, jax.vmap over the batch if samples"
+    if len(shape) == 3 and shape[2] == n:
+        return ": jax.vmap over the batch"
+    if math.prod(shape) == n:
+        return ": pass x.reshape(-1)"
+    if len(shape) > 1 and math.prod(shape[1:]) == n:
+        if shape[0] == n_steps:
+            return ": pass x.reshape(len(x), -1)"
+        return ": pass x.reshape(len(x), -1), and jax.vmap over the batch"
+    return ""
+
+
+def _finite(x: Array) -> bool:
+    """Row by row on the host where that copies nothing, so that no mask of all is made."""
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        return True
+    if any(d.platform != "cpu" for d in x.devices()) or len(x.devices()) > 1:
+        return bool(jnp.isfinite(x).all())
+    rows = np.asarray(x)
+    return all(np.isfinite(rows[i : i + 512]).all() for i in range(0, len(rows), 512))
+
+
+def weights(net: "Network", given: Any) -> None:
+    """Refuse unless each projection has weights that can be read."""
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"weights must be a dict by projection; got {_briefly(given)}: pass"
+            " net.init_weights(key)"
+        )
+    for name in net.projections:
+        if name not in given:
+            raise ValueError(
+                f"weights must have projection {name!r}; got {sorted(given)}: pass"
+                " net.init_weights(key)"
+            )
+        if isinstance(given[name], type) or not callable(getattr(given[name], "apply", None)):
+            raise TypeError(
+                f"weights of projection {name!r} must have apply; got {_briefly(given[name])}: hold"
+                f" numbers by nj.Ideal(w, net.projections[{name!r}].connectivity)"
+            )
+
+
+def state(net: "Network", given: Any) -> None:
+    """Refuse what is no state of these layers."""
+    neurons = getattr(given, "neurons", None)
+    if not isinstance(neurons, dict):
+        raise TypeError(f"state must be a State; got {_briefly(given)}: pass net.init()")
+    if set(neurons) != set(net.layers):
+        raise ValueError(
+            f"state must be of layers {sorted(net.layers)}; got {sorted(neurons)}: pass net.init()"
+        )
+
+
+def learn(net: "Network", asked: bool | None) -> None:
+    """Refuse to leave open whether rules are applied, and to apply them."""
+    if asked:
+        raise ValueError(
+            f"learn must be False, as simulate applies no rules; got {asked}: learn by"
+            " wta_broadcast.train_step, or a loop over net.step"
+        )
+    plastic = {net.projections[name].post for name in net.plastic()}
+    taught = [n for n in sorted(plastic) if net.layers[n].rule is not None]
+    if taught and asked is None:
+        raise ValueError(
+            f"layer {taught[0]!r} has a rule, which simulate does not apply: pass learn=False to"
+            " run the network as it is"
+        )
+
+
+def drive(layer: str, n: int, current: Array) -> None:
+    """Refuse a current that is not one number a neuron."""
+    if current.shape != (n,):
+        cure = ": pass x.reshape(-1)" if math.prod(current.shape) == n else ""
+        cure = ": jax.vmap over the batch" if current.shape[1:] == (n,) else cure
+        raise ValueError(
+            f"current into layer {layer!r} must have shape [{n}]; got {current.shape}{cure}"
+        )
+
+
+def pair(what: str, model: Any, answer: Any, second: str) -> tuple[Any, Any]:
+    """What `step` of a model returned, refused unless two things."""
+    if type(answer) is not tuple or len(answer) != 2:
+        raise TypeError(
+            f"step of {what}, a {type(model).__name__}, must return (state, {second}); got"
+            f" {_briefly(answer)}"
+        )
+    return answer
+
+
+def same(what: str, before: Any, after: Any) -> None:
+    """Refuse a state whose structure, shapes or dtypes change in a step."""
+    old, new = (jax.tree.map(_kind, x) for x in (before, after))
+    if old != new:
+        raise TypeError(
+            f"step of {what} must return a state like the one it got, {old}; got {new}: give state,"
+            " weights and inputs one dtype"
+        )
+
+
+def _kind(x: Any) -> str:
+    return f"{x.dtype}{list(x.shape)}" if eqx.is_array(x) else type(x).__name__
+
+
+def _briefly(x: Any) -> str:
+    if isinstance(x, type):
+        return f"the class {x.__name__}"
+    if eqx.is_array(x):
+        return f"an array of shape {x.shape}"
+    return f"{type(x).__name__} {x!r:.60}"

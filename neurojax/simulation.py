@@ -1,0 +1,219 @@
+"""Running a network: one `lax.scan` over time a group of layers, long runs in blocks of steps."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jaxtyping import Array
+
+from neurojax import _given
+from neurojax._check import count, prng_key, step_size, working
+from neurojax._functions import Known, UnknownError, known
+from neurojax.network import Network, State, currents, held, read
+from neurojax.recording import outputs
+
+__all__ = ["simulate"]
+
+# Steps whose currents are multiplied ahead in one product. Within them groups of layers run one
+# after another, the spikes of one being a moving input of the next; more would fill the memory.
+_BLOCK = 512
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def simulate(
+    net: Any, weights: Any, state: Any, inputs: Any, *, n_steps: Any, dt: Any,
+    probe: Any = outputs, key: Any = None, every: Any = 1, learn: bool | None = None,
+) -> tuple[State, Any]:  # fmt: skip
+    """Run one sample for `n_steps` of `dt` ms; what `probe` returns of a step is stacked over time.
+
+    `net` is a `Network`, `weights` those of its `init_weights`, `state` that of its `init`.
+    `inputs` maps each external input to [n_in], held, or [T, n_in] of floats, whole numbers or
+    bools. `probe` maps {layer: Record} to arrays, by default each layer's output [n]; `every=k`
+    keeps steps k, 2k, ... alone. The answer is the last state, and [T / k, ...] of each array.
+    Chance, of noisy weights and sources, is drawn from `key`, in step t from fold_in(key, t).
+    Nothing is learned: a network with rules must be told so, by learn=False.
+
+    Batch is `jax.vmap`; so are sweeps over `dt`, weights, states and parameters.
+
+    Nothing but the probe's answer grows with time: inputs are multiplied 512 steps at a time.
+    Spikes that the probe gives as bools (z > 0) take a quarter of the memory. Compiled once for
+    one structure, whatever the values; a probe counts by its meaning, so a fresh `lambda` of
+    the same code compiles nothing. Where it, or a class of one's own in the network, reads
+    an object that could change unnoticed (neither number, array, function, module nor
+    pytree), each call compiles anew: wrap the call in `eqx.filter_jit` then.
+
+    Raises `ValueError` for `n_steps` or `every` that are no whole number >= 1, n_steps that
+    `every` does not divide, a `dt` that is not positive, an input that is missing, that no
+    projection reads, of another shape or not finite, and for a state or weights of another
+    network; `TypeError` for what is no key, no probe, no weights or no state.
+
+    >>> net = nj.Network(
+    ...     {"h": nj.Layer(2, nj.LIF(tau_mem=10.0))},
+    ...     {"in": nj.Projection("x", "h", nj.Dense(1, 2), w=jnp.array([[1.2], [0.8]]))},
+    ... )
+    >>> weights = net.init_weights(jax.random.key(0))
+    >>> _, z = nj.simulate(net, weights, net.init(), {"x": jnp.ones(1)}, n_steps=50, dt=1.0)
+    >>> z["h"].sum(0).tolist()
+    [2.0, 0.0]
+    """
+    n_steps, every = count("n_steps")(n_steps), count("every")(every)
+    if n_steps % every:
+        raise ValueError(f"n_steps must be a multiple of every, {every}; got {n_steps}")
+    if not isinstance(net, Network):
+        raise TypeError(f"net must be a Network; got {type(net).__name__}: pass nj.Network(...)")
+    if not callable(probe):
+        raise TypeError(f"probe must map records to arrays; got {type(probe).__name__} {probe!r}")
+    _given.learn(net, learn)
+    _given.weights(net, weights)
+    _given.state(net, state)
+    inputs, dt = _given.inputs(net, inputs, n_steps), _checked(dt)
+    key = None if key is None else prng_key(key)
+    values = net, weights, state, inputs, key, dt, n_steps, every
+    if _compiling():
+        return _run(*values, probe=probe)
+    values = net, weights, state, inputs, key, _as_input(dt, state), n_steps, every
+    try:
+        function, arrays = known(probe, net, weights, state)
+    except UnknownError:
+        return _anew(values, probe)
+    try:
+        return _compiled(values, function, arrays)
+    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError):
+        if not arrays:
+            raise
+        return _anew(values, probe)  # it needs the value of an array, such as for a shape
+    finally:
+        function.forget()
+
+
+def _checked(dt: Any) -> Any:
+    dt = step_size(dt)
+    if jnp.ndim(dt):
+        raise ValueError(f"dt must be one number, in ms; got shape {dt.shape}: jax.vmap over dt")
+    return dt
+
+
+def _as_input(dt: Any, state: State) -> Array:
+    """`dt` as an array that widens nothing."""
+    if not isinstance(dt, jax.Array):
+        return jnp.asarray(float(dt))  # of a weak type, as the number itself
+    floats = [x.dtype for x in jax.tree.leaves(state) if eqx.is_inexact_array(x)]
+    return dt.astype(working(floats[0])) if floats else dt
+
+
+def _compiling() -> bool:
+    """Whether this runs within another compiled function, where even a constant is traced."""
+    return isinstance(jnp.zeros(()), Tracer)
+
+
+@eqx.filter_jit
+def _compiled(values, probe: Known, arrays: list[Array]):
+    return _run(*values, probe=probe.remake(arrays))
+
+
+def _anew(values, probe: Callable):
+    """Compiled for this call alone, and forgotten."""
+    arrays, rest = eqx.partition(values, eqx.is_array)
+    return jax.jit(lambda arrays: _run(*eqx.combine(arrays, rest), probe=probe))(arrays)
+
+
+def _run(net: Network, weights, state, inputs, key, dt, n_steps: int, every: int, probe):
+    groups = net.groups()
+    ahead = len(groups) > 1 or any(x.ndim == 2 for x in inputs.values())
+    block = partial(_block, net, groups, weights, inputs, key, dt, probe)
+    over = partial(_in_blocks, block, _BLOCK if ahead else n_steps)
+    if every == 1:
+        return over(state, 0, n_steps, last=False)
+    starts = every * jnp.arange(n_steps // every)
+    return jax.lax.scan(lambda s, start: over(s, start, every, last=True), state, starts)
+
+
+def _in_blocks(block: Callable, longest: int, state, start, n_steps: int, last: bool):
+    """`n_steps` from `start` on, at most `longest` at a time: all that is seen, or the last."""
+    if n_steps <= longest:
+        return block(state, start, n_steps, last)
+    size = _whole_part(n_steps, longest)
+    starts = start + size * jnp.arange(n_steps // size)
+    state, seen = _scan(lambda s, start: block(s, start, size, last), state, starts, last)
+    seen = seen if last else jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
+    rest = n_steps % size
+    if not rest:
+        return state, seen
+    state, more = block(state, start + (n_steps - rest), rest, last)
+    return state, more if last else jax.tree.map(lambda a, b: jnp.concatenate([a, b]), seen, more)
+
+
+def _whole_part(n: int, longest: int) -> int:
+    """A length that leaves no rest where one is near: a rest is a second program to compile."""
+    return max(range(max(longest // 8, 1), longest + 1), key=lambda k: (n % k == 0, k))
+
+
+def _block(net: Network, groups, weights, inputs, key, dt, probe, state, start, n_steps, last):
+    """Group after group of layers over the same steps."""
+    inputs = {n: x if x.ndim == 1 else _steps(x, start, n_steps) for n, x in inputs.items()}
+    run = partial(_over_time, weights=weights, n_steps=n_steps, dt=dt, key=key, start=start)
+    ends, records, sent = state, {}, {}
+    for layers in groups[:-1]:
+        own = net.onto(layers)
+        ended, seen = run(own, state=state, inputs=inputs | sent, probe=lambda r: r)
+        ends, records = _joined(ends, ended), records | seen
+        sent |= {n: r.z for n, r in seen.items()}
+    ended, seen = run(
+        net.onto(groups[-1]), state=state, inputs=inputs | sent, probe=probe, records=records,
+        last=last,
+    )  # fmt: skip
+    return _joined(ends, ended), seen
+
+
+def _steps(x: Array, start, n_steps: int) -> Array:
+    if len(x) == n_steps:
+        return x
+    return jax.lax.dynamic_slice_in_dim(x, start, n_steps)
+
+
+def _over_time(
+    net: Network, weights, state, inputs, n_steps, dt, key, start, probe, records=None, last=False
+):
+    """One scan over `net`; `probe` sees its records beside those of layers that ran before."""
+    noisy = held(net, weights, inputs, key)
+    drive = currents(net, weights, inputs, key, start, besides=noisy)
+    still = {n: x for n, x in drive.items() if x.ndim == 1}
+    moving = {n: x for n, x in drive.items() if x.ndim == 2}
+
+    def step(state, now):
+        t, moving, before = now
+        key_t = None if key is None else jax.random.fold_in(key, t)
+        drive = read(net, still | moving, noisy, key_t)
+        state, own = net.step(weights, state, drive, dt=dt, key=key_t)
+        return state, probe(before | own)
+
+    steps = start + jnp.arange(n_steps)
+    return _scan(step, _of(net, state), (steps, moving, records or {}), last)
+
+
+def _scan(step: Callable, state, xs, last: bool):
+    """`lax.scan`, or with `last` what the last step returns in place of all."""
+    if not last:
+        return jax.lax.scan(step, state, xs)
+    first = jax.tree.map(lambda x: x[0], xs)
+    shapes = jax.eval_shape(lambda: step(state, first)[1])
+    none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(lambda carry, x: (step(carry[0], x), None), (state, none), xs)[0]
+
+
+def _joined(old: State, new: State) -> State:
+    return State._make(a | b for a, b in zip(old, new, strict=True))
+
+
+def _of(net: Network, state: State) -> State:
+    """What of `state` belongs to the layers and projections of `net`."""
+    names = net.layers, net.layers, net.layers, net.projections
+    parts = zip(state, names, strict=True)
+    return State(*({n: x for n, x in part.items() if n in of} for part, of in parts))
