@@ -125,7 +125,9 @@ class _Walk:
         """By number, so that what many call is looked at once."""
         if id(f) not in self.entered:
             self.entered[id(f)] = None
-            found = self.whole(f, f.__code__, _seen_by(f), functools.partial(_function_like, f))
+            found = self.whole(
+                f, _text(f.__code__), _seen_by(f), functools.partial(_function_like, f)
+            )
             self.functions.append(found.key)
             self.entered[id(f)] = found._replace(key=("function", len(self.functions)))
         part = self.entered[id(f)]
@@ -199,6 +201,15 @@ def _function_like(f: types.FunctionType, cells, defaults, keywords, outside, _)
     made = types.FunctionType(f.__code__, seen, f.__name__, defaults, closure)
     made.__kwdefaults__ = keywords
     return made
+
+
+@functools.lru_cache(4096)
+def _text(code: types.CodeType) -> Hashable:
+    """All of the code but where it stands."""
+    constants = (_text(x) if isinstance(x, types.CodeType) else repr(x) for x in code.co_consts)
+    names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+    counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
+    return code.co_code, code.co_exceptiontable, *constants, *names, *counts
 
 
 @functools.lru_cache(4096)

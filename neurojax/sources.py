@@ -52,5 +52,7 @@ class Poisson(eqx.Module):
         dtype = working(state.z.dtype)
         p = cast(self.rate, dtype) * dt / 1000
         p = eqx.error_if(p, (p > 1).any(), "rate must be <= 1000 / dt Hz, one spike a step")
-        z = (jax.random.uniform(key, state.z.shape, dtype) < p).astype(state.z.dtype)
+        # Of 32 bits: `uniform` has 23, which would round the probability of a rare spike by 1e-7.
+        u = jax.random.bits(key, state.z.shape, jnp.uint32).astype(dtype) * 2.0**-32
+        z = (u < p).astype(state.z.dtype)
         return PoissonState(z), z
