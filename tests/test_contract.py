@@ -20,6 +20,7 @@ from neurojax.layouts import Band
 from neurojax.network import Layer, Network, Projection
 from neurojax.neurons import ALIF, LIF, LeakyIntegrator
 from neurojax.plasticity import Homeostasis, Post, ThreeFactor
+from neurojax.sources import Poisson
 from neurojax.sparse import by_sender
 from neurojax.stdp import STDP
 from neurojax.synapses import Alpha, Delay, Exponential
@@ -36,6 +37,12 @@ class Row(NamedTuple):
 
 def filtered(synapse, state, x):
     return synapse.step(state, x, dt=1.0, tau_mem=20.0)
+
+
+def drawn(source, state, x):
+    """`x` plays the rate."""
+    source = eqx.tree_at(lambda s: s.rate, source, 100 * x)
+    return source.step(state, x, dt=1.0, key=jax.random.key(0))
 
 
 def delayed(delay, state, x):
@@ -110,6 +117,7 @@ ROWS = {
     "Alpha": Row(Alpha(5.0), filtered),
     "Alpha, each": Row(Alpha(each), filtered),
     "Delay": Row(Delay(3), delayed),
+    "Poisson": Row(Poisson(each), drawn),
     "Network": Row(NETWORK, looped, lambda net, dtype: net.init(dtype)),
     "Network, events": Row(EVENTS, looped, lambda net, dtype: net.init(dtype)),
     "STDP": Row(STDP(), paired, lambda rule, dtype: rule.init(RING, dtype)),

@@ -247,19 +247,24 @@ def long_run(monkeypatch, block, net=None, **options):
     return quick(lambda state: simulate(net, weights, state, inputs, **options))(net.init())
 
 
-@pytest.mark.parametrize(("block", "n_steps"), [(8, 23), (5, 20), (7, 8), (1, 5)])
-def test_blocks_of_steps_change_nothing(monkeypatch, block, n_steps):
-    whole = long_run(monkeypatch, 1000, n_steps=n_steps)
+@pytest.fixture(scope="module", name="whole")
+def _whole():
+    """Last state and outputs of a number of steps in one block, run once."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield functools.cache(lambda n_steps: long_run(patch, 1000, n_steps=n_steps))
+
+
+@pytest.mark.parametrize(("block", "n_steps"), [(8, 23), (5, 20)])
+def test_blocks_of_steps_change_nothing(monkeypatch, whole, block, n_steps):
+    whole = whole(n_steps)
     assert 0.05 < whole[1]["a"].mean() < 0.95
     chex.assert_trees_all_equal(long_run(monkeypatch, block, n_steps=n_steps), whole)
 
 
-@pytest.mark.parametrize(
-    ("every", "n_steps", "block"), [(1, 20, 8), (4, 20, 8), (10, 20, 3), (20, 20, 8), (5, 20, 1000)]
-)
-def test_each_kth_step_is_kept_and_none_other(monkeypatch, every, n_steps, block):
-    last, z = long_run(monkeypatch, 1000, n_steps=n_steps)
-    state, kept = long_run(monkeypatch, block, n_steps=n_steps, every=every)
+@pytest.mark.parametrize(("every", "block"), [(4, 1000), (10, 3), (20, 8)])
+def test_each_kth_step_is_kept_and_none_other(monkeypatch, whole, every, block):
+    last, z = whole(20)
+    state, kept = long_run(monkeypatch, block, n_steps=20, every=every)
     chex.assert_trees_all_equal(state, last)
     chex.assert_trees_all_equal(kept, jax.tree.map(lambda x: x[every - 1 :: every], z))
 
