@@ -114,7 +114,7 @@ def test_spiking_populations_inhibit_those_of_other_classes_alone():
     state = net.init()
     fired = jnp.asarray(np.arange(12) >= population, float)  # all but those of class 0
     state = state._replace(sent=state.sent | {"readout": fired})
-    options = dict(n_steps=1, dt=1.0, probe=probe)
+    options = dict(n_steps=1, dt=1.0, probe=probe, learn=False)
     v = simulate(net, weights, state, {"input": jnp.zeros(6)}, **options)[1][0]
     expected = np.repeat([-inhibition, -inhibition / 2, -inhibition / 2], population)
     np.testing.assert_allclose(v, expected, rtol=1e-5)
