@@ -295,13 +295,14 @@ class Homeostasis(eqx.Module):
         `v_reset`: where the neurons restart, mV, one number or [n]. None stands for 0 mV where
         the threshold is above that, and elsewhere for no floor, as it isn't known.
         """
-        p, r = cast((self, r), state.v_th.dtype)
+        stored = state.v_th.dtype
+        p, v_th, r = cast((self, state.v_th, r), working(stored))
         to = lambda x: jnp.broadcast_to(jnp.asarray(x, r.dtype), r.shape)  # noqa: E731
-        moved = state.v_th + p.rate * to(scale) * (r - p.target)
-        floor = jnp.minimum(to(0.0 if v_reset is None else v_reset) + p.v_min, state.v_th)
+        moved = v_th + p.rate * to(scale) * (r - p.target)
+        floor = jnp.minimum(to(0.0 if v_reset is None else v_reset) + p.v_min, v_th)
         if v_reset is None:
-            floor = jnp.where(state.v_th > 0, floor, -jnp.inf)
-        return HomeostasisState(jnp.maximum(floor, moved), r)
+            floor = jnp.where(v_th > 0, floor, -jnp.inf)
+        return cast(HomeostasisState(jnp.maximum(floor, moved), r), stored)
 
     def term(self, state: HomeostasisState) -> Float[Array, " n"]:
         """What is added to the learning signal of each neuron, [n]."""

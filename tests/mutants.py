@@ -53,6 +53,7 @@ PATIENCE = 10  # seconds of the processor, beyond three times what the true modu
 # Where tests of another name cover a module.
 TESTS = {
     "neurojax/learning/wta_broadcast.py": ["tests/test_learning.py"],
+    "neurojax/learning/_system.py": ["tests/test_learning.py"],
     "neurojax/_check.py": ["tests/test_neurons.py", "tests/test_plasticity.py"],
     "neurojax/layouts.py": ["tests/test_network.py", "tests/test_connectivity.py"],
     "neurojax/sparse.py": ["tests/test_sparse_network.py", "tests/test_network.py"],

@@ -1,6 +1,7 @@
 """Three-factor rules against sums written out, against gradients, and for locality."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ from neurojax.plasticity import (
     triangle,
 )
 
-T, N = 11, 45
+T, N, DT = 11, 45, 0.6
 
 # Level 0: what these tests spend is the compiler's time.
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -66,12 +67,12 @@ def both_forms(rule, neuron, connectivity, pre, h, z, q):
     def step(carry, now):
         state, dw = carry
         pre, h, z, q = now
-        state, asked = rule.step(state, connectivity, neuron, pre, Post(h, z), q, dt=1.0)
+        state, asked = rule.step(state, connectivity, neuron, pre, Post(h, z), q, dt=DT)
         return (state, dw + asked), None
 
     start = rule.init(connectivity, q.dtype), jnp.zeros(connectivity.shape, q.dtype)
     online = jax.lax.scan(step, start, (pre, h, z, q))[0][1]
-    return connectivity.outer(rule.factor(neuron, Post(h, z), q, dt=1.0), pre), online
+    return connectivity.outer(rule.factor(neuron, Post(h, z), q, dt=DT), pre), online
 
 
 def factorised(*arguments):
@@ -92,8 +93,8 @@ def written_out(rule, neuron, connectivity, pre, h, z, q):
     full = weight_change(
         *(np.asarray(x, np.float64) for x in (pre, h, z, q)), exists,
         kappa_e=float(rule.kappa_e), reset_trace=rule.reset_trace,
-        decay=np.exp(-1 / np.asarray(neuron.tau_mem)) if rule.decay is None else float(rule.decay),
-        rho=np.exp(-1 / np.asarray(neuron.tau_adapt)) if adapting else 0.0,
+        decay=np.exp(-DT / np.asarray(neuron.tau_mem)) if rule.decay is None else float(rule.decay),
+        rho=np.exp(-DT / np.asarray(neuron.tau_adapt)) if adapting else 0.0,
         beta=np.asarray(neuron.beta_adapt) if adapting else 0.0,
     )  # fmt: skip
     return wiring.stored(connectivity, full)
@@ -131,7 +132,7 @@ def test_a_batch_is_summed_in_one_product():
 
     @quick
     def batch(pre, h, z, q):
-        factor = lambda h, z, q: rule.factor(neuron, Post(h, z), q, dt=1.0)  # noqa: E731
+        factor = lambda h, z, q: rule.factor(neuron, Post(h, z), q, dt=DT)  # noqa: E731
         return c.outer(jax.vmap(factor, 1, 1)(h, z, q), pre)
 
     alone = sum(np.asarray(factorised(rule, neuron, c, *records(s))) for s in range(3))
@@ -250,6 +251,93 @@ def test_homeostasis_moves_by_the_difference_and_never_below_its_floor():
     np.testing.assert_allclose(rule.term(state), 0, atol=1e-8)
     np.testing.assert_allclose(rule.term(new), [-0.1 * 0.2, 0.1 * 0.05], rtol=1e-5)
     assert isinstance(new, HomeostasisState)
+
+
+@pytest.mark.parametrize("v_reset", [-65.0, [-65.0, -65.0, -50.3], None])
+def test_homeostasis_counts_its_floor_from_the_reset(v_reset):
+    rule = Homeostasis(target=0.05, rate=10.0, v_min=0.2)
+    state = rule.init(jnp.full(3, -50.0))
+    reset = jnp.asarray(v_reset) if np.ndim(v_reset) else v_reset
+    step = functools.partial(rule.step, v_reset=reset)
+    np.testing.assert_array_equal(step(state, jnp.full(3, 0.05)).v_th, -50.0)
+    moved = step(state, jnp.array([0.15, 0.0, 0.0])).v_th
+    floor = -50.1 if np.ndim(v_reset) else -50.5  # that of the last is hit where it is near
+    np.testing.assert_allclose(moved, [-49.0, -50.5, floor], rtol=1e-6)
+
+
+def test_a_threshold_below_the_floor_stays_and_sinks_no_further():
+    rule = Homeostasis(v_min=0.2)
+    for v_reset in (0.0, None):
+        moved = rule.step(rule.init(jnp.full(3, 0.1)), jnp.array([0.05, 0, 1]), v_reset=v_reset)
+        np.testing.assert_allclose(moved.v_th, [0.1, 0.1, 0.1 + 0.5 * 0.95], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_states_of_half_precision_are_calculated_in_float32_and_rounded_once(dtype):
+    wide = lambda tree: jax.tree.map(lambda x: x.astype("float32"), tree)  # noqa: E731
+    narrow = lambda tree: jax.tree.map(lambda x: x.astype(dtype), tree)  # noqa: E731
+    rule, neuron, c = ThreeFactor(0.9), NEURONS["ALIF"], wiring.example("dense")
+    pre, h, z, q = narrow(records(4))
+
+    @quick
+    def factor(h, z, q):
+        return rule.factor(neuron, Post(h, z), q, dt=DT)
+
+    @quick
+    def step(state, pre, h, z, q):
+        return rule.step(state, c, neuron, pre, Post(h, z), q, dt=DT)
+
+    found = factor(h, z, q)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, narrow(factor(*wide((h, z, q)))))
+    state = rule.init(c, dtype)
+    for t in range(3):
+        now = (pre[t], h[t], z[t], q[t])
+        expected = narrow(step(wide(state), *wide(now)))
+        state, dw = step(state, *now)
+        jax.tree.map(np.testing.assert_array_equal, (state, dw), expected)
+    tone = Homeostasis(rate=0.3, penalty=0.1)
+    start, r = narrow(HomeostasisState(jnp.linspace(0.9, 1.1, N), q[0] * 0)), narrow(abs(q[1]))
+    moved = tone.step(start, r, 0.3, v_reset=0.1)
+    expected = narrow(tone.step(wide(start), wide(r), 0.3, v_reset=0.1))
+    jax.tree.map(np.testing.assert_array_equal, moved, expected)
+
+
+def test_spikes_and_windows_may_be_bools():
+    rule, neuron, c = ThreeFactor(0.9), NEURONS["LIF"], wiring.example("dense")
+    pre, h, z, q = records(5)
+    expected = both_forms(rule, neuron, c, pre, z, z, q)
+    b = z.astype(bool)
+    for found, right in zip(both_forms(rule, neuron, c, pre, b, b, q), expected, strict=True):
+        np.testing.assert_array_equal(found, right)
+    state = rule.step(rule.init(c), c, neuron, pre[0].astype(bool), Post(b[0], b[0]), q[0], dt=DT)
+    right = rule.step(rule.init(c), c, neuron, pre[0], Post(z[0], z[0]), q[0], dt=DT)
+    jax.tree.map(np.testing.assert_array_equal, state, right)
+
+
+@pytest.mark.parametrize("make", [ThreeFactor, lambda x: ThreeFactor(decay=x)])
+def test_memories_are_swept_by_vmap(make):
+    pre, h, z, q = records(6)
+    factor = lambda x: make(x).factor(NEURONS["ALIF"], Post(h, z), q, dt=DT)  # noqa: E731
+    swept = quick(jax.vmap(factor))(jnp.array([0.2, 0.8]))
+    for x, found in zip((0.2, 0.8), swept, strict=True):
+        np.testing.assert_allclose(found, quick(lambda x=x: factor(x))(), rtol=1e-5, atol=1e-6)
+    assert np.abs(swept[0] - swept[1]).max() > 0.01
+
+
+def test_refuses_records_of_other_shapes_and_steps_of_no_time():
+    pre, h, z, q = records(7)
+    rule, neuron, c = ThreeFactor(), NEURONS["LIF"], wiring.example("dense")
+    for post, third in ((Post(h[0], z), q), (Post(h, z[:5]), q), (Post(h[0], z[0]), q[0])):
+        with pytest.raises(ValueError, match=r"h, z and q must all be \[T, n\]; got .* a batch"):
+            inspect.unwrap(ThreeFactor.factor)(rule, neuron, post, third, dt=DT)
+    with pytest.raises(ValueError, match=r"h, z and q must all be \[n\]; got"):
+        inspect.unwrap(ThreeFactor.step)(rule, rule.init(c), c, neuron, pre, Post(h, z), q, dt=DT)
+    for dt in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="dt must be finite and > 0 ms"):
+            rule.factor(neuron, Post(h, z), q, dt=dt)
+        with pytest.raises(ValueError, match="dt must be finite and > 0 ms"):
+            rule.step(rule.init(c), c, neuron, pre[0], Post(h[0], z[0]), q[0], dt=dt)
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,9 @@ def test_spiking_populations_inhibit_those_of_other_classes_alone():
     weights = quick(lambda net: net.init_weights(KEY))(net)
     np.testing.assert_array_equal(weights["h1->readout"].connectivity.fan_in, density * 20)
     assert "readout->readout" not in net.plastic()
+    # what is heard is divided by its part, and a readout that fires must start from something
+    assert net.layers["readout"].neuron.r_mem == pytest.approx(1 / density)
+    assert np.std(weights["h1->readout"].w) > 0.1
     # what all rivals together take from a neuron's potential in one step
     probe = lambda records: records["readout"].neuron.v  # noqa: E731
     state = net.init()
@@ -175,12 +178,16 @@ def test_a_population_that_is_merged_learns_as_its_copies_do():
 
 def test_wiring_of_a_layer_does_not_depend_on_the_others():
     loop = Recurrence(radius=4, p_rewire=0.25)
-    one, two = built((40,), recurrence=loop), built((40, 30), recurrence=loop)
+    one = built((40,), recurrence=loop, density=0.5)
+    two = built((40, 40), recurrence=loop, density=0.5)
     for name in ("h1->h1", "h1->h1 far", "h1->readout"):
         pair = (jax.tree.leaves(net.projections[name].connectivity) for net in (one, two))
         assert all(np.array_equal(a, b) for a, b in zip(*pair, strict=True))
-    near = [two.projections[f"{n}->{n} far"].connectivity.index[:30] for n in ("h1", "h2")]
-    assert not np.array_equal(*near)
+    for part in ("{}->{}", "{}->{} far", "{}->readout"):
+        pair = [two.projections[part.format(n, n)].connectivity for n in ("h1", "h2")]
+        drawn = [jax.tree.leaves(c)[0] for c in pair]
+        assert drawn[0].shape == drawn[1].shape
+        assert not np.array_equal(*drawn), part
 
 
 def strength(net, name, key=KEY):
