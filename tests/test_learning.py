@@ -1,7 +1,9 @@
 """The broadcast learning system as a whole: what it computes, from what, and in what memory."""
 
+import copy
 import functools
 import inspect
+import pickle
 
 import chex
 import equinox as eqx
@@ -611,3 +613,222 @@ def test_refuses_a_state_of_another_system_or_optimiser():
         step(tx, state, anneal=-1.0)
     with pytest.raises(ValueError, match=r"average_decay must lie in \[0, 1\]; got 1.5"):
         step(tx, state, average_decay=1.5)
+
+
+RATES = jnp.linspace(0.0, 0.3, 6 * 24).reshape(6, 24)
+
+
+def asking(g):
+    """Changes of `g` everywhere, told with the key and the weights that they were asked of."""
+
+    def changes(system, weights, tone, x, target, *, key):
+        asked = {n: jnp.full_like(weights[n].w, g) for n in system.network.plastic()}
+        return asked, wb.Outcome(jax.random.uniform(key, (6, 3)), {"h1": RATES})
+
+    return changes
+
+
+def stepped(tx, n, **options):
+    """States and outcomes of `n` steps from a fresh one, by `update` and `asking`."""
+    system, _, state = started()
+    plain = {name: state.weights[name].w for name in system.network.plastic()}
+    state = state._replace(opt_state=tx.init(plain))
+    states, outcomes = [state], []
+    for _ in range(n):
+        state, outcome = wb.update(system, tx, state, PICTURES, LABELS, **options)
+        states.append(state)
+        outcomes.append(outcome)
+    return system, states, outcomes
+
+
+def test_a_step_hands_its_optimiser_the_weights_and_the_state_of_the_step_before():
+    """Momentum and decay of weights, written out; what does not learn stays as it is."""
+    lr, momentum, decay, g = 0.1, 0.9, 0.2, 0.05
+    tx = optax.chain(optax.add_decayed_weights(decay), optax.sgd(lr, momentum))
+    system, (first, *_, last), _ = stepped(tx, 3, changes=asking(g))
+    for name, held in first.weights.items():
+        w = np.asarray(held.w, np.float64)
+        v = np.zeros_like(w)
+        for _ in range(3):
+            v = momentum * v - g + decay * w  # optax descends
+            w = w - lr * v
+        w = w if system.network.projections[name].plastic else np.asarray(held.w)
+        np.testing.assert_allclose(last.weights[name].w, w, rtol=1e-5, atol=1e-6, err_msg=name)
+    assert last.step == 3
+
+
+@pytest.mark.parametrize("decay", [0.2, 0.9])
+def test_the_average_forgets_its_start_sooner_while_it_is_young(decay):
+    _, states, _ = stepped(optax.sgd(1.0), 4, changes=asking(0.5), average_decay=decay)
+    mean = jax.tree.map(np.asarray, states[0].average)
+    for k, state in enumerate(states[1:]):
+        keep = min(decay, (1 + k) / (10 + k))
+        now = (state.weights, state.homeostasis)
+        mix = lambda a, b, k=keep: k * a + (1 - k) * b if eqx.is_inexact_array(b) else b  # noqa: E731
+        mean = jax.tree.map(mix, mean, now)
+        chex.assert_trees_all_close(state.average, mean, rtol=1e-5, atol=1e-6)
+        # the new, the old and the average are far enough apart to be told apart
+        assert np.abs(mean[0]["input->h1"].w - now[0]["input->h1"].w).max() > 0.02
+
+
+def test_thresholds_move_by_the_annealed_rate_from_the_mean_of_the_batch():
+    system, (first, second), _ = stepped(optax.sgd(1.0), 1, changes=asking(0.0), anneal=0.25)
+    p, r = system.homeostasis, np.asarray(RATES).mean(0)
+    moved = np.asarray(first.homeostasis["h1"].v_th) + 0.25 * float(p.rate) * (r - float(p.target))
+    np.testing.assert_allclose(second.homeostasis["h1"].v_th, moved, rtol=1e-6)
+    np.testing.assert_allclose(second.homeostasis["h1"].r, r, rtol=1e-6)
+    x, y = jnp.asarray(PICTURES), jnp.asarray(LABELS)
+    for anneal, expected in ((0.25, second), (jnp.asarray(0.25), second)):
+        found = wb.train_step(
+            system, optax.sgd(1.0), first, x, y, changes=asking(0.0), anneal=anneal
+        )[0]
+        chex.assert_trees_all_close(found.homeostasis, expected.homeostasis, rtol=1e-6)
+
+
+class Drawn(Steps):
+    """Weights that a change moves by what its key draws."""
+
+    def program(self, dw, *, key=None):
+        return eqx.tree_at(lambda s: s.ideal.w, self, jax.random.uniform(key, dw.shape, dw.dtype))
+
+
+def test_each_step_and_each_projection_draws_from_a_key_of_its_own():
+    """Step k: fold_in(state.key, k); projections: that, folded with their names."""
+    system, tx, _ = started()
+    start = state = wb.init(system, tx, KEY, Drawn)
+    for k in range(2):
+        state, outcome = wb.update(system, tx, state, PICTURES, LABELS, changes=asking(0.0))
+        key = jax.random.fold_in(start.key, k)
+        np.testing.assert_array_equal(outcome.scores, jax.random.uniform(key, (6, 3)))
+        for name in system.network.plastic():
+            w = state.weights[name].w
+            np.testing.assert_array_equal(w, jax.random.uniform(fold(key, name), w.shape))
+        assert (state.key == start.key).all()
+
+
+def test_fresh_weights_and_what_makes_them_have_keys_by_name():
+    system, tx, _ = started()
+    state = wb.init(system, tx, KEY)
+    keys, made = fold(KEY, "weights"), []
+    system.network.init_weights(keys, lambda w, c, key: (made.append(key), Ideal(w, c))[1])
+    for (name, p), key in zip(system.network.projections.items(), made, strict=True):
+        np.testing.assert_array_equal(state.weights[name].w, p.initial(fold(keys, name)))
+        assert key == fold(keys, f"{name} made")
+    assert state.key == fold(KEY, "train")
+    # names are told apart by more than their length
+    assert len({int(jax.random.bits(fold(KEY, n))) for n in ("h1->h2", "h2->h1", "h2->h2")}) == 3
+
+
+class Noisy(Steps):
+    """Weights that are read with noise."""
+
+    def apply(self, s, *, key=None):
+        out = self.ideal.apply(s)
+        return out if key is None else out + jax.random.normal(key, out.shape, out.dtype)
+
+
+def test_each_sample_is_read_with_noise_of_its_own():
+    system, tx, _ = started()
+    state, same = wb.init(system, tx, KEY, Noisy), np.tile(PICTURES[:1], (3, 1))
+
+    @quick
+    def run(state):
+        held = (system, state.weights, state.homeostasis)
+        rates = lambda outcome: outcome.rates["h1"]  # noqa: E731
+        alone = jax.vmap(lambda key: wb.present(*held, same[0], key=key)["h1"].z.mean(0))
+        return (
+            rates(wb.predict(*held, same, key=state.key)),
+            rates(wb.deltas(*held, same, LABELS[:3], key=state.key)[1]),
+            alone(jax.random.split(state.key, 3)),
+            wb.settle(system, state, same).homeostasis["h1"].r,
+            rates(wb.predict(*held, same)),
+        )
+
+    predicted, taught, alone, settled, silent = map(np.asarray, run(state))
+    np.testing.assert_array_equal(taught, predicted)
+    np.testing.assert_allclose(predicted, alone, rtol=1e-6)
+    assert len({r.tobytes() for r in predicted}) == 3
+    np.testing.assert_allclose(settled, predicted.mean(0), rtol=1e-6)
+    assert (silent == silent[:1]).all()
+
+
+def test_thresholds_far_below_zero_stay_at_the_target_rate_and_above_the_reset():
+    system, *_ = started()
+    neuron = LIF(6.0, 3.0, v_th=-50.0, v_rest=-65.0, v_reset=-65.0)
+    deep = eqx.tree_at(lambda s: s.network.layers["h1"].neuron, system, neuron)
+    tone = deep.rest()
+    np.testing.assert_array_equal(tone["h1"].v_th, -50.0)
+    calm = wb.excited(deep, tone, {"h1": jnp.full((6, 24), 0.1)})  # the target
+    np.testing.assert_allclose(calm["h1"].v_th, -50.0, rtol=1e-6)
+    low = wb.excited(deep, tone, {"h1": jnp.zeros((6, 24))}, anneal=1e4)
+    np.testing.assert_allclose(low["h1"].v_th, -65.0 + 0.05, rtol=1e-6)
+
+
+def test_a_state_of_half_precision_keeps_its_types_and_wide_thresholds():
+    system, tx, _ = started()
+    state = jax.eval_shape(lambda key: wb.init(system, tx, key, dtype="bfloat16"), KEY)
+    assert state.homeostasis["h1"].v_th.dtype == "float32"
+    x = jax.ShapeDtypeStruct((6, 8), "bfloat16")
+    new, outcome = jax.eval_shape(lambda s, x: wb.update(system, tx, s, x, LABELS), state, x)
+    chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
+    assert outcome.scores.dtype == "bfloat16"
+
+
+def two_layers(**options):
+    layers = [Layer(24, LIF(6.0, 3.0), rule=ThreeFactor()) for _ in range(2)]
+    loop = Recurrence(radius=3)
+    return structured(KEY, 8, layers, 3, recurrence=loop, **options)
+
+
+def test_a_system_is_made_of_a_network_and_a_key():
+    net = two_layers()
+    made = wb.system(KEY, net, n_modulators=2, bandwidth=1, start=3, teacher=HardWTA(0.3))
+    assert (made.n_classes, made.n_in, made.n_steps, made.start) == (3, 8, 20, 3)
+    assert made.hidden == ("h1", "h2")
+    assert float(made.teacher.margin) == pytest.approx(0.3)
+    assert made.modulators.k.shape == (2, 3)
+    assert {n: a.shape for n, a in made.modulators.a.items()} == {"h1": (24, 2), "h2": (24, 2)}
+    for name in made.hidden:
+        own = broadcast(fold(KEY, f"{name} feedback"), 24, 3, 1)
+        chex.assert_trees_all_equal(made.feedback[name], own)
+    assert not np.array_equal(made.feedback["h1"].spread, made.feedback["h2"].spread)
+    chex.assert_trees_all_equal(
+        made.modulators, modulators(fold(KEY, "modulators"), 2, {"h1": 24, "h2": 24})
+    )
+    plain = wb.system(KEY, net)
+    assert plain.modulators is None
+    assert plain.feedback["h1"].spread.shape == (24, 2)
+    assert isinstance(plain.teacher, SoftWTA)
+    # layers without a rule are not taught
+    fixed = eqx.tree_at(lambda n: n.layers["h2"].rule, net.without("h1->h2", "h2->h2"), None)
+    assert wb.system(KEY, fixed.without("h2->readout")).hidden == ("h1",)
+
+
+def test_a_system_of_a_spiking_readout_must_be_told_its_populations():
+    net = two_layers(readout=LIF(9.0), population=4)
+    with pytest.raises(ValueError, match="readout 'readout' has 12 spiking neurons: pass populat"):
+        wb.system(KEY, net)
+    with pytest.raises(ValueError, match="population must divide 12 readout neurons; got 5"):
+        wb.system(KEY, net, population=5)
+    with pytest.raises(ValueError, match="'out' is no layer of the network: .*'readout'"):
+        wb.system(KEY, net, readout="out")
+    assert wb.system(KEY, net, population=4).n_classes == 3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ThreeFactor(0.9, 0.5, post_spike), Homeostasis, SoftWTA, HardWTA,
+        lambda: broadcast(KEY, 5, 3), lambda: modulators(KEY, 2, {"h": 5}),
+        lambda: started()[0], lambda: started()[2],
+    ],
+)  # fmt: skip
+def test_whatever_learns_can_be_pickled_and_copied(make):
+    made = make()
+
+    def bits(x):
+        return jax.random.key_data(x) if eqx.is_array(x) and x.dtype == KEY.dtype else x
+
+    for twin in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
+        assert jax.tree.structure(twin) == jax.tree.structure(made)
+        assert eqx.tree_equal(jax.tree.map(bits, twin), jax.tree.map(bits, made))

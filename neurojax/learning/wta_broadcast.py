@@ -102,7 +102,7 @@ def _by_step(system: System, layer: str) -> ThreeFactor:
 
 
 def present(
-    system: System, weights: AllWeights, tone: Tone, x: Array, *, key: Array | None = None
+    system: System, weights: AllWeights, tone: Tone, x: ArrayLike, *, key: Array | None = None
 ) -> dict[str, Post]:
     """Show one sample, [n_in] held or [n_steps, n_in]: what each layer did, [n_steps, n]."""
     x, net = sample(system, x), system.tuned(tone)
@@ -156,7 +156,8 @@ def signal(
     system: System, layer: str, instruction: Instruction, state: HomeostasisState
 ) -> Float[Array, " n"]:
     """gate x learning signal of each neuron of hidden `layer` in one step."""
-    heard = system.feedback[layer](instruction.error) + system.homeostasis.term(state)
+    heard = system.feedback[layer](instruction.error)
+    heard = heard + system.homeostasis.term(state).astype(heard.dtype)
     if system.modulators is None or instruction.m is None:
         return heard
     return system.modulators.gate(layer, instruction.m) * heard
