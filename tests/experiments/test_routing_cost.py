@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from experiments import _config, _run, routing_cost
+from experiments import _config, _run, _small_world, routing_cost
 from experiments._small_world import Plan, columns, network
 from experiments._training import Trainer
 from hardware import topology
@@ -286,6 +287,61 @@ def test_hidden_layers_of_one_neuron_are_the_least():
             routing_cost.Config(hidden=hidden)
     with pytest.raises(ValueError, match="--p-rewire must name one or more"):
         routing_cost.Config(p_rewire=())
+
+
+def test_the_price_of_an_inference_is_that_of_its_links_counted_one_by_one():
+    """In steps of 20 ns, so that links are busy for a good part of the time."""
+    net, mesh = make(jax.random.key(0), jnp.ones(())), topology.Mesh(4, 4, 8)
+    system = SimpleNamespace(network=net, n_steps=10, dt=2e-5)
+    rates = {n: jax.random.uniform(jax.random.key(i), 40) for i, n in enumerate(("h1", "h2"))}
+    rates = jax.tree.map(lambda r: 0.1 * r, rates)
+    core = np.asarray(columns(PLAN, mesh))
+    got = _small_world.price(system, rates, jnp.asarray(core), mesh)
+    pre, post, _ = (np.asarray(x) for x in topology.wiring(net)[0])
+    spikes = 10 * np.concatenate([rates["h1"], rates["h2"], np.zeros(40)])
+
+    def path(a, b):
+        """Links, each the core that it leaves and its direction: the row first."""
+        (x, y), (u, v) = (a % 4, a // 4), (b % 4, b // 4)
+        row = [((i, y), "ew") for i in range(x, u, np.sign(u - x) or 1)]
+        links = row + [((u, j), "ns") for j in range(y, v, np.sign(v - y) or 1)]
+        return [(at, way, np.sign(u - x) if way == "ew" else np.sign(v - y)) for at, way in links]
+
+    paths = [path(core[a], core[b]) for a, b in zip(pre, post, strict=True)]
+    cores = {a: {core[b] for b in post[pre == a]} for a in set(pre)}
+    trees = {a: {link for b in to for link in path(core[a], b)} for a, to in cores.items()}
+    alone = {a: [link for b in to for link in path(core[a], b)] for a, to in cores.items()}
+    load = Counter()
+    for a, links in trees.items():
+        load.update(dict.fromkeys(links, spikes[a]))
+    rho = {link: n / (10 * 2e-5 * 1e-3) * 6.5e-9 for link, n in load.items()}  # of a second
+    assert 0.1 < max(rho.values()) < 0.9
+    late = [
+        2.1e-9 + sum({"ew": 4.1e-9, "ns": 6.5e-9}[way] for _, way, _ in links)
+        + sum(6.5e-9 * rho[link] / (2 * (1 - rho[link])) for link in links)
+        for links in paths
+    ]  # fmt: skip
+    hops = lambda of: sum(spikes[a] * len(of[a]) for a in of) / spikes.sum()  # noqa: E731
+    close = dict(rtol=2e-5)  # as many roundings as a row of sums has
+    np.testing.assert_allclose(got.hops_per_edge, np.mean([len(p) for p in paths]), **close)
+    np.testing.assert_allclose(got.hops_per_spike_unicast, hops(alone), **close)
+    np.testing.assert_allclose(got.hops_per_spike, hops(trees), **close)
+    np.testing.assert_allclose(got.hottest_link, max(load.values()), **close)
+    np.testing.assert_allclose(got.latency, np.mean(late), **close)
+    np.testing.assert_allclose(got.burst, max(load.values()) / 10 * 6.5e-9, **close)
+    events = spikes @ np.bincount(pre, minlength=120)
+    np.testing.assert_allclose(got.energy.synaptic, 23.6e-12 * events, **close)
+    active = spikes.sum()
+    np.testing.assert_allclose(
+        got.energy.neuron, 81e-12 * active + 52e-12 * (1200 - active), **close
+    )
+    by_way = Counter()
+    for a, links in trees.items():
+        for _, way, _ in links:
+            by_way[way] += spikes[a]
+    np.testing.assert_allclose(
+        got.energy.routing, 3e-12 * by_way["ew"] + 4e-12 * by_way["ns"], **close
+    )
 
 
 @pytest.mark.parametrize(
