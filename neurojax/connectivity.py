@@ -40,7 +40,7 @@ Profile = Callable[[np.ndarray], ArrayLike]
 
 
 def one_to_one(n: int) -> FanIn:
-    """Neuron i hears neuron i alone: weights [n, 1].
+    """Neuron i hears neuron i alone: weights [n, 1], nA a spike.
 
     >>> nj.one_to_one(3).apply(jnp.full((3, 1), 0.5), jnp.array([1.0, 0.0, 1.0]))
     Array([0.5, 0. , 0.5], dtype=float32)
@@ -56,7 +56,7 @@ def fan_in(
 ) -> FanIn:
     """Fixed fan-in: each neuron draws round(density n_pre) different partners, at least one.
 
-    Weights have shape [n_post, fan-in]. Without `autapses` the partners are the n_pre - 1
+    Weights have shape [n_post, fan-in], nA a spike. Without `autapses` the partners are the n_pre - 1
     others of one population, and their number is round(density (n_pre - 1)).
 
     >>> nj.fan_in(jax.random.key(0), 512, 100, density=0.05)
@@ -84,7 +84,7 @@ def fan_out(
 ) -> FanOut:
     """Fixed fan-out: each neuron reaches round(density n_post) different ones, at least one.
 
-    Weights have shape [n_pre fan-out]. Without `autapses` they are of the n_post - 1 others of
+    Weights have shape [n_pre fan-out], nA a spike. Without `autapses` they are of the n_post - 1 others of
     one population, and their number is round(density (n_post - 1)).
 
     >>> nj.fan_out(jax.random.key(0), 1000, 800, density=0.05)
@@ -114,6 +114,8 @@ def bernoulli(
 ) -> FanOut:
     """Each pair is connected with probability `p`, alone: `blocks` of one block.
 
+    Weights have shape [edges], nA a spike.
+
     >>> wiring = nj.bernoulli(jax.random.key(0), 400, 300, p=0.1)
     >>> abs(wiring.shape[0] - 12_000) < 5 * (12_000 * 0.9) ** 0.5  # standard deviations
     True
@@ -137,8 +139,8 @@ def blocks(
 
     Neurons are numbered block by block, and may reach themselves where there are `autapses`.
     How many a sender reaches in a block is a binomial number (its distribution exact to
-    2^-32), who they are a uniform subset. Not for use under `jit`: the number of synapses is
-    random.
+    2^-32), who they are a uniform subset. Weights have shape [edges], nA a spike. Not for use
+    under `jit`: the number of synapses is random.
 
     Source: Holland, Laskey and Leinhardt (1983), Social Networks 5, 109.
     Raises `ValueError` for sizes below 1, for `p` outside [0, 1] or of another shape, and for
@@ -203,7 +205,7 @@ def watts_strogatz(
     that the neuron does not have, near or far, so fan-in is k exactly and no pair is
     connected twice. `p_rewire` 0 is a local patch, 1 a random graph. With n_pre = n_post
     these are k / 2 neighbours on each side, and none is rewired to oneself unless there may be
-    `autapses`. Weights have shape [n_post, k].
+    `autapses`. Weights have shape [n_post, k], nA a spike.
 
     >>> nj.watts_strogatz(None, 100, 100, k=10, p_rewire=0.0)  # the ring itself: nothing drawn
     FanIn(100 -> 100, fan-in 10)
@@ -240,7 +242,7 @@ def watts_strogatz_grid(
     """As `watts_strogatz`, with the k nearest on a torus of (ny, nx) neurons, row by row.
 
     Nearest is by Euclidean distance; k must take in all or none that are equally far. Weights
-    have shape [ny nx, k].
+    have shape [ny nx, k], nA a spike.
 
     >>> nj.watts_strogatz_grid(None, (20, 30), k=8, p_rewire=0.0)  # all eight around each
     FanIn(600 -> 600, fan-in 8)
@@ -379,7 +381,7 @@ def merged(fan: FanIn, population: int) -> Dense:
     """Collapse each run of `population` receivers that are copies of one another into one.
 
     Exact where they start equal and see the same error, as leaky-integrator readouts do.
-    Weights have shape [n_post / population, n_pre].
+    Weights have shape [n_post / population, n_pre], nA a spike.
 
     >>> nj.merged(nj.fan_in(jax.random.key(0), 512, 100, density=0.05), population=10)
     Dense(512 -> 10, 2,600 synapses)

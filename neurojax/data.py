@@ -19,14 +19,18 @@ _Parts = dict[str, _Pair]  # by the name of their split
 
 
 class Split(NamedTuple):
-    """Pictures and their classes, in host memory."""
+    """Pictures [N, H, W] or [N, H, W, C] and their classes [N], in host memory."""
 
     images: Float32[np.ndarray, "N H W *C"]  # in [0, 1]; a channel axis only if there are several
     labels: Int32[np.ndarray, "N"]  # class of each picture, 0 to n_classes - 1
 
 
 class Dataset(NamedTuple):
-    """What is trained on, what is tuned on, and what is read once at the end."""
+    """What is trained on, what is tuned on, and what is read once at the end.
+
+    >>> part = nj.data.Split(np.zeros((9, 8, 8), np.float32), np.zeros(9, np.int32))
+    >>> mine = nj.data.Dataset("mine", train=part, val=part, test=part, n_classes=2)
+    """
 
     name: str
     train: Split

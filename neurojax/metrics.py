@@ -29,7 +29,7 @@ _BLOCK = 1 << 24
 
 
 class Degrees(NamedTuple):
-    """Synapses onto each neuron, and from each."""
+    """Synapses onto each neuron [n_post], and from each [n_pre]: whole numbers."""
 
     fan_in: Int[np.ndarray, " post"]
     fan_out: Int[np.ndarray, " pre"]
@@ -53,7 +53,7 @@ class SmallWorld(NamedTuple):
 
 
 def degrees(wiring: Connectivity) -> Degrees:
-    """Number of synapses onto and from each neuron, parallel ones counted each.
+    """Number of synapses onto [n_post] and from [n_pre] each neuron, parallel ones counted each.
 
     >>> nj.metrics.degrees(nj.by_sender([0, 0, 2], [1, 1, 0], n_pre=3, n_post=2))
     Degrees(fan_in=array([1, 2]), fan_out=array([2, 0, 1]))

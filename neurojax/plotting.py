@@ -155,7 +155,7 @@ def weights(matrices: dict[str, ArrayLike], *, ax: None = None) -> Figure: ...
 @overload
 def weights(matrices: dict[str, ArrayLike], *, ax: Panels) -> None: ...
 def weights(matrices: dict[str, ArrayLike], *, ax: Panels | None = None) -> Figure | None:
-    """One picture a projection of its matrix [n_post, n_pre]; where it is 0, no synapse.
+    """One picture a projection of its matrix [n_post, n_pre], nA; where it is 0, no synapse.
 
     The scale is symmetric about a white 0 and ends at the 99th percentile of |w|, as a few
     large weights would leave the rest pale.

@@ -187,7 +187,7 @@ def by_sender(
 
     They are put in the order of sender, then receiver. What belongs to each synapse is put in
     the same order, and returned beside the wiring, when it is handed over as `w`: weights
-    [edges], or a tuple or dict of such arrays. Not for use under `jit`: the largest fan-out
+    [edges], nA, or a tuple or dict of such arrays. Not for use under `jit`: the largest fan-out
     becomes part of the structure.
 
     >>> wiring, w = nj.by_sender([2, 0], [1, 1], n_pre=3, n_post=2, w=jnp.array([0.2, 0.7]))
