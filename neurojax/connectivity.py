@@ -56,8 +56,8 @@ def fan_in(
 ) -> FanIn:
     """Fixed fan-in: each neuron draws round(density n_pre) different partners, at least one.
 
-    Weights have shape [n_post, fan-in], nA a spike. Without `autapses` the partners are the n_pre - 1
-    others of one population, and their number is round(density (n_pre - 1)).
+    Weights have shape [n_post, fan-in], nA a spike. Without `autapses` the partners are the
+    n_pre - 1 others of one population, and their number is round(density (n_pre - 1)).
 
     >>> nj.fan_in(jax.random.key(0), 512, 100, density=0.05)
     FanIn(512 -> 100, fan-in 26)
@@ -84,8 +84,8 @@ def fan_out(
 ) -> FanOut:
     """Fixed fan-out: each neuron reaches round(density n_post) different ones, at least one.
 
-    Weights have shape [n_pre fan-out], nA a spike. Without `autapses` they are of the n_post - 1 others of
-    one population, and their number is round(density (n_post - 1)).
+    Weights have shape [n_pre fan-out], nA a spike. Without `autapses` they are of the
+    n_post - 1 others of one population, and their number is round(density (n_post - 1)).
 
     >>> nj.fan_out(jax.random.key(0), 1000, 800, density=0.05)
     FanOut(1000 -> 800, 40,000 synapses)

@@ -105,8 +105,8 @@ class Dense(eqx.Module):
 
     `count` [n_post, n_pre] merges synapses that share their weight exactly, such as those
     onto redundant copies of one readout neuron: I_i = sum_j count_ij w_ij s_j, while each
-    synapse still learns as one. `w` has shape [n_post, n_pre], nA a spike. Booleans leave pairs out: all
-    to all of one population without autapses is `Dense(n, n, ~jnp.eye(n, dtype=bool))`.
+    synapse still learns as one. `w` has shape [n_post, n_pre], nA a spike. Booleans leave pairs
+    out: all to all of one population without autapses is `Dense(n, n, ~jnp.eye(n, dtype=bool))`.
 
     >>> wiring = nj.Dense(3, 2)
     >>> wiring
@@ -197,8 +197,9 @@ class Dense(eqx.Module):
 class FanIn(eqx.Module):
     """Each neuron listens to the `k` neurons that its row of `index` names, once each.
 
-    `index` and `w` (nA a spike) have shape [n_post, k]. Storage is sparse; above a small fan-in the products
-    go through a dense matrix filled once, which on a CPU beats gathers several times.
+    `index` and `w`, nA a spike, have shape [n_post, k]. Storage is sparse; above a small fan-in
+    the products go through a dense matrix filled once, which on a CPU beats gathers several
+    times.
 
     >>> wiring = nj.FanIn([[0, 2], [1, 3], [2, 0]], n_pre=4)
     >>> wiring
