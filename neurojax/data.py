@@ -86,7 +86,7 @@ def check(images: np.ndarray, labels: np.ndarray, n_classes: int, *, where: str 
     or floats in [0, 1]. Labels are N integers in [0, n_classes). Data that are no pictures are
     [N, 1, n_features]. The `ValueError` opens with `where`.
 
-    >>> split = nj.data.check(np.full((2, 1, 3), 255, np.uint8), [0, 1], n_classes=2)
+    >>> split = nj.data.check(np.full((2, 1, 3), 255, np.uint8), np.arange(2), n_classes=2)
     >>> split.images.shape, split.images.max(), split.labels.dtype
     ((2, 1, 3), np.float32(1.0), dtype('int32'))
     """
