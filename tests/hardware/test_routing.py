@@ -168,15 +168,24 @@ def test_double_precision_gives_the_same(route):
     np.testing.assert_allclose(traffic.load, expected[-1], atol=1e-14)
     late = routing.latency(wide, placement, MESH, traffic, DELAY, 1e3)
     assert late.latency.shape == (4 * N,)
+    for each in (traffic.hops_ew, traffic.hops_ns, traffic.packets, traffic.cores):
+        assert each.dtype == jnp.int32
+    single = ROUTES[route](wide, placement, MESH, spikes.astype(jnp.float32))
+    assert routing.burst(single, 0.5).dtype == jnp.float32
+    short = routing.latency(wide, placement, MESH, single, DELAY, 1e3)
+    assert short.latency.dtype == jnp.float32
+    np.testing.assert_allclose(short.latency, late.latency, rtol=1e-6)
 
 
-def test_keys_past_the_range_of_integers_are_sorted_in_pairs():
-    mesh, n = Mesh(1024, 1024, 1), 4096  # n n_cores > 2^31
-    edges = Edges(*(jnp.asarray(x, jnp.int32) for x in ([4095, 4095, 0], [0, 0, 1], [1, 1, 1])))
+@pytest.mark.parametrize("n", [2048, 4096])  # n n_cores is 2^31, then above
+def test_keys_past_the_range_of_integers_are_sorted_in_pairs(n):
+    mesh, last = Mesh(1024, 1024, 1), n - 1
+    ends = [last, last, last, 0, 5], [0, 1, 0, 1, 6], [1, 1, 1, 1, 0]
+    edges = Edges(*(jnp.asarray(x, jnp.int32) for x in ends))
     placement = jnp.arange(n, dtype=jnp.int32)
     hops = routing._unicast(edges, placement, mesh, jnp.ones(n)).hops_ew
-    # Neuron 4095 sits at x 1023, y 3; its two synapses end on one core.
-    assert (hops[4095], hops[0], hops.sum()) == (1023, 1, 1024)
+    # The last neuron sits at x 1023; of its three synapses two end on one core.
+    assert (hops[last], hops[0], hops.sum()) == (1023 + 1022, 1, 2046)
 
 
 def test_a_placement_may_be_a_list_and_spikes_whole_numbers():
@@ -349,8 +358,9 @@ def test_a_saturated_link_is_refused_by_name():
     def late(load):
         return routing.latency(edges, placement, MESH, traffic._replace(load=load), DELAY, 20.0)
 
-    with pytest.raises(eqx.EquinoxRuntimeError, match="load of every link must be below"):
-        eqx.filter_jit(late)(traffic.load)
+    for load in (traffic.load, traffic.load * 2 / 3):  # 1.5 times the rate, and just that
+        with pytest.raises(eqx.EquinoxRuntimeError, match="load of every link must be below"):
+            eqx.filter_jit(late)(load)
 
 
 def test_numbers_that_make_no_sense_are_refused():
