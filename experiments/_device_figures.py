@@ -17,7 +17,7 @@ _COLOURS = {
 
 
 def advantage(points: Points) -> Figure:
-    """Unidirectional minus bidirectional accuracy, over levels and variation, by response."""
+    """Unidirectional minus bidirectional accuracy, over states and variation, by response."""
     at = _middle_range(points)
     panels = sorted({p["response"] for p in at}, key=_order(at, "response"))
     figure = Figure(figsize=(2.6 * len(panels) + 0.8, 2.6), layout="constrained")

@@ -3,9 +3,9 @@
     python -m experiments.electronic_synapse --dataset mnist --data-dir path/to/mnist
 
 Forward pass, backward pass and update go through the same conductances. After Lim et al.
-(2019), arXiv 1707.06381. The design is fractional: every number of levels meets every
+(2019), arXiv 1707.06381. The design is fractional: every number of states meets every
 variation at the middle dynamic range, and every dynamic range meets every variation at the
-middle number of levels, for each response, policy and seed; hidden layers but the first are
+middle number of states, for each response, policy and seed; hidden layers but the first are
 trained at the middle of both alone. What is trained before, on validation pictures alone,
 chooses the learning rate of each response and policy, and the thresholds of refresh.
 """
@@ -54,14 +54,14 @@ class Learning:
 
 @dataclass(frozen=True)
 class Devices:
-    """The design: which devices, how many levels, how they vary."""
+    """The design: which devices, how many states, how they vary."""
 
     responses: tuple[Response, ...] = ("linear", "exponential", "querlioz", "soft-bounds")
     """How conductance answers to pulses."""
     policies: tuple[Update, ...] = ("bidirectional", "unidirectional", "one-side")
     """Which devices of a pair receive pulses."""
     n_states: tuple[int, ...] = (16, 64, 256)
-    """Levels of a device."""
+    """States of a device."""
     dynamic_range: tuple[float, ...] = (3.0, 10.0, 100.0)
     """G_max / G_min."""
     sigma_d2d: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5)

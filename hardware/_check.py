@@ -8,9 +8,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from jax.typing import DTypeLike
 from jaxtyping import Array
 
-from neurojax._check import Plain, count, instance, ordered
+from neurojax._check import Plain, count, instance, ordered, prng_key, real
 
 
 def kind(name: str, x: Any, cls: type) -> Any:
@@ -102,6 +104,27 @@ def called(name: str, cure: str, *, of: str = "", optional: bool = False) -> Cal
         return Plain(x) if jax.tree_util.all_leaves([x]) else x
 
     return convert
+
+
+def trains(n_up: Any, n_down: Any, dtype: DTypeLike) -> tuple[Array, Array]:
+    """Pulses up and down as floats; negative ones are refused where they are known."""
+    for name, n in (("n_up", n_up), ("n_down", n_down)):
+        if not isinstance(n, Tracer) and not (np.asarray(n, float) >= 0).all():
+            raise ValueError(f"{name} must be >= 0 pulses; got {np.asarray(n, float).min()}")
+    return jnp.asarray(n_up, dtype), jnp.asarray(n_down, dtype)
+
+
+def conductance(G: Any) -> Array:
+    """`G` as floats, S; what is no number is refused where it is known."""
+    G = real(G)
+    if not isinstance(G, Tracer) and not np.isfinite(np.asarray(G, float)).all():
+        raise ValueError("G must be finite, in S; got NaN or infinity")
+    return G
+
+
+def normal(key: Any, like: Array) -> Array:
+    """Standard normal numbers of the shape and type of `like`, from a key that is checked."""
+    return jax.random.normal(prng_key(key), like.shape, like.dtype)
 
 
 def coder(x: Any) -> Any:

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
-from hardware._check import called, one_a_device, rising, window
+from hardware._check import called, conductance, normal, one_a_device, rising, trains, window
 from hardware._clock import Sum, exact, since
 from neurojax._check import (
     between,
@@ -288,8 +288,9 @@ class Device(eqx.Module):
     def __check_init__(self):
         window(self.G_min, self.G_max)
 
-    def init(self, G: Float[Array, "*d"], *, t: ArrayLike | Sum = 0.0) -> Cells:
+    def init(self, G: Shaped[Array, "*d"], *, t: ArrayLike | Sum = 0.0) -> Cells:
         """Devices set at time `t` (s) to `G` (S), held within the window, without noise."""
+        G = conductance(G)
         _fit(self, G.shape)
         p = cast(self, G.dtype)
         last = None if self.nu is None else everywhere(exact(t, G.dtype), G.shape)
@@ -297,17 +298,17 @@ class Device(eqx.Module):
         return Cells(held, jnp.zeros(G.shape, jnp.int32), last)
 
     def pulse(
-        self, cells: Cells, n_up: Float[Array, "*d"], n_down: Float[Array, "*d"], *,
+        self, cells: Cells, n_up: Shaped[ArrayLike, "*#d"], n_down: Shaped[ArrayLike, "*#d"], *,
         key: Key[Array, ""] | None = None, t: ArrayLike | Sum = 0.0,
     ) -> Cells:  # fmt: skip
         """After `n_up` pulses up, then `n_down` down, ending at time `t`, s."""
         dtype = working(cells.G.dtype)
-        p, G, n_up, n_down = cast((self, cells.G, n_up, n_down), dtype)
+        (p, G), (n_up, n_down) = cast((self, cells.G), dtype), trains(n_up, n_down, dtype)
         n = n_up + n_down
         u = p.up(jnp.clip((G - p.G_min) / (p.G_max - p.G_min), 0, 1), n_up)
         u = 1 - (p.down or p.up)(1 - u, n_down)
         if key is not None and p.sigma_c2c is not None:
-            noise = jax.random.normal(key, u.shape, dtype)
+            noise = normal(key, u)
             u = jnp.clip(u + p.sigma_c2c * jnp.sqrt(n) * noise, 0, 1)
         # A device that gets no pulse keeps its conductance to the bit.
         G = p._held(jnp.where(n > 0, p.G_min + (p.G_max - p.G_min) * u, G))
@@ -325,7 +326,7 @@ class Device(eqx.Module):
             G = (G * jnp.maximum(1, age / p.t_0) ** -p.nu).astype(G.dtype)
         if key is None:
             return G
-        noise = jax.random.normal(key, G.shape, G.dtype)
+        noise = normal(key, G)
         return jnp.maximum(G + self.read_sigma(cells, t=t) * noise, 0)
 
     def read_sigma(self, cells: Cells, *, t: ArrayLike | Sum = 0.0) -> Float[Array, "*#d"]:
@@ -446,23 +447,25 @@ class Table(eqx.Module):
         """Highest level, S."""
         return self.levels[-1]
 
-    def init(self, G: Float[Array, "*d"], *, t: ArrayLike | Sum = 0.0) -> Levels:
+    def init(self, G: Shaped[Array, "*d"], *, t: ArrayLike | Sum = 0.0) -> Levels:
         """Devices at the level nearest to `G`."""
+        G = conductance(G)
         levels = self.levels.astype(G.dtype)
         level = jnp.searchsorted((levels[1:] + levels[:-1]) / 2, G).astype(jnp.int32)
         return Levels(levels[level], jnp.zeros(G.shape, jnp.int32), level)
 
     def pulse(
-        self, cells: Levels, n_up: Float[Array, "*d"], n_down: Float[Array, "*d"], *,
+        self, cells: Levels, n_up: Shaped[ArrayLike, "*#d"], n_down: Shaped[ArrayLike, "*#d"], *,
         key: Key[Array, ""] | None = None, t: ArrayLike | Sum = 0.0,
     ) -> Levels:  # fmt: skip
         """After `n_up` pulses up, then `n_down` down; both stop at the last level."""
+        n_up, n_down = trains(n_up, n_down, cells.G.dtype)
         p, n = cast(self, cells.G.dtype), n_up + n_down
         up = jnp.minimum(cells.level + n_up.astype(jnp.int32), len(self.levels) - 1)
         level = jnp.maximum(up - n_down.astype(jnp.int32), 0)
         G = p.levels[level]
         if key is not None and p.sigma_c2c is not None:
-            noise = p.sigma_c2c * jnp.sqrt(n) * jax.random.normal(key, G.shape, G.dtype)
+            noise = p.sigma_c2c * jnp.sqrt(n) * normal(key, G)
             G = jnp.clip(G + (p.G_max - p.G_min) * noise, p.G_min, p.G_max)
         G = jnp.where(n > 0, G, cells.G)
         return Levels(G, cells.n_pulses + n.astype(jnp.int32), level)
@@ -478,7 +481,7 @@ class Table(eqx.Module):
         """Conductance, S."""
         if key is None:
             return cells.G
-        noise = jax.random.normal(key, cells.G.shape, cells.G.dtype)
+        noise = normal(key, cells.G)
         return jnp.maximum(cells.G + self.read_sigma(cells, t=t) * noise, 0)
 
     def read_sigma(self, cells: Levels, *, t: ArrayLike | Sum = 0.0) -> Float[Array, "*#d"]:

@@ -7,9 +7,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Shaped
 
-from hardware._check import called, one_a_device, window
+from hardware._check import called, conductance, normal, one_a_device, trains, window
 from hardware._clock import Sum, exact, since
 from hardware.devices import LONGEST, Response, everywhere, linear, nearest, restarted
 from neurojax._check import cast, nonnegative, positive
@@ -71,25 +71,27 @@ class PCM(eqx.Module):
     def __check_init__(self):
         window(self.G_min, self.G_max)
 
-    def init(self, G: Float[Array, "*d"], *, t: ArrayLike | Sum = 0.0) -> PCMCells:
+    def init(self, G: Shaped[Array, "*d"], *, t: ArrayLike | Sum = 0.0) -> PCMCells:
         """Devices set at time `t` (s) to `G` (S), held within the window, without noise."""
+        G = conductance(G)
         one_a_device(self, G.shape)
         p, last = cast(self, G.dtype), everywhere(exact(t, G.dtype), G.shape)
         G = jnp.clip(G, p.G_min, p.G_max)
         return PCMCells(G, jnp.zeros(G.shape, jnp.int32), last, p._drift(G, None))
 
     def pulse(
-        self, cells: PCMCells, n_up: Float[Array, "*d"], n_down: Float[Array, "*d"], *,
+        self, cells: PCMCells, n_up: Shaped[ArrayLike, "*#d"], n_down: Shaped[ArrayLike, "*#d"], *,
         key: Key[Array, ""] | None = None, t: ArrayLike | Sum = 0.0,
     ) -> PCMCells:  # fmt: skip
         """After `n_up` pulses up, then `n_down` down, ending at time `t`."""
+        n_up, n_down = trains(n_up, n_down, cells.G.dtype)
         p, n, span = cast(self, cells.G.dtype), n_up + n_down, self.G_max - self.G_min
         span = span.astype(cells.G.dtype)
         u = p.up(jnp.clip((cells.G - p.G_min) / span, 0, 1), n_up)
         G = p.G_min + span * jnp.where(n_down > 0, 0, u)
         k_noise, k_drift = (None, None) if key is None else jax.random.split(key)
         if k_noise is not None:
-            G = jnp.maximum(G + p._spread(G) * jax.random.normal(k_noise, G.shape, G.dtype), 0)
+            G = jnp.maximum(G + p._spread(G) * normal(k_noise, G), 0)
         keep = lambda new, old: jnp.where(n > 0, new, old)  # noqa: E731
         return PCMCells(
             keep(G, cells.G), cells.n_pulses + n.astype(jnp.int32),
@@ -109,7 +111,7 @@ class PCM(eqx.Module):
         G = (G * (1 + age / t_0) ** -cells.nu.astype(age.dtype)).astype(G.dtype)
         if key is None:
             return G
-        noise = jax.random.normal(key, G.shape, G.dtype)
+        noise = normal(key, G)
         return jnp.maximum(G + self.read_sigma(cells, t=t) * noise, 0)
 
     def read_sigma(self, cells: PCMCells, *, t: ArrayLike | Sum = 0.0) -> Float[Array, "*d"]:
@@ -138,4 +140,4 @@ class PCM(eqx.Module):
         if key is None:
             return mean
         s = jnp.clip(-0.0125 * log_g - 0.0059, 0.008, 0.045)
-        return jnp.abs(mean + s * jax.random.normal(key, G.shape, G.dtype))
+        return jnp.abs(mean + s * normal(key, G))

@@ -17,7 +17,7 @@ from hardware import _check
 from hardware._check import ordered_thresholds
 from hardware._clock import Sum, added, exact
 from hardware.devices import LONGEST
-from neurojax._check import between, count, positive, working
+from neurojax._check import between, count, positive, prng_key, working
 from neurojax._repr import described
 
 __all__ = [
@@ -392,7 +392,7 @@ class MixedPrecision(eqx.Module):
 
 
 def _split(key: Key[Array, ""] | None, n: int):
-    return (None,) * n if key is None else jax.random.split(key, n)
+    return (None,) * n if key is None else jax.random.split(prng_key(key), n)
 
 
 def _at(key: Key[Array, ""] | None, i: Array) -> Array | None:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hardware as hw
 from hardware.devices import (
     Affine,
     Device,
@@ -394,6 +395,25 @@ def test_a_device_that_cannot_be_is_refused(make, message):
 def test_what_cannot_be_varied_is_refused(make, message):
     with pytest.raises(TypeError, match=message):
         make()
+
+
+@pytest.mark.parametrize("device", [Device(linear(64)), DEVICES["table"], hw.PCM()])
+def test_what_no_device_can_take_is_refused_and_whole_numbers_are_pulses(device, untyped):
+    cells = device.init(jnp.full(3, 2e-6))
+    one = device.pulse(cells, jnp.ones(3), jnp.zeros(3)).G
+    np.testing.assert_array_equal(device.pulse(cells, jnp.ones(3, int), jnp.zeros(3, bool)).G, one)
+    np.testing.assert_array_equal(device.pulse(cells, 1, 0).G, one)
+    assert device.init(jnp.zeros(3, int)).G.dtype == jnp.float32
+    with pytest.raises(ValueError, match="n_up must be >= 0 pulses; got -1"):
+        device.pulse(cells, -1, 0)
+    with pytest.raises(ValueError, match="n_down must be >= 0 pulses; got nan"):
+        device.pulse(cells, 1, jnp.nan)
+    with pytest.raises(ValueError, match="G must be finite, in S; got NaN or infinity"):
+        device.init(jnp.array([1e-6, jnp.nan]))
+    noisy = replace(device, sigma_c2c=jnp.array(0.1)) if hasattr(device, "sigma_c2c") else device
+    for act in (lambda: noisy.pulse(cells, 1, 0, key=3), lambda: noisy.read(cells, key=3)):
+        with pytest.raises((TypeError, ValueError), match="key"):
+            act()
 
 
 def test_every_parameter_can_be_vmapped():
