@@ -38,6 +38,11 @@ from neurojax._repr import described
 from neurojax.neurons import ALIF
 from neurojax.weights import Connectivity
 
+__all__ = [
+    "Eligibility", "Homeostasis", "HomeostasisState", "Post", "Rule", "ThreeFactor",
+    "Window", "always", "boxcar", "post_spike", "triangle",
+]  # fmt: skip
+
 Window = Callable[[Array, Array, Array], Array]  # (v, threshold, z) -> h
 Neuron = Any  # a model of `neurons`, or anyone's own with `init` and `step`
 
@@ -308,3 +313,7 @@ class Homeostasis(eqx.Module):
         """What is added to the learning signal of each neuron, [n]."""
         p = cast(self, state.r.dtype)
         return -p.penalty * (state.r - p.target)
+
+
+def __dir__() -> list[str]:
+    return __all__

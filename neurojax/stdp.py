@@ -13,6 +13,8 @@ from neurojax._repr import described
 from neurojax.plasticity import Neuron, Post, Window, post_spike
 from neurojax.weights import Connectivity
 
+__all__ = ["STDP", "STDPState"]
+
 
 class STDPState(NamedTuple):
     """Traces of both sides; each neuron has one, however many synapses it has."""
@@ -97,3 +99,7 @@ class STDP(eqx.Module):
         to_come = traces.low_pass_reversed(post, jnp.exp(-dt / p.tau_plus))
         before = traces.low_pass(post, jnp.exp(-dt / p.tau_minus)) - post
         return (p.a_plus * to_come - p.a_minus * before).astype(dtype)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -16,6 +16,8 @@ from neurojax._check import real
 from neurojax.layouts import Band, Dense, FanIn
 from neurojax.sparse import FanOut
 
+__all__ = ["Connectivity", "Held", "Ideal", "MakeWeights", "Weights", "ideal", "normal"]
+
 Connectivity = Dense | FanIn | FanOut | Band
 
 
@@ -216,3 +218,7 @@ def connectivity_mask(connectivity: Connectivity, w: Array) -> Array:
     if isinstance(connectivity, Dense) and connectivity.count is not None:
         return jnp.where(connectivity.count.astype(bool), w, 0)
     return w
+
+
+def __dir__() -> list[str]:
+    return __all__
