@@ -832,3 +832,29 @@ def test_whatever_learns_can_be_pickled_and_copied(make):
     for twin in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
         assert jax.tree.structure(twin) == jax.tree.structure(made)
         assert eqx.tree_equal(jax.tree.map(bits, twin), jax.tree.map(bits, made))
+
+
+def test_steps_of_time_and_settings_are_swept_by_vmap():
+    base, _, state = started()
+
+    x, y = patterns(KEY, 6)
+
+    def scores(dt, margin, target):
+        system = wb.System(
+            base.network, base.feedback, SoftWTA(30.0, margin), Homeostasis(target, penalty=0.5),
+            n_steps=8, start=2, dt=dt,
+        )  # fmt: skip
+        tone = {"h1": state.homeostasis["h1"]._replace(r=jnp.full(24, 0.2))}
+        dw, outcome = wb.deltas(system, state.weights, tone, x, y)
+        return outcome.rates["h1"], dw["input->h1"], dw["h1->readout"]
+
+    settings = jnp.array([[0.5, 0.1, 0.05], [2.0, 0.1, 0.05], [0.5, 0.9, 0.05], [0.5, 0.1, 0.5]])
+    swept, alone = quick(jax.vmap(scores))(*settings.T), quick(scores)
+    for i, each in enumerate(settings):
+        mine = jax.tree.map(lambda x, i=i: x[i], swept)
+        chex.assert_trees_all_close(alone(*each), mine, rtol=1e-5, atol=1e-6)
+    rates, hidden, readout = map(np.asarray, swept)
+    assert not np.array_equal(rates[0], rates[1])
+    assert np.abs(readout[0]).max() > 1e-3  # and by a teacher with that margin, nothing
+    assert not np.any(readout[2])
+    assert not np.allclose(hidden[0], hidden[3])

@@ -54,7 +54,7 @@ class System(eqx.Module):
     modulators: Modulators | None = None
     n_steps: int = eqx.field(static=True, default=20, converter=count("n_steps"))
     start: int = eqx.field(static=True, default=5, converter=count("start", 0))
-    dt: float = eqx.field(static=True, default=1.0, converter=step_size)
+    dt: float | Array = eqx.field(default=1.0, converter=step_size)
     readout: str = eqx.field(static=True, default="readout")
     population: int | None = eqx.field(static=True, default=None)
 
