@@ -246,7 +246,7 @@ for name, p in system.network.projections.items():
 # the weights is what we evaluate.
 
 # %%
-epochs, batch = 10, 32
+epochs, batch = 7, 32
 train, val, test = (
     (jnp.asarray(split.images).reshape(-1, 64), jnp.asarray(split.labels))
     for split in (digits.train, digits.val, digits.test)
@@ -258,7 +258,7 @@ cosine = optax.cosine_decay_schedule(1.0, epochs * n_batches)
 def optimiser(lr_hidden):
     """Adam on the local changes, one learning rate for the readout and one for all else."""
     rates = {
-        "readout": optax.adam(lambda step: 5e-3 * cosine(step)),
+        "readout": optax.adam(lambda step: 8e-3 * cosine(step)),
         "hidden": optax.adam(lambda step: lr_hidden * cosine(step)),
     }
     label = {True: "readout", False: "hidden"}
@@ -306,7 +306,7 @@ def learn(key, lr_hidden):
 
 # %%
 seeds = jax.random.split(jax.random.key(2), 3)
-lr_hidden = jnp.array([5e-3, 0.0])
+lr_hidden = jnp.array([8e-3, 0.0])
 networks = jax.vmap(jax.vmap(learn, (0, None)), (None, 0))
 before, after, curve, tested = eqx.filter_jit(networks)(seeds, lr_hidden)
 
