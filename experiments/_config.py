@@ -1,5 +1,6 @@
 """Options of the experiment, what suits each data set, and the ranges allowed."""
 
+import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 else:
     Preset = _T | None
 UNSET: Any = None
+_TUNED = ("mnist", "digits")
+_OTHER = "other data"
 _OF_DEVICES = (
     "update", "write", "n_states", "nonlinearity", "dynamic_range", "sigma_d2d", "sigma_c2c",
 )  # fmt: skip
@@ -148,6 +151,8 @@ class Devices:
 class Data(_run.Data):
     """What to learn from, and how it is shown."""
 
+    inputs: Preset[Literal["raw", "standardised"]] = UNSET
+    """standardised: each pixel less its mean over the training pictures, over its spread there."""
     augment: Preset[Literal["none", "weak", "affine"]] = UNSET
     """Random affine maps of training pictures; weak is half as strong."""
     input_dropout: Preset[float] = UNSET
@@ -189,6 +194,8 @@ class Config(Network, Learning, Devices, Data, Run):
             return None
         given = {k: preset[name] for k, preset in PRESETS.items() if name in preset}
         shown = {k: _command.shown(value) for k, value in given.items()}
+        if name in ("epochs", "batch_size"):
+            shown[_OTHER] = "by their number"
         usual = next(iter(shown.values()), None)
         others = [f"{k}: {x}" for k, x in shown.items() if x != usual]
         return None if usual is None else "; ".join([usual, *others])
@@ -204,31 +211,61 @@ class Config(Network, Learning, Devices, Data, Run):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "static": dict(
-        epochs=10, batch_size=64, augment="affine", input_dropout=0.0, hidden=(512, 512),
-        tau_mem=9.5, r_mem=2.0, recurrence="local", gain_in=2.0, gain_recurrent=0.3, tau_out=9.5,
-        start=5, gain=6.0, margin=0.02, window_width=0.5, reset_trace=True, target_rate=0.05,
-        lr=4e-3, lr_readout=5e-3, weight_decay=0.1, average=0.998, w_max=0.6,
+        epochs=10, batch_size=64, inputs="raw", augment="affine", input_dropout=0.0,
+        hidden=(512, 512), tau_mem=9.5, r_mem=2.0, recurrence="local", gain_in=2.0,
+        gain_recurrent=0.3, tau_out=9.5, start=5, gain=6.0, margin=0.02, window_width=0.5,
+        reset_trace=True, target_rate=0.05, lr=4e-3, lr_readout=5e-3, weight_decay=0.1,
+        average=0.998, w_max=0.6,
     ),
     "rows": dict(
-        epochs=10, batch_size=64, augment="none", input_dropout=0.0, hidden=(512,), tau_mem=4.5,
-        r_mem=3.0, recurrence="dense", gain_in=3.0, gain_recurrent=0.5, tau_out=19.5, start=-10,
-        gain=30.0, margin=0.0, window_width=1.0, reset_trace=True, target_rate=0.08, lr=5e-3,
-        lr_readout=1e-2, weight_decay=0.0, average=0.998, w_max=1.0,
+        epochs=10, batch_size=64, inputs="raw", augment="none", input_dropout=0.0, hidden=(512,),
+        tau_mem=4.5, r_mem=3.0, recurrence="dense", gain_in=3.0, gain_recurrent=0.5, tau_out=19.5,
+        start=-10, gain=30.0, margin=0.0, window_width=1.0, reset_trace=True, target_rate=0.08,
+        lr=5e-3, lr_readout=1e-2, weight_decay=0.0, average=0.998, w_max=1.0,
     ),
     "digits": dict(
         epochs=40, batch_size=32, augment="weak", hidden=(256, 256), gain=12.0, weight_decay=0.0,
         average=0.99, w_max=1.0,
     ),
+    _OTHER: dict(
+        inputs="standardised", augment="none", hidden=(1024,), recurrence="none", average=0.99,
+    ),
     "devices": dict(average=0.0),
 }  # fmt: skip
 
 
-def resolved(config: Config) -> Config:
-    """The configuration with every None that a preset knows filled in."""
+def resolved(config: Config, n_train: int | None = None) -> Config:
+    """The configuration with every None that a preset knows filled in.
+
+    MNIST and the digits, by these names, have settings found on their own validation pictures.
+    Any other data, MNIST in a folder of IDX files included, get what does no harm to data of
+    which nothing is known but their number, `n_train` pictures to learn from: no augmentation,
+    inputs standardised where they are currents, one layer without recurrence, and batches and
+    epochs as `schedule` has them. Raises `ValueError` where that needs `n_train`.
+    """
     preset = PRESETS[config.presentation] | PRESETS.get(config.dataset, {})
+    if config.dataset not in _TUNED:
+        if None in (config.epochs, config.batch_size):
+            preset |= schedule(n_train, config.batch_size)
+        if config.presentation == "static":
+            preset |= PRESETS[_OTHER]
+        if config.encoding != "direct":  # rates and times are those of pixels in [0, 1]
+            preset["inputs"] = "raw"
     if config.synapse != "ideal":
         preset |= PRESETS["devices"]
     return replace(config, **{k: v for k, v in preset.items() if getattr(config, k) is None})
+
+
+def schedule(n_train: int | None, batch_size: int | None = None) -> dict[str, int]:
+    """Batch size and epochs for `n_train` pictures: about 1,000 weight changes, or 10 epochs.
+
+    A batch is a power of two near a 32nd of the pictures, from 8 to 64, unless it is given.
+    """
+    if n_train is None:
+        raise ValueError("n_train must be the number of training pictures; got None")
+    batch_size = batch_size or min(n_train, max(8, min(64, 2 ** round(math.log2(n_train / 32)))))
+    epochs = max(10, math.ceil(1000 / max(1, n_train // batch_size)))
+    return dict(batch_size=batch_size, epochs=epochs)
 
 
 # Options, and what they are for: what is needed, and the values of it that use them.
@@ -252,11 +289,12 @@ _USED: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
 def refuse_idle(config: Config, c: Config) -> None:
     """Refuse options that change nothing; `c` is `config` resolved."""
     usual = {f.name: f.default for f in fields(config)}
+    timed = replace(config, epochs=c.epochs, batch_size=c.batch_size)  # may go by n_train
     for names, needed, values in _USED:
         if getattr(c, needed) in values:
             continue
         for name in names.split():
-            left_out = resolved(replace(config, **{name: usual[name]}))
+            left_out = resolved(replace(timed, **{name: usual[name]}))
             if getattr(c, name) != getattr(left_out, name):
                 raise ValueError(
                     f"{_option(name, getattr(c, name))} needs {_option(needed, *values)};"
@@ -302,5 +340,8 @@ def _check(c: Config) -> None:
         value = getattr(c, name)
         if c.synapse == "ideal" and value != getattr(Config, name):
             raise ValueError(f"--{_run.dashed(name)} needs devices: pass --synapse; got {value}")
+    if c.inputs == "standardised" and (c.presentation, c.encoding) != ("static", "direct"):
+        allowed = "--inputs must be raw unless pixels of a static picture are currents"
+        raise ValueError(f"{allowed}; got standardised")
     if c.synapse != "ideal" and c.average:
         raise ValueError(f"--average must be 0, as devices hold no average; got {c.average}")

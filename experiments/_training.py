@@ -38,6 +38,24 @@ def optimiser(c: Config, n_batches: int) -> optax.GradientTransformation:
     return optax.multi_transform({True: one(c.lr_readout), False: one(c.lr)}, label)
 
 
+def shown(c: Config, sets: data.Dataset) -> data.Dataset:
+    """The data as `c.inputs` has them: as they are, or each pixel centred and scaled,
+
+        x' = (x - m) / sqrt(s^2 + S^2 / 10)
+
+    m, s: its mean and standard deviation over the training pictures; S^2: the mean of s^2 over
+    all pixels, so that one that hardly ever changes is not blown up.
+    """
+    if c.inputs == "raw":
+        return sets
+    learnt = sets.train.images[: c.train_size].astype(np.float64)
+    m, variance = learnt.mean(0), learnt.var(0)
+    spread = np.sqrt(variance + variance.mean() / 10)
+    spread = np.where(spread > 0, spread, 1.0)  # pictures that are all the same
+    of = lambda x: data.Split(((x.images - m) / spread).astype(np.float32), x.labels)  # noqa: E731
+    return sets._replace(train=of(sets.train), val=of(sets.val), test=of(sets.test))
+
+
 def encoded(c: Config, images: Array, key: Key[Array, ""]) -> Array:
     """Pictures [B, H, W, ...] as the network sees them: [B, n_in] held, or [B, T, n_in]."""
     flat = images.reshape(images.shape[0], -1)

@@ -119,7 +119,10 @@ class Learner(NamedTuple):
     def of(cls, c: Config, sets: data.Dataset, n_train: int) -> "Learner":
         """For a data set."""
         base = _config.resolved(
-            _config.Config(dataset=c.dataset, epochs=c.epochs, batch_size=c.batch_size)
+            _config.Config(
+                dataset=c.dataset, epochs=c.epochs, batch_size=c.batch_size, train_size=c.train_size
+            ),
+            n_train,
         )
         n_in = int(np.prod(sets.train.images.shape[1:]))
         plan = Plan(
@@ -180,7 +183,7 @@ def run(config: Config) -> dict[str, Any]:
     if n_train < c.batch_size:
         raise ValueError(f"--batch-size must be at most {n_train} pictures; got {c.batch_size}")
     learner, mesh = Learner.of(c, sets, n_train), topology.Mesh(*c.mesh, c.neurons_per_core)
-    placement = columns(learner.plan, mesh)
+    sets, placement = _training.shown(learner.base, sets), columns(learner.plan, mesh)
     folder.begin()
     with _run.jobs_bar() as bar:
         task = bar.add_task("networks", total=len(c.p_rewire) * c.seeds)

@@ -76,10 +76,11 @@ def _neuron(c: Config, n: int, key: Key[Array, ""]) -> LIF | ALIF:
 
 def run(config: Config, changes: wb.Changes = wb.deltas) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
-    c = resolved(config)
+    sets = data.load(config.dataset, config.data_dir)
+    c = resolved(config, len(sets.train.labels[: config.train_size]))
     refuse_idle(config, c)
     folder = _run.Folder(c, may_grow=("epochs",))
-    sets = data.load(c.dataset, c.data_dir)
+    sets = _training.shown(c, sets)
     lesson = _lesson(c, sets.train)
     n_in, n_steps = _input_shape(c, sets.train.images.shape)
     key, n_batches = jax.random.key(c.seed), c.epochs * (len(lesson.labels) // c.batch_size)

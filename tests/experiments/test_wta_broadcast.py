@@ -465,6 +465,77 @@ def test_presets_leave_nothing_open(presentation):
     assert _config.resolved(wta.Config(lr=0.5)).lr == 0.5
 
 
+# --- data that nobody tuned on ---
+
+UNTUNED = ("idx", "fashion_mnist", "cifar10", "mnist_corrupted")
+
+
+@pytest.mark.parametrize("name", UNTUNED)
+@pytest.mark.parametrize("presentation", ["static", "rows"])
+def test_data_that_nobody_tuned_on_are_never_augmented(name, presentation):
+    c = _config.resolved(wta.Config(dataset=name, presentation=presentation), 1000)
+    assert (c.augment, c.input_dropout) == ("none", 0.0)
+    assert _config.resolved(wta.Config(dataset=name, augment="weak"), 1000).augment == "weak"
+
+
+def test_named_sets_keep_what_was_tuned_for_them():
+    mnist, digits = (_config.resolved(wta.Config(dataset=n)) for n in ("mnist", "digits"))
+    kept = ("epochs", "batch_size", "inputs", "augment", "hidden", "recurrence", "average")
+    of = lambda c: tuple(getattr(c, name) for name in kept)  # noqa: E731
+    assert of(mnist) == (10, 64, "raw", "affine", (512, 512), "local", 0.998)
+    assert of(digits) == (40, 32, "raw", "weak", (256, 256), "local", 0.99)
+    assert _config.resolved(wta.Config(dataset="digits"), 7) == digits
+
+
+@pytest.mark.parametrize(
+    ("n_train", "batch_size", "epochs"),
+    [(1, 1, 1000), (5, 5, 1000), (90, 8, 91), (342, 8, 24), (1150, 32, 29), (3000, 64, 22),
+     (55_000, 64, 10), (10**7, 64, 10)],
+)  # fmt: skip
+def test_batch_and_epochs_follow_the_number_of_pictures(n_train, batch_size, epochs):
+    c = _config.resolved(wta.Config(dataset="idx"), n_train)
+    assert (c.batch_size, c.epochs) == (batch_size, epochs)
+    assert c.epochs * (n_train // c.batch_size) >= 1000
+    given = _config.resolved(wta.Config(dataset="idx", batch_size=2), n_train)
+    assert given.batch_size == 2
+    assert given.epochs == max(10, -(-1000 // max(1, n_train // 2)))
+    assert _config.resolved(wta.Config(dataset="idx", epochs=3), n_train).epochs == 3
+
+
+def test_other_data_need_their_number():
+    with pytest.raises(ValueError, match="n_train must be the number of training pictures; got N"):
+        _config.resolved(wta.Config(dataset="idx"))
+
+
+@pytest.mark.parametrize("options", [{"presentation": "rows"}, {"encoding": "poisson"}])
+def test_only_currents_are_standardised(options):
+    assert _config.resolved(wta.Config(dataset="idx", **options), 1000).inputs == "raw"
+    assert _config.resolved(wta.Config(dataset="idx"), 1000).inputs == "standardised"
+    with pytest.raises(ValueError, match="--inputs must be raw unless .*; got standardised"):
+        wta.Config(dataset="idx", inputs="standardised", **options)
+
+
+def test_inputs_are_standardised_by_the_pictures_that_teach():
+    rng = np.random.default_rng(0)
+    part = lambda low: data.Split(  # noqa: E731
+        rng.uniform(low, 1, (50, 3, 2)).astype(np.float32), np.zeros(50, np.int32)
+    )
+    sets = data.Dataset("idx", part(0.2), part(0.5), part(0.7), 2)
+    sets.train.images[:, 0, 0] = 0.4  # never changes where it is learnt from
+    c = _config.resolved(wta.Config(dataset="idx", train_size=40), 40)
+    made, learnt = _training.shown(c, sets), sets.train.images[:40]
+    floor = learnt.var(0).mean() / 10
+    for was, now in zip((sets.train, sets.val, sets.test), made[1:4], strict=True):
+        right = (was.images - learnt.mean(0)) / np.sqrt(learnt.var(0) + floor)
+        np.testing.assert_allclose(now.images, right, rtol=1e-5, atol=1e-5)  # float32 means
+        assert now.labels is was.labels
+    assert made.train.images.dtype == np.float32
+    assert _training.shown(_config.resolved(wta.Config(dataset="mnist")), sets) is sets
+    blank = data.Split(np.full((4, 2, 2), 0.5, np.float32), np.arange(4))
+    empty = _training.shown(c, data.Dataset("idx", blank, blank, blank, 4))
+    np.testing.assert_array_equal(empty.test.images, 0.0)
+
+
 # --- bad input ---
 
 
