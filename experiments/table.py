@@ -69,6 +69,8 @@ ROWS: dict[str, tuple[str, str]] = {
     "control: M = 1, momentum": (_LOCAL, f"{_SGD} --modulators 1"),
     "control: M = 4, momentum": (_LOCAL, f"{_SGD} --modulators 4"),
     "control: shuffled labels": (_LOCAL, f"{_SMALL} --shuffle-labels"),
+    # settings for data that nobody tuned on; --data-dir is the folder of Fashion-MNIST
+    "other data: Fashion-MNIST": (_LOCAL, "--dataset idx"),
 }
 
 # The main network on devices: digits over levels, nonlinearity and update, then MNIST.

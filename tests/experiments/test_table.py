@@ -154,7 +154,7 @@ def test_every_row_can_be_run_and_is_a_run_of_its_own(tmp_path):
     for row in table.ROWS:
         words = table.command(table.Config(runs=tmp_path), row, seed=0)
         config = import_module(words[2]).Config
-        parsed = _config.resolved(tyro.cli(partial(config), args=words[3:]))
+        parsed = _config.resolved(tyro.cli(partial(config), args=words[3:]), 55_000)
         folders.add(str(parsed.out))
         seen.add((words[2], json.dumps(asdict(parsed) | {"out": ""}, default=str)))
     assert len(folders) == len(seen) == len(table.ROWS)

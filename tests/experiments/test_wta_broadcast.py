@@ -536,6 +536,32 @@ def test_inputs_are_standardised_by_the_pictures_that_teach():
     np.testing.assert_array_equal(empty.test.images, 0.0)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["breast_cancer", "digits"])
+def test_plain_use_on_other_data_beats_logistic_regression(name, tmp_path):
+    from sklearn import datasets
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import train_test_split
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x, labels = getattr(datasets, f"load_{name}")(return_X_y=True)
+    parts = train_test_split(x, labels, test_size=0.25, random_state=0, stratify=labels)
+    low, high = parts[0].min(0), parts[0].max(0)
+    files = {}
+    for stem, at in (("train", 0), ("t10k", 1)):
+        scaled = (parts[at] - low) / np.where(high > low, high - low, 1)
+        files[f"{stem}-images-idx3-ubyte"] = idx(np.round(255 * scaled.clip(0, 1))[..., None])
+        files[f"{stem}-labels-idx1-ubyte"] = idx(parts[2 + at])
+    where = folder_of(tmp_path, files)
+    run = trained(tmp_path / "run", ["--dataset", "idx", *where])
+    train, _, test = run.sets[1:4]  # as the network sees them
+    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    linear.fit(train.images.reshape(len(train.labels), -1), train.labels)
+    of_linear = linear.score(test.images.reshape(len(test.labels), -1), test.labels)
+    assert run.metrics["test_accuracy"] > of_linear
+
+
 # --- bad input ---
 
 
