@@ -404,9 +404,9 @@ SWITCHES = {
     " --window boxcar --trace-decay 0.5 --recurrence none --n-steps 8",
     "latency": "--encoding latency --recurrence none --redraw-feedback --t-ref 2 --gain-in 20"
     " --reset subtract --window spike --bandwidth 1 --n-steps 8",
-    "fixed": "--freeze-hidden --augment none --input-dropout 0.1 --tau-spread 1 --radius 4"
-    " --optimiser momentum --lr-readout 0.05 --weight-decay 0.01 --average 0 --epochs 20"
-    " --n-steps 8",
+    "fixed": "--freeze-hidden --augment none --input-dropout 0.1 --tau-spread 1"
+    " --recurrence local --radius 4 --optimiser momentum --lr-readout 0.05"
+    " --weight-decay 0.01 --average 0 --epochs 20 --n-steps 8",
     "devices": "--synapse exponential --update unidirectional --n-states 16 --nonlinearity 3"
     " --sigma-d2d 0.2 --sigma-c2c 0.01 --recurrence none --n-steps 8 --rate-penalty 1",
 }
