@@ -64,7 +64,9 @@ def run(config: Config) -> list[dict[str, Any]]:
             rows.append(row)
             console.print(_line(row), markup=False)
     config.out.mkdir(parents=True, exist_ok=True)
-    write_whole(config.out / "metrics.json", _run.text({"config": vars(config), "runs": rows}))
+    write_whole(
+        config.out / "metrics.json", _run.text({"config": _run.jsonable(config), "runs": rows})
+    )
     return rows
 
 
