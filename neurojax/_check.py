@@ -3,7 +3,7 @@
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import equinox as eqx
@@ -150,6 +150,21 @@ def ordered(low_name: str, low: Array, high_name: str, high: Array, unit: str) -
         )
 
 
+def in_range(model: Any) -> None:
+    """Refuse parameters that have left their range since they were handed over.
+
+    An optimiser's step may do that. Traced values are taken on trust.
+    """
+    for field in fields(model):
+        value = getattr(model, field.name)
+        if isinstance(value, eqx.Module):
+            in_range(value)
+        elif isinstance(field.metadata.get("converter"), Converter | optional):
+            if not isinstance(value, Tracer):
+                field.metadata["converter"](value)
+    getattr(model, "__check_init__", lambda: None)()
+
+
 def fits(model: eqx.Module, shape: tuple[int, ...]) -> None:
     """Refuse a parameter that is neither one number nor one per neuron of `shape`."""
     for path, value in jax.tree_util.tree_leaves_with_path(model):
@@ -179,6 +194,24 @@ def step_size(dt: Any) -> Any:
     """`dt` as it came, refused unless finite and > 0 ms; traced values are checked at run time."""
     checked = positive("dt", "ms")(dt)
     return checked if isinstance(dt, Tracer) else dt
+
+
+def time_step(dt: Any, dtype: DTypeLike) -> Array:
+    """`dt` to calculate with; refused unless one number, and > 0 ms where its value is known."""
+    if jnp.shape(dt):
+        raise ValueError(f"dt must be one number; got shape {jnp.shape(dt)}: jax.vmap over it")
+    return jnp.asarray(dt if isinstance(dt, Tracer) else step_size(dt), dtype)
+
+
+def one_each(name: str, x: Any, shape: tuple[int, ...]) -> Array:
+    """`x` as floats, refused unless one number a neuron of `shape`."""
+    x = real(x)
+    if x.shape != shape:
+        raise ValueError(
+            f"{name} must have shape {shape}, one number a neuron; got {x.shape}: jax.vmap over"
+            " a batch"
+        )
+    return x
 
 
 def prng_key(key: Any, name: str = "key") -> Any:

@@ -3,16 +3,19 @@
 All are exact for a current held over `dt`, as their equations are linear between spikes;
 only spike times are rounded up to the grid. Each parameter is one number or one per neuron.
 Within a step the last step's spikes reset the potential first, then it is integrated, then
-compared with the threshold (>=): a spike belongs to the interval (t, t + dt]. A state is
-stored in the dtype that `init` was given and calculated in float32 at the least.
+compared with the threshold (>=): a spike belongs to the interval (t, t + dt].
+
+A state is stored in the dtype that `init` was given and calculated in float32 at the least.
+What that dtype cannot hold of a potential is kept beside it, so that no step is lost, however
+small beside v_rest or in however long a run: spikes of a bfloat16 state are those of float32.
 """
 
 from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, Int, Shaped
 
 from neurojax._check import (
     cast,
@@ -20,12 +23,16 @@ from neurojax._check import (
     finite,
     fits,
     function,
+    in_range,
     nonnegative,
+    one_each,
     optional,
     ordered,
     positive,
+    time_step,
     working,
 )
+from neurojax._decay import add, fade, leak
 from neurojax._repr import described
 from neurojax.surrogate import Spike, heaviside
 
@@ -36,6 +43,7 @@ class LIFState(NamedTuple):
     v: Float[Array, "*n"]  # membrane potential before reset, mV
     z: Float[Array, "*n"]  # spikes of this step, 0 or 1
     refractory: Int[Array, "*n"] | None  # steps left in which v is held, this one included
+    v_low: Float[Array, "*n"]  # what v leaves out of the potential by rounding, mV
 
 
 class ALIFState(NamedTuple):
@@ -45,12 +53,15 @@ class ALIFState(NamedTuple):
     z: Float[Array, "*n"]  # spikes of this step, 0 or 1
     refractory: Int[Array, "*n"] | None  # steps left in which v is held, this one included
     a: Float[Array, "*n"]  # adaptation that set this step's threshold: decayed count of spikes
+    v_low: Float[Array, "*n"]  # what v leaves out of the potential by rounding, mV
+    a_low: Float[Array, "*n"]  # likewise of a
 
 
 class LeakyIntegratorState(NamedTuple):
     """One population of `LeakyIntegrator`."""
 
     v: Float[Array, "*n"]  # potential, mV
+    v_low: Float[Array, "*n"]  # what v leaves out of it by rounding, mV
 
 
 @described
@@ -88,27 +99,26 @@ class LIF(eqx.Module):
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> LIFState:
         """A population of `shape` at rest."""
         fits(self, shape)
-        zero = jnp.zeros(shape, dtype)
-        return LIFState(_at_rest(self.v_rest, zero), zero, _ready(self, zero))
+        v, v_low = _at_rest(self.v_rest, shape, dtype)
+        return LIFState(v, jnp.zeros(shape, dtype), _ready(self, shape), v_low)
 
     def step(
-        self, state: LIFState, current: Float[Array, "*n"], *, dt: float | Array
+        self, state: LIFState, current: Shaped[Array, "*n"], *, dt: ArrayLike
     ) -> tuple[LIFState, Float[Array, "*n"]]:
         """State after `dt` ms under `current` (nA), and its spikes."""
         dtype = state.v.dtype
-        p, s, current = cast((self, state, current), working(dtype))
-        v, refractory = _potential(p, s, current, dt)
-        z = _fire(p, v - p.v_th, refractory)
-        new = cast(LIFState(v, z, refractory), dtype)
-        return new, new.z
+        p, s, current, dt = _ready_to_step(self, state, current, dt)
+        v, v_low, refractory = _potential(p, s, current, dt, dtype)
+        z = _fire(p, v - p.v_th + v_low, refractory).astype(dtype)
+        return LIFState(v.astype(dtype), z, refractory, v_low), z
 
     def threshold(self, state: LIFState) -> Float[Array, "*n"]:
         """The potential at which the neurons fired in this step, mV."""
         return jnp.broadcast_to(self.v_th.astype(state.v.dtype), state.v.shape)
 
-    def decay(self, dt: float | Array) -> Float[Array, "*#n"]:
+    def decay(self, dt: ArrayLike) -> Float[Array, "*#n"]:
         """The part of a potential that is left after `dt`: exp(-dt / tau_mem)."""
-        return jnp.exp(-dt / self.tau_mem)
+        return jnp.exp(-time_step(dt, self.tau_mem.dtype) / self.tau_mem)
 
 
 @described
@@ -146,29 +156,31 @@ class ALIF(eqx.Module):
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> ALIFState:
         """A population of `shape` at rest, not adapted."""
         fits(self, shape)
-        zero = jnp.zeros(shape, dtype)
-        return ALIFState(_at_rest(self.v_rest, zero), zero, _ready(self, zero), zero)
+        v, v_low = _at_rest(self.v_rest, shape, dtype)
+        zero, none = jnp.zeros(shape, dtype), jnp.zeros(shape, v_low.dtype)
+        return ALIFState(v, zero, _ready(self, shape), zero, v_low, none)
 
     def step(
-        self, state: ALIFState, current: Float[Array, "*n"], *, dt: float | Array
+        self, state: ALIFState, current: Shaped[Array, "*n"], *, dt: ArrayLike
     ) -> tuple[ALIFState, Float[Array, "*n"]]:
         """State after `dt` ms under `current` (nA), and its spikes."""
         dtype = state.v.dtype
-        p, s, current = cast((self, state, current), working(dtype))
-        v, refractory = _potential(p, s, current, dt)
-        a = jnp.exp(-dt / p.tau_adapt) * s.a + s.z
-        z = _fire(p, v - (p.v_th + p.beta_adapt * a), refractory)
-        new = cast(ALIFState(v, z, refractory, a), dtype)
-        return new, new.z
+        p, s, current, dt = _ready_to_step(self, state, current, dt)
+        v, v_low, refractory = _potential(p, s, current, dt, dtype)
+        a, a_low = fade(s.a, s.a_low, leak(dt, p.tau_adapt), dtype)
+        a, a_low = add(a, s.z + a_low, dtype)
+        z = _fire(p, v - p.v_th + v_low - p.beta_adapt * (a + a_low), refractory).astype(dtype)
+        new = ALIFState(v.astype(dtype), z, refractory, a.astype(dtype), v_low, a_low)
+        return new, z
 
     def threshold(self, state: ALIFState) -> Float[Array, "*n"]:
         """The potential at which the neurons fired in this step, v_th + beta_adapt a, mV."""
-        p, a = cast((self, state.a), working(state.a.dtype))
-        return (p.v_th + p.beta_adapt * a).astype(state.a.dtype)
+        p, s = cast((self, state), working(state.a.dtype))
+        return (p.v_th + p.beta_adapt * (s.a + s.a_low)).astype(state.a.dtype)
 
-    def decay(self, dt: float | Array) -> Float[Array, "*#n"]:
+    def decay(self, dt: ArrayLike) -> Float[Array, "*#n"]:
         """The part of a potential that is left after `dt`: exp(-dt / tau_mem)."""
-        return jnp.exp(-dt / self.tau_mem)
+        return jnp.exp(-time_step(dt, self.tau_mem.dtype) / self.tau_mem)
 
 
 @described
@@ -188,49 +200,57 @@ class LeakyIntegrator(eqx.Module):
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> LeakyIntegratorState:
         """A population of `shape` at 0 mV."""
         fits(self, shape)
-        return LeakyIntegratorState(jnp.zeros(shape, dtype))
+        return LeakyIntegratorState(jnp.zeros(shape, dtype), jnp.zeros(shape, working(dtype)))
 
     def step(
-        self, state: LeakyIntegratorState, current: Float[Array, "*n"], *, dt: float | Array
+        self, state: LeakyIntegratorState, current: Shaped[Array, "*n"], *, dt: ArrayLike
     ) -> tuple[LeakyIntegratorState, Float[Array, "*n"]]:
         """State after `dt` ms under `current` (nA), and its potential."""
         dtype = state.v.dtype
-        p, v, current = cast((self, state.v, current), working(dtype))
-        v = _relax(v, p.r_mem * current, p.tau_mem, dt).astype(dtype)
-        return LeakyIntegratorState(v), v
+        p, s, current, dt = _ready_to_step(self, state, current, dt)
+        gap = s.v - p.r_mem * current + s.v_low
+        v, v_low = add(s.v, leak(dt, p.tau_mem) * gap + s.v_low, dtype)
+        v = v.astype(dtype)
+        return LeakyIntegratorState(v, v_low), v
 
-    def decay(self, dt: float | Array) -> Float[Array, "*#n"]:
+    def decay(self, dt: ArrayLike) -> Float[Array, "*#n"]:
         """The part of a potential that is left after `dt`: exp(-dt / tau_mem)."""
-        return jnp.exp(-dt / self.tau_mem)
+        return jnp.exp(-time_step(dt, self.tau_mem.dtype) / self.tau_mem)
 
 
-def _at_rest(v_rest: Array, zero: Array) -> Array:
-    return jnp.broadcast_to(v_rest.astype(zero.dtype), zero.shape)
+def _at_rest(v_rest: Array, shape: tuple[int, ...], dtype: DTypeLike) -> tuple[Array, Array]:
+    rest = jnp.broadcast_to(v_rest.astype(working(dtype)), shape)
+    v, v_low = add(jnp.zeros_like(rest), rest, dtype)
+    return v.astype(dtype), v_low
 
 
-def _ready(p: LIF | ALIF, zero: Array) -> Array | None:
-    return None if p.t_ref is None else jnp.zeros(zero.shape, jnp.int32)
+def _ready(p: LIF | ALIF, shape: tuple[int, ...]) -> Array | None:
+    return None if p.t_ref is None else jnp.zeros(shape, jnp.int32)
 
 
-def _potential(p, s, current, dt):
-    """Potential before reset, and refractory steps left; `p` and `s` in one dtype."""
-    start = _reset(p, s.v, s.z)
-    v = _relax(start, p.v_rest + p.r_mem * current, p.tau_mem, dt)
+def _ready_to_step(model, state, current, dt):
+    """All in the dtype to calculate in, checked where values are known."""
+    dtype = working(state.v.dtype)
+    in_range(model)
+    current = one_each("current", current, state.v.shape)
+    return *cast((model, state, current), dtype), time_step(dt, dtype)
+
+
+def _potential(p, s, current, dt, dtype):
+    """Potential before reset, what `dtype` cannot hold of it, and refractory steps left."""
+    start, low = _reset(p, s)
+    gap = start - p.v_rest - p.r_mem * current + low
+    by = leak(dt, p.tau_mem) * gap + low
     if p.t_ref is None:
-        return v, None
+        return *add(start, by, dtype), None
     refractory = jnp.where(s.z > 0, _whole_steps(p.t_ref, dt), jnp.maximum(s.refractory - 1, 0))
-    return jnp.where(refractory > 0, start, v), refractory
+    return *add(start, jnp.where(refractory > 0, low, by), dtype), refractory
 
 
-def _reset(p, v, z):
+def _reset(p, s):
     if p.reset == "subtract":
-        return v - (p.v_th - p.v_reset) * z
-    return v * (1 - z) + p.v_reset * z
-
-
-def _relax(v, target, tau, dt):
-    """Exact solution of tau dv/dt = target - v after `dt`; 1 - exp without cancellation."""
-    return jnp.exp(-dt / tau) * v - jnp.expm1(-dt / tau) * target
+        return s.v - (p.v_th - p.v_reset) * s.z, s.v_low
+    return s.v * (1 - s.z) + p.v_reset * s.z, s.v_low * (1 - s.z)
 
 
 def _whole_steps(t, dt):

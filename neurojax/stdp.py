@@ -4,13 +4,24 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, Shaped
 
-from neurojax import traces
-from neurojax._check import cast, function, nonnegative, positive, working
+from neurojax._check import (
+    cast,
+    function,
+    in_range,
+    nonnegative,
+    one_each,
+    positive,
+    real,
+    time_step,
+    working,
+)
+from neurojax._decay import add, fade, leak
 from neurojax._repr import described
 from neurojax.plasticity import Neuron, Post, Window, post_spike
+from neurojax.traces import leaky
 from neurojax.weights import Connectivity
 
 __all__ = ["STDP", "STDPState"]
@@ -21,6 +32,8 @@ class STDPState(NamedTuple):
 
     x_pre: Float[Array, " pre"]
     x_post: Float[Array, " post"]
+    x_pre_low: Float[Array, " pre"]  # what x_pre leaves out by rounding
+    x_post_low: Float[Array, " post"]  # likewise of x_post
 
 
 @described
@@ -54,50 +67,61 @@ class STDP(eqx.Module):
 
     def init(self, connectivity: Connectivity, dtype: DTypeLike = float) -> STDPState:
         """No spike seen yet."""
-        n_pre, n_post = connectivity.n_pre, connectivity.n_post
-        return STDPState(jnp.zeros(n_pre, dtype), jnp.zeros(n_post, dtype))
+        n = connectivity.n_pre, connectivity.n_post
+        return STDPState(*(jnp.zeros(m, kept) for kept in (dtype, working(dtype)) for m in n))
 
     def step(
         self,
         state: STDPState,
         connectivity: Connectivity,
-        pre: Float[Array, " pre"],
-        post: Float[Array, " post"],
+        pre: Shaped[Array, " pre"],
+        post: Shaped[Array, " post"],
         *,
-        dt: float,
+        dt: ArrayLike,
     ) -> tuple[STDPState, Array]:
         """Traces after one step, and the change of every weight: one number a synapse and step."""
-        dtype = pre.dtype
+        dtype = state.x_pre.dtype
+        in_range(self)
+        pre = one_each("pre", pre, state.x_pre.shape)
+        post = one_each("post", post, state.x_post.shape)
         p, s, pre, post = cast((self, state, pre, post), working(dtype))
-        x_pre = jnp.exp(-dt / p.tau_plus) * s.x_pre + pre
-        faded = jnp.exp(-dt / p.tau_minus) * s.x_post
+        dt = time_step(dt, pre.dtype)
+        x_pre, pre_low = fade(s.x_pre, s.x_pre_low, leak(dt, p.tau_plus), dtype)
+        x_pre, pre_low = add(x_pre, pre + pre_low, dtype)
+        faded, low = fade(s.x_post, s.x_post_low, leak(dt, p.tau_minus), dtype)
+        x_post, post_low = add(faded, post + low, dtype)
         at_pre, at_post = connectivity.at_pre, connectivity.at_post
-        dw = at_post(p.a_plus * post) * at_pre(x_pre) - at_post(p.a_minus * faded) * at_pre(pre)
-        return cast(STDPState(x_pre, faded + post), dtype), dw.astype(dtype)
+        dw = at_post(p.a_plus * post) * at_pre(x_pre + pre_low)
+        dw = dw - at_post(p.a_minus * (faded + low)) * at_pre(pre)
+        new = STDPState(x_pre.astype(dtype), x_post.astype(dtype), pre_low, post_low)
+        return new, dw.astype(dtype)
 
     def change(
         self,
         connectivity: Connectivity,
-        pre: Float[Array, "T pre"],
-        post: Float[Array, "T post"],
+        pre: Shaped[Array, "T pre"],
+        post: Shaped[Array, "T post"],
         *,
-        dt: float,
+        dt: ArrayLike,
     ) -> Array:
         """Sum over all steps of what `step` gives, from rest, for weights that wait that long."""
-        return connectivity.outer(self._sides(post, dt), pre)
+        d = self._sides(post, dt)
+        return connectivity.outer(d, real(pre).astype(d.dtype))
 
     def factor(
-        self, neuron: Neuron, post: Post, q: Float[Array, "t n"], *, dt: float
+        self, neuron: Neuron, post: Post, q: Float[Array, "t n"], *, dt: ArrayLike
     ) -> Float[Array, "t n"]:
         """D [T, n], as a layer's rule; it does not listen to the third factor `q`."""
         return self._sides(post.z, dt)
 
-    def _sides(self, post: Array, dt: float) -> Array:
+    def _sides(self, post: Array, dt: ArrayLike) -> Array:
         """D_t: what a sender's spike of step t finds, of spikes to come and of those before."""
-        dtype = post.dtype
-        p, post = cast((self, post), working(dtype))
-        to_come = traces.low_pass_reversed(post, jnp.exp(-dt / p.tau_plus))
-        before = traces.low_pass(post, jnp.exp(-dt / p.tau_minus)) - post
+        in_range(self)
+        dtype = real(post).dtype
+        p, post = cast((self, real(post)), working(dtype))
+        dt = time_step(dt, post.dtype)
+        to_come = leaky(post, leak(dt, p.tau_plus), reverse=True)
+        before = leaky(post, leak(dt, p.tau_minus)) - post
         return (p.a_plus * to_come - p.a_minus * before).astype(dtype)
 
 

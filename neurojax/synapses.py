@@ -15,9 +15,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
-from neurojax._check import cast, count, fits, positive, working
+from neurojax._check import cast, count, fits, in_range, one_each, positive, time_step, working
+from neurojax._decay import add, fade, leak
 from neurojax._repr import described
 
 
@@ -25,6 +26,7 @@ class ExponentialState(NamedTuple):
     """One population of `Exponential`."""
 
     i: Float[Array, "*n"]  # current, nA
+    i_low: Float[Array, "*n"]  # what i leaves out of it by rounding, nA
 
 
 class AlphaState(NamedTuple):
@@ -32,6 +34,8 @@ class AlphaState(NamedTuple):
 
     i: Float[Array, "*n"]  # current, nA
     rise: Float[Array, "*n"]  # what still feeds the current, nA
+    i_low: Float[Array, "*n"]  # what i leaves out by rounding, nA
+    rise_low: Float[Array, "*n"]  # likewise of rise, nA
 
 
 class DelayState(NamedTuple):
@@ -58,22 +62,24 @@ class Exponential(eqx.Module):
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> ExponentialState:
         """No current."""
         fits(self, shape)
-        return ExponentialState(jnp.zeros(shape, dtype))
+        return ExponentialState(jnp.zeros(shape, dtype), jnp.zeros(shape, working(dtype)))
 
     def step(
         self,
         state: ExponentialState,
-        arrivals: Float[Array, "*n"],
+        arrivals: Shaped[Array, "*n"],
         *,
-        dt: float | Array,
-        tau_mem: ArrayLike,
+        dt: ArrayLike,
+        tau_mem: ArrayLike | None = None,
     ) -> tuple[ExponentialState, Float[Array, "*n"]]:
         """State after `dt` ms and `arrivals` (nA), and the current that drove the membrane."""
         dtype = state.i.dtype
-        p, s, arrivals, tau_mem = _working((self, state, arrivals), tau_mem, dtype)
+        p, s, arrivals, dt, tau_mem = _ready_to_step(self, state, arrivals, dt, tau_mem)
         held, _ = _held(dt, tau_mem, p.tau_syn)
-        i = jnp.exp(-dt / p.tau_syn) * s.i + arrivals
-        return cast(ExponentialState(i), dtype), (held * s.i).astype(dtype)
+        i, i_low = fade(s.i, s.i_low, leak(dt, p.tau_syn), dtype)
+        i, i_low = add(i, arrivals + i_low, dtype)
+        current = held * (s.i + s.i_low)
+        return ExponentialState(i.astype(dtype), i_low), current.astype(dtype)
 
 
 @described
@@ -90,23 +96,29 @@ class Alpha(eqx.Module):
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> AlphaState:
         """No current, none to come."""
         fits(self, shape)
-        return AlphaState(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+        zero, none = jnp.zeros(shape, dtype), jnp.zeros(shape, working(dtype))
+        return AlphaState(zero, zero, none, none)
 
     def step(
         self,
         state: AlphaState,
-        arrivals: Float[Array, "*n"],
+        arrivals: Shaped[Array, "*n"],
         *,
-        dt: float | Array,
-        tau_mem: ArrayLike,
+        dt: ArrayLike,
+        tau_mem: ArrayLike | None = None,
     ) -> tuple[AlphaState, Float[Array, "*n"]]:
         """State after `dt` ms and `arrivals` (nA), and the current that drove the membrane."""
         dtype = state.i.dtype
-        p, s, arrivals, tau_mem = _working((self, state, arrivals), tau_mem, dtype)
+        p, s, arrivals, dt, tau_mem = _ready_to_step(self, state, arrivals, dt, tau_mem)
         held, held_rise = _held(dt, tau_mem, p.tau_syn)
-        left = jnp.exp(-dt / p.tau_syn)
-        new = AlphaState(left * (s.i + dt / p.tau_syn * s.rise), left * s.rise + math.e * arrivals)
-        return cast(new, dtype), (held * s.i + held_rise * s.rise).astype(dtype)
+        lost, flow = leak(dt, p.tau_syn), dt / p.tau_syn * (s.rise + s.rise_low)
+        i, i_low = fade(s.i, s.i_low, lost, dtype)
+        i, i_low = add(i, (1 + lost) * flow + i_low, dtype)
+        rise, rise_low = fade(s.rise, s.rise_low, lost, dtype)
+        rise, rise_low = add(rise, math.e * arrivals + rise_low, dtype)
+        current = held * (s.i + s.i_low) + held_rise * (s.rise + s.rise_low)
+        new = AlphaState(i.astype(dtype), rise.astype(dtype), i_low, rise_low)
+        return new, current.astype(dtype)
 
 
 @described
@@ -130,18 +142,22 @@ class Delay(eqx.Module):
         """The spikes of `steps` steps ago."""
         return state.due
 
-    def write(self, state: DelayState, z: Float[Array, "*n"]) -> DelayState:
+    def write(self, state: DelayState, z: Shaped[Array, "*n"]) -> DelayState:
         """The state of the next step, with this step's spikes in place of those just read."""
-        z = z.astype(state.ring.dtype)
+        z = one_each("z", z, state.due.shape).astype(state.ring.dtype)
         ring = jax.lax.dynamic_update_index_in_dim(state.ring, z, state.head, axis=0)
         head = (state.head + 1) % self.steps
         due = jax.lax.dynamic_index_in_dim(ring, head, keepdims=False)
         return DelayState(ring, head, due)
 
 
-def _working(tree, tau_mem, dtype):
-    dtype = working(dtype)
-    return *cast(tree, dtype), jnp.asarray(tau_mem, dtype)
+def _ready_to_step(model, state, arrivals, dt, tau_mem):
+    """All in the dtype to calculate in, checked where values are known."""
+    dtype = working(state.i.dtype)
+    in_range(model)
+    arrivals = one_each("arrivals", arrivals, state.i.shape)
+    tau_mem = None if tau_mem is None else jnp.asarray(tau_mem, dtype)
+    return *cast((model, state, arrivals), dtype), time_step(dt, dtype), tau_mem
 
 
 def _held(dt, tau_mem, tau_syn):
@@ -152,8 +168,14 @@ def _held(dt, tau_mem, tau_syn):
     memory exp(-a (1 - u)) times what flows, exp(-b u) and b u exp(-b u):
 
         a exp(-a) M_0(x),    a b exp(-a) M_1(x),    M_k(x) = integral of u^k exp(x u) du
+
+    Without a membrane's memory, a = 0, they are the plain means.
     """
-    a, b = dt / tau_mem, dt / tau_syn
+    b = dt / tau_syn
+    if tau_mem is None:
+        m_0, m_1 = _moments(jnp.zeros_like(b), b)
+        return m_0, b * m_1
+    a = dt / tau_mem
     m_0, m_1 = _moments(a, b)
     charge = -jnp.expm1(-a)
     return a * m_0 / charge, a * b * m_1 / charge

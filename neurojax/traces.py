@@ -4,29 +4,39 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Shaped
 
-from neurojax._check import working
+from neurojax._check import real, working
+from neurojax._decay import add, fade
+
+__all__ = ["low_pass", "low_pass_reversed"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def low_pass(
-    x: Float[Array, "T *n"],
-    decay: float | Float[Array, "..."],
+    x: Shaped[Array, "T *n"],
+    decay: ArrayLike,
     init: Float[Array, "..."] | None = None,
 ) -> Float[Array, "T *n"]:
     """y_t = decay_t y_{t-1} + x_t, with y_{-1} = `init` [*n] (default 0).
 
     `decay` is one number, one per neuron [*n], or one per neuron and step [T, *n]; then
-    decay_t is the factor by which y_{t-1} enters y_t. The sum is kept in float32 at the
-    least and returned in the dtype of `x`.
+    decay_t is the factor by which y_{t-1} enters y_t; a number near 1 is best a Python one,
+    which is read in double precision. Rounding does not build up over time, and y comes in the
+    dtype of `x` (float32 for spikes that are booleans or whole numbers).
     Raises `ValueError` for a `decay` or `init` of another shape.
+
+    >>> trace = nj.traces.low_pass(jnp.ones((50, 3)), decay=0.9)  # [50, 3], towards 10
     """
-    return _filter(x, decay, init, reverse=False)
+    return leaky(x, _leak(decay), init)
 
 
-def low_pass_reversed(
-    x: Float[Array, "T *n"], decay: float | Float[Array, "..."]
-) -> Float[Array, "T *n"]:
+def low_pass_reversed(x: Shaped[Array, "T *n"], decay: ArrayLike) -> Float[Array, "T *n"]:
     """y_t = x_t + decay_t y_{t+1}, with y_T = 0: the trace that runs back from the end.
 
     `decay` as in `low_pass`; a decay_t per step gates what flows back from t + 1 to t.
@@ -34,24 +44,35 @@ def low_pass_reversed(
     <x, low_pass_reversed(y)>. For one per step it is the adjoint of `low_pass` with the
     decays one step later, decay_{t-1} in place of decay_t.
     """
-    return _filter(x, decay, None, reverse=True)
+    return leaky(x, _leak(decay), reverse=True)
+
+
+def leaky(x: Array, leak: ArrayLike, init: Array | None = None, *, reverse: bool = False) -> Array:
+    """`low_pass` by what leaves in a step, leak = decay - 1, which a decay near 1 cannot tell."""
+    return _filter(real(x), leak, init, reverse=reverse)
+
+
+def _leak(decay: ArrayLike) -> ArrayLike:
+    return decay - 1 if isinstance(decay, jax.Array) else np.asarray(decay, float) - 1
 
 
 @functools.partial(jax.jit, static_argnames="reverse")  # a bare scan compiles at each call
-def _filter(x, decay, init, *, reverse):
+def _filter(x, leak, init, *, reverse):
     dtype = working(x.dtype)
-    decay = jnp.asarray(decay, dtype)
-    per_step = decay.ndim == x.ndim
-    _refuse_shape("decay", decay.shape, x.shape, allowed=((), x.shape[1:], x.shape))
+    leak = jnp.asarray(leak, dtype)
+    per_step = leak.ndim == x.ndim
+    _refuse_shape("decay", leak.shape, x.shape, allowed=((), x.shape[1:], x.shape))
     start = jnp.zeros(x.shape[1:], dtype) if init is None else jnp.asarray(init, dtype)
     _refuse_shape("init", start.shape, x.shape, allowed=(x.shape[1:],))
 
-    def step(y, inputs):
-        x_t, decay_t = inputs if per_step else (inputs, decay)
-        y = decay_t * y + x_t.astype(dtype)
-        return y, y.astype(x.dtype)
+    def step(carry, inputs):
+        x_t, leak_t = inputs if per_step else (inputs, leak)
+        y, low = fade(carry[0], carry[1], leak_t, dtype)
+        y, low = add(y, x_t.astype(dtype) + low, dtype)
+        return (y, low), y.astype(x.dtype)
 
-    return jax.lax.scan(step, start, (x, decay) if per_step else x, reverse=reverse)[1]
+    start = start, jnp.zeros_like(start)
+    return jax.lax.scan(step, start, (x, leak) if per_step else x, reverse=reverse)[1]
 
 
 def _refuse_shape(name, shape, x_shape, *, allowed):

@@ -62,7 +62,9 @@ def test_decay_at_a_step_gates_what_comes_from_the_neighbour():
 def test_two_chunks_equal_one_run():
     x = raster(0)
     first = low_pass(x[:10], 0.9)
-    np.testing.assert_array_equal(low_pass(x, 0.9)[10:], low_pass(x[10:], 0.9, first[-1]))
+    again = low_pass(x[10:], 0.9, first[-1])
+    # but for what the rounded init has lost, of numbers below 16
+    np.testing.assert_allclose(low_pass(x, 0.9)[10:], again, atol=16 * EPS)
 
 
 def test_bfloat16_trace_is_summed_in_float32():

@@ -1,0 +1,38 @@
+"""Exponential decay that holds in long runs, whatever type it is kept in.
+
+exp(-dt / tau) rounded and applied n times is off by n 6e-8, and a step below the last digit of
+a value is lost. So what leaves is added, x + expm1(-dt / tau) x, and what the type of x cannot
+hold of the sum stays beside it as `low`: the value is x + low.
+Source: Dekker (1971), A floating-point technique for extending the available precision.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array
+
+
+def leak(dt: Array, tau: Array) -> Array:
+    """The change in a step of `dt` of what is 1 and decays with `tau`: expm1(-dt / tau)."""
+    return jnp.expm1(-dt / tau)
+
+
+def add(x: Array, by: Array, dtype: DTypeLike) -> tuple[Array, Array]:
+    """x + by, as what `dtype` holds of it, and the rest; both in the type of `x`.
+
+    No gradient is lost: that of the sum is all in the first.
+    """
+    total = _held(x + by, dtype)
+    return total, jax.lax.stop_gradient(by - (total - x))
+
+
+def fade(x: Array, low: Array, leak: Array, dtype: DTypeLike) -> tuple[Array, Array]:
+    """What is left of x + low after a step."""
+    return add(x, leak * (x + low) + low, dtype)
+
+
+def _held(x: Array, dtype: DTypeLike) -> Array:
+    if jnp.dtype(dtype) == x.dtype:
+        return x
+    kind = jnp.finfo(dtype)  # a cast to and fro may be skipped by the compiler
+    return jax.lax.reduce_precision(x, kind.nexp, kind.nmant)
