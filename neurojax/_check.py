@@ -24,6 +24,7 @@ class Converter:
     low: float = -math.inf
     high: float = math.inf
     closed: bool = True  # the ends belong to the range
+    above: str | None = None  # the field of the same model that it must exceed
 
     def __call__(self, x: Any) -> Array:  # Any: what is no number is refused in our words
         try:
@@ -65,9 +66,9 @@ def nonnegative(name: str, unit: str) -> Converter:
     return Converter(f"{name} must be finite and >= 0 {unit}", unit, low=0.0)
 
 
-def finite(name: str, unit: str) -> Converter:
+def finite(name: str, unit: str, above: str | None = None) -> Converter:
     """Field converter: the argument as an array, refused unless finite."""
-    return Converter(f"{name} must be finite, in {unit}", unit)
+    return Converter(f"{name} must be finite, in {unit}", unit, above=above)
 
 
 def between(name: str, low: float, high: float, unit: str = "") -> Converter:
@@ -166,7 +167,8 @@ def in_range(model: Any) -> None:
 
 
 def fits(model: eqx.Module, shape: tuple[int, ...]) -> None:
-    """Refuse a parameter that is neither one number nor one per neuron of `shape`."""
+    """Refuse a parameter out of range, or neither one number nor one per neuron of `shape`."""
+    in_range(model)
     for path, value in jax.tree_util.tree_leaves_with_path(model):
         if eqx.is_array(value) and value.shape not in ((), tuple(shape)):
             name = jax.tree_util.keystr(path, simple=True, separator=".")

@@ -28,7 +28,12 @@ def add(x: Array, by: Array, dtype: DTypeLike) -> tuple[Array, Array]:
 
 def fade(x: Array, low: Array, leak: Array, dtype: DTypeLike) -> tuple[Array, Array]:
     """What is left of x + low after a step."""
-    return add(x, leak * (x + low) + low, dtype)
+    return add(x, leak * whole(x, low, dtype) + low, dtype)
+
+
+def whole(x: Array, low: Array, dtype: DTypeLike) -> Array:
+    """x + low to the digits that are calculated with: x itself, unless `dtype` holds fewer."""
+    return x if jnp.dtype(dtype) == x.dtype else x + low
 
 
 def _held(x: Array, dtype: DTypeLike) -> Array:

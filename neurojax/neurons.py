@@ -32,7 +32,7 @@ from neurojax._check import (
     time_step,
     working,
 )
-from neurojax._decay import add, fade, leak
+from neurojax._decay import add, fade, leak, whole
 from neurojax._repr import described
 from neurojax.surrogate import Spike, heaviside
 
@@ -82,7 +82,9 @@ class LIF(eqx.Module):
 
     tau_mem: Float[Array, "*#n"] = eqx.field(default=20.0, converter=positive("tau_mem", "ms"))
     r_mem: Float[Array, "*#n"] = eqx.field(default=1.0, converter=positive("r_mem", "MOhm"))
-    v_th: Float[Array, "*#n"] = eqx.field(default=1.0, converter=finite("v_th", "mV"))
+    v_th: Float[Array, "*#n"] = eqx.field(
+        default=1.0, converter=finite("v_th", "mV", above="v_reset")
+    )
     v_rest: Float[Array, "*#n"] = eqx.field(default=0.0, converter=finite("v_rest", "mV"))
     v_reset: Float[Array, "*#n"] = eqx.field(default=0.0, converter=finite("v_reset", "mV"))
     t_ref: Float[Array, "*#n"] | None = eqx.field(
@@ -109,7 +111,7 @@ class LIF(eqx.Module):
         dtype = state.v.dtype
         p, s, current, dt = _ready_to_step(self, state, current, dt)
         v, v_low, refractory = _potential(p, s, current, dt, dtype)
-        z = _fire(p, v - p.v_th + v_low, refractory).astype(dtype)
+        z = _fire(p, whole(v, v_low, dtype) - p.v_th, refractory).astype(dtype)
         return LIFState(v.astype(dtype), z, refractory, v_low), z
 
     def threshold(self, state: LIFState) -> Float[Array, "*n"]:
@@ -135,7 +137,9 @@ class ALIF(eqx.Module):
 
     tau_mem: Float[Array, "*#n"] = eqx.field(default=20.0, converter=positive("tau_mem", "ms"))
     r_mem: Float[Array, "*#n"] = eqx.field(default=1.0, converter=positive("r_mem", "MOhm"))
-    v_th: Float[Array, "*#n"] = eqx.field(default=1.0, converter=finite("v_th", "mV"))
+    v_th: Float[Array, "*#n"] = eqx.field(
+        default=1.0, converter=finite("v_th", "mV", above="v_reset")
+    )
     v_rest: Float[Array, "*#n"] = eqx.field(default=0.0, converter=finite("v_rest", "mV"))
     v_reset: Float[Array, "*#n"] = eqx.field(default=0.0, converter=finite("v_reset", "mV"))
     t_ref: Float[Array, "*#n"] | None = eqx.field(
@@ -169,14 +173,16 @@ class ALIF(eqx.Module):
         v, v_low, refractory = _potential(p, s, current, dt, dtype)
         a, a_low = fade(s.a, s.a_low, leak(dt, p.tau_adapt), dtype)
         a, a_low = add(a, s.z + a_low, dtype)
-        z = _fire(p, v - p.v_th + v_low - p.beta_adapt * (a + a_low), refractory).astype(dtype)
+        threshold = p.v_th + p.beta_adapt * whole(a, a_low, dtype)
+        z = _fire(p, whole(v, v_low, dtype) - threshold, refractory).astype(dtype)
         new = ALIFState(v.astype(dtype), z, refractory, a.astype(dtype), v_low, a_low)
         return new, z
 
     def threshold(self, state: ALIFState) -> Float[Array, "*n"]:
         """The potential at which the neurons fired in this step, v_th + beta_adapt a, mV."""
-        p, s = cast((self, state), working(state.a.dtype))
-        return (p.v_th + p.beta_adapt * (s.a + s.a_low)).astype(state.a.dtype)
+        dtype = state.a.dtype
+        p, s = cast((self, state), working(dtype))
+        return (p.v_th + p.beta_adapt * whole(s.a, s.a_low, dtype)).astype(dtype)
 
     def decay(self, dt: ArrayLike) -> Float[Array, "*#n"]:
         """The part of a potential that is left after `dt`: exp(-dt / tau_mem)."""
@@ -208,7 +214,7 @@ class LeakyIntegrator(eqx.Module):
         """State after `dt` ms under `current` (nA), and its potential."""
         dtype = state.v.dtype
         p, s, current, dt = _ready_to_step(self, state, current, dt)
-        gap = s.v - p.r_mem * current + s.v_low
+        gap = whole(s.v, s.v_low, dtype) - p.r_mem * current
         v, v_low = add(s.v, leak(dt, p.tau_mem) * gap + s.v_low, dtype)
         v = v.astype(dtype)
         return LeakyIntegratorState(v, v_low), v
@@ -239,7 +245,7 @@ def _ready_to_step(model, state, current, dt):
 def _potential(p, s, current, dt, dtype):
     """Potential before reset, what `dtype` cannot hold of it, and refractory steps left."""
     start, low = _reset(p, s)
-    gap = start - p.v_rest - p.r_mem * current + low
+    gap = whole(start, low, dtype) - p.v_rest - p.r_mem * current
     by = leak(dt, p.tau_mem) * gap + low
     if p.t_ref is None:
         return *add(start, by, dtype), None

@@ -18,7 +18,7 @@ from neurojax._check import (
     time_step,
     working,
 )
-from neurojax._decay import add, fade, leak
+from neurojax._decay import add, fade, leak, whole
 from neurojax._repr import described
 from neurojax.plasticity import Neuron, Post, Window, post_spike
 from neurojax.traces import leaky
@@ -91,8 +91,8 @@ class STDP(eqx.Module):
         faded, low = fade(s.x_post, s.x_post_low, leak(dt, p.tau_minus), dtype)
         x_post, post_low = add(faded, post + low, dtype)
         at_pre, at_post = connectivity.at_pre, connectivity.at_post
-        dw = at_post(p.a_plus * post) * at_pre(x_pre + pre_low)
-        dw = dw - at_post(p.a_minus * (faded + low)) * at_pre(pre)
+        dw = at_post(p.a_plus * post) * at_pre(whole(x_pre, pre_low, dtype))
+        dw = dw - at_post(p.a_minus * whole(faded, low, dtype)) * at_pre(pre)
         new = STDPState(x_pre.astype(dtype), x_post.astype(dtype), pre_low, post_low)
         return new, dw.astype(dtype)
 

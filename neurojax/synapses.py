@@ -18,7 +18,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int, Shaped
 
 from neurojax._check import cast, count, fits, in_range, one_each, positive, time_step, working
-from neurojax._decay import add, fade, leak
+from neurojax._decay import add, fade, leak, whole
 from neurojax._repr import described
 
 
@@ -78,7 +78,7 @@ class Exponential(eqx.Module):
         held, _ = _held(dt, tau_mem, p.tau_syn)
         i, i_low = fade(s.i, s.i_low, leak(dt, p.tau_syn), dtype)
         i, i_low = add(i, arrivals + i_low, dtype)
-        current = held * (s.i + s.i_low)
+        current = held * whole(s.i, s.i_low, dtype)
         return ExponentialState(i.astype(dtype), i_low), current.astype(dtype)
 
 
@@ -111,12 +111,12 @@ class Alpha(eqx.Module):
         dtype = state.i.dtype
         p, s, arrivals, dt, tau_mem = _ready_to_step(self, state, arrivals, dt, tau_mem)
         held, held_rise = _held(dt, tau_mem, p.tau_syn)
-        lost, flow = leak(dt, p.tau_syn), dt / p.tau_syn * (s.rise + s.rise_low)
+        lost, flow = leak(dt, p.tau_syn), dt / p.tau_syn * whole(s.rise, s.rise_low, dtype)
         i, i_low = fade(s.i, s.i_low, lost, dtype)
         i, i_low = add(i, (1 + lost) * flow + i_low, dtype)
         rise, rise_low = fade(s.rise, s.rise_low, lost, dtype)
         rise, rise_low = add(rise, math.e * arrivals + rise_low, dtype)
-        current = held * (s.i + s.i_low) + held_rise * (s.rise + s.rise_low)
+        current = held * whole(s.i, s.i_low, dtype) + held_rise * whole(s.rise, s.rise_low, dtype)
         new = AlphaState(i.astype(dtype), rise.astype(dtype), i_low, rise_low)
         return new, current.astype(dtype)
 

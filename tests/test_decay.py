@@ -1,0 +1,154 @@
+"""Long runs and small steps: float32 and bfloat16 states against closed forms."""
+
+import functools
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from neurojax.layouts import Dense
+from neurojax.neurons import ALIF, LIF, LeakyIntegrator
+from neurojax.stdp import STDP
+from neurojax.synapses import Alpha, Exponential
+from neurojax.traces import low_pass, low_pass_reversed
+
+TAUS = np.array([1e4, 1e5, 1e6])  # ms
+EPS = 2.0**-24
+
+
+def alif(dtype):
+    model = ALIF(tau_adapt=TAUS, v_th=9.0)
+    start = model.init((3,), dtype)._replace(a=jnp.ones(3, dtype))
+    return start, lambda s: model.step(s, jnp.zeros(3), dt=0.1)[0], lambda s: s.a + s.a_low
+
+
+def membrane(kind, dtype):
+    model = kind(tau_mem=TAUS)
+    start = model.init((3,), dtype)._replace(v=jnp.full(3, 0.75, dtype))
+    return start, lambda s: model.step(s, jnp.zeros(3), dt=0.1)[0], lambda s: (s.v + s.v_low) / 0.75
+
+
+def synapse(kind, name, dtype):
+    model = kind(TAUS)
+    start = model.init((3,), dtype)._replace(**{name: jnp.ones(3, dtype)})
+    step = lambda s: model.step(s, jnp.zeros(3), dt=0.1, tau_mem=20.0)[0]  # noqa: E731
+    return start, step, lambda s: getattr(s, name) + getattr(s, f"{name}_low")
+
+
+def stdp(side, dtype):
+    model, c, none = STDP(tau_plus=1e5, tau_minus=1e5), Dense(3, 3), jnp.zeros(3)
+    start = model.init(c, dtype)._replace(**{side: jnp.ones(3, dtype)})
+    step = lambda s: model.step(s, c, none, none, dt=0.1)[0]  # noqa: E731
+    return start, step, lambda s: getattr(s, side) + getattr(s, f"{side}_low")
+
+
+DECAYS = {
+    "ALIF": alif,
+    "LIF": functools.partial(membrane, LIF),
+    "LeakyIntegrator": functools.partial(membrane, LeakyIntegrator),
+    "Exponential": functools.partial(synapse, Exponential, "i"),
+    "Alpha": functools.partial(synapse, Alpha, "rise"),
+    "STDP, pre": functools.partial(stdp, "x_pre"),
+    "STDP, post": functools.partial(stdp, "x_post"),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_decays_is_exact_after_a_hundred_thousand_steps(dtype):
+    """exp(-dt / tau) in float32 is off by 6e-8 a step: .6% after 10 s, at any tau."""
+    rows = {name: make(dtype) for name, make in DECAYS.items()}
+
+    @jax.jit
+    def run(states):
+        step = lambda _, states: {n: rows[n][1](s) for n, s in states.items()}  # noqa: E731
+        return jax.lax.fori_loop(0, 100_000, step, states)
+
+    ends = run({n: row[0] for n, row in rows.items()})
+    expected = np.exp(-1e4 / TAUS)
+    for name, end in ends.items():
+        left = rows[name][2](jax.tree.map(lambda x: x.astype("float32"), end))
+        exact = expected[1] if "STDP" in name else expected  # whose two times are numbers
+        # dt, dt / tau and expm1 are rounded once each: 3 EPS of the exponent, at most 1
+        np.testing.assert_allclose(left, exact, rtol=6 * EPS)
+
+
+def test_a_trace_is_exact_after_ten_thousand_steps():
+    x = jnp.zeros((10_001, 1)).at[0].set(1)
+    left = math.exp(-1e4 * 1e-7)
+    decay = math.exp(-1e-7)  # a float64, which float32 would round to 1
+    np.testing.assert_allclose(low_pass(x, decay)[-1], left, rtol=4 * EPS)
+    np.testing.assert_allclose(low_pass_reversed(x[::-1], decay)[0], left, rtol=4 * EPS)
+
+
+@functools.partial(jax.jit, static_argnames="over_inputs")
+def near_rheobase(lif, drive, over_inputs):
+    """Spikes [T, n] over 170 ms of `drive` [n]."""
+    step = lambda s, i: lif.step(s, drive if i is None else i, dt=0.01)  # noqa: E731
+    xs = jnp.broadcast_to(drive, (17_000, *drive.shape)) if over_inputs else None
+    return jax.lax.scan(step, lif.init(drive.shape), xs, length=17_000)[1]
+
+
+@pytest.mark.parametrize("over_inputs", [True, False])
+def test_first_spikes_near_rheobase_are_those_of_the_closed_form(over_inputs):
+    above = np.array([0.05, 0.005])  # mV; a step near the threshold moves by 2.5e-6 mV at -50
+    lif = LIF(tau_mem=20.0, v_rest=-65.0, v_reset=-65.0, v_th=-50.0)
+    z = near_rheobase(lif, jnp.asarray(15 + above, jnp.float32), over_inputs)
+    first = 0.01 * (1 + np.argmax(np.asarray(z) > 0, axis=0))
+    exact = 20 * np.log((15 + above) / above)
+    # up to the grid; v and 15.005 are rounded by 2e-6 of .005 mV: 20 * 4e-4 ms = .05 per mille
+    np.testing.assert_allclose(first, exact + 0.005, atol=0.005 + 0.008)
+
+
+@eqx.filter_jit
+def spikes(model, current, dtype):
+    step = lambda s, i: model.step(s, i, dt=1.0)  # noqa: E731
+    return jax.lax.scan(step, model.init(current.shape[1:], dtype), current)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LIF(tau_mem=200.0),
+        LIF(tau_mem=200.0, v_rest=-65.3, v_reset=-66.1, v_th=-64.3, t_ref=3.0),
+        LIF(tau_mem=150.0, reset="subtract"),
+        ALIF(tau_mem=200.0, tau_adapt=3000.0, beta_adapt=0.01),
+    ],
+)
+def test_a_bfloat16_state_spikes_as_a_float32_one(model):
+    current = np.linspace(1.2, 4.0, 3)[None] + 0.1 * np.sin(np.arange(3000))[:, None]
+    one, other = (
+        spikes(model, jnp.asarray(current, "float32"), d) for d in ("bfloat16", "float32")
+    )
+    assert one[1].dtype == one[0].v.dtype == "bfloat16"
+    np.testing.assert_array_equal(one[1].astype("float32"), other[1])
+    assert np.all(np.asarray(other[1]).sum(0) >= 5)
+    np.testing.assert_allclose(one[0].v.astype("float32"), other[0].v, rtol=2.0**-8, atol=2.0**-9)
+
+
+def test_adaptation_in_bfloat16_counts_on_beyond_256():
+    alif = ALIF(tau_mem=1e-3, tau_adapt=1e5, beta_adapt=0.0)
+    state, z = spikes(alif, jnp.full((2001, 1), 5.0), "bfloat16")
+    assert np.all(z == 1)
+    q = math.exp(-1e-5)
+    exact = (1 - q**2000) / (1 - q)
+    np.testing.assert_allclose(state.a.astype("float32"), exact, rtol=2.0**-8)
+    np.testing.assert_allclose(state.a.astype("float32") + state.a_low, exact, rtol=1e-6)
+    assert alif.threshold(state).dtype == "bfloat16"
+
+
+def test_stdp_of_a_bfloat16_state_is_rounded_once():
+    rule, c = STDP(a_plus=1.0, a_minus=0.3, tau_plus=200.0, tau_minus=300.0), Dense(3, 3)
+    z = jnp.asarray(np.random.default_rng(0).random((2, 300, 3)) < 0.3)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(dtype):
+        step = lambda s, z: rule.step(s, c, *z, dt=0.5)  # noqa: E731
+        return jax.lax.scan(step, rule.init(c, dtype), tuple(z))[1]
+
+    rough, fine = run("bfloat16").astype("float32"), run("float32")
+    assert np.abs(fine).max() > 50
+    # the two terms of a change are near one another nowhere: one rounding of the sum
+    np.testing.assert_allclose(rough, fine, rtol=2.0**-8, atol=1e-5 * np.abs(fine).max())
