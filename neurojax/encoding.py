@@ -36,7 +36,7 @@ def direct_current(x: Shaped[ArrayLike, "*n"], n_steps: int) -> Float[Array, "T 
 
 
 def poisson(
-    key: Key[Array, ""],
+    key: Key[Array, ""] | Any,  # what is none is refused in our words
     x: Shaped[ArrayLike, "*n"],
     n_steps: int,
     *,
@@ -92,10 +92,9 @@ def rows(image: Shaped[ArrayLike, "..."]) -> Float[Array, "T n"]:
 
 
 def _pixels(name: str, x: Any) -> Array:
-    x = real(x) if getattr(x, "dtype", None) != np.uint8 else x
-    if x.dtype == np.uint8:  # is 1 of 255, or of 1?
+    if getattr(x, "dtype", None) == np.uint8:  # is 1 of 255, or of 1?
         raise ValueError(f"{name} must be floats from 0 to 1; got uint8: pass {name} / 255")
-    return x
+    return real(x)
 
 
 @functools.partial(jax.jit, static_argnames="n_steps")

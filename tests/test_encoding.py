@@ -128,3 +128,35 @@ def test_refuses_a_number_of_steps_that_is_not_positive(encode, bad):
 def test_poisson_refuses_rates_that_do_not_fit_the_step(arguments, match):
     with pytest.raises(ValueError, match=match):
         poisson(jnp.zeros(3), 4, **arguments)
+
+
+@pytest.mark.parametrize(
+    "encode", [encoding.direct_current, poisson, encoding.latency, lambda x, n: encoding.rows(x)]
+)
+def test_bytes_are_refused_and_truths_are_numbers(encode):
+    x = np.array([[0, 1, 1]], np.uint8)
+    with pytest.raises(ValueError, match=r"must be floats from 0 to 1; got uint8: pass \w+ / 255"):
+        encode(x, 4)
+    expected = encode(jnp.asarray(x, float), 4)
+    for kind in (bool, np.int32):
+        y = encode(x.astype(kind), 4)
+        assert y.dtype == expected.dtype
+        np.testing.assert_array_equal(y, expected)
+
+
+def test_rate_and_step_vmap():
+    x, rates, steps = jnp.linspace(0.0, 1.0, 3), jnp.array([100.0, 900.0]), jnp.array([0.5, 1.0])
+    batch = jax.jit(jax.vmap(lambda r, dt: poisson(x, 40, dt=dt, max_rate=r)))(rates, steps)
+    for z, rate, dt in zip(batch, rates, steps, strict=True):
+        np.testing.assert_array_equal(z, poisson(x, 40, dt=float(dt), max_rate=float(rate)))
+    each = poisson(x, 40, max_rate=jnp.array([0.1, 500.0, 1000.0]))
+    np.testing.assert_array_equal(each[:, 2], 1.0)
+    with pytest.raises(Exception, match=r"max_rate \* dt / 1000 must be <= 1"):
+        jax.block_until_ready(eqx.filter_jit(lambda r: poisson(x, 4, max_rate=r))(jnp.float32(2e3)))
+
+
+def test_poisson_refuses_what_is_no_key_and_rates_of_another_shape():
+    with pytest.raises(TypeError, match="key must be a JAX key; got 3: pass jax.random.key"):
+        encoding.poisson(3, jnp.ones(2), 4, dt=1.0, max_rate=10.0)
+    with pytest.raises(ValueError, match=r"one per pixel, \(3,\); got shape \(2,\)"):
+        poisson(jnp.zeros(3), 4, max_rate=jnp.ones(2))

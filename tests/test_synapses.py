@@ -1,5 +1,6 @@
 import math
 
+import chex
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from neurojax.neurons import LeakyIntegrator
+from neurojax.network import Layer
+from neurojax.neurons import ALIF, LIF, LeakyIntegrator
 from neurojax.synapses import Alpha, Delay, Exponential
 
 BOTH = pytest.mark.parametrize("synapse", [Exponential, Alpha])
@@ -170,3 +172,72 @@ def test_refuses_a_time_constant_that_does_not_fit_the_population(synapse):
 def test_refuses_a_delay_that_is_no_whole_step(bad):
     with pytest.raises(ValueError, match=rf"steps must be a whole number >= 1; got {bad!r}"):
         Delay(bad)
+
+
+@BOTH
+@pytest.mark.parametrize("dt", [0.1, 2.0])
+def test_a_neuron_without_a_membrane_time_hears_the_mean_of_a_step(synapse, dt):
+    state, _ = synapse(5.0).step(synapse(5.0).init((1,)), jnp.ones(1), dt=dt)  # and then none
+    u = (np.arange(100_000) + 0.5) / 100_000
+    for t in range(3):
+        state, current = synapse(5.0).step(state, jnp.zeros(1), dt=dt)
+        x = (t + u) * dt / 5.0  # midpoints of a step: 1e-10 off
+        mean = np.mean(np.exp(-x) if synapse is Exponential else x * np.exp(1 - x))
+        np.testing.assert_allclose(current, mean, rtol=2e-6)  # a few roundings
+
+
+@BOTH
+def test_a_very_slow_membrane_hears_nearly_the_mean(synapse):
+    state, _ = synapse(5.0).step(synapse(5.0).init((1,)), jnp.ones(1), dt=2.0)
+    slow, mean = (
+        synapse(5.0).step(state, jnp.zeros(1), dt=2.0, tau_mem=tau)[1] for tau in (1e6, None)
+    )
+    np.testing.assert_allclose(slow, mean, rtol=4e-6)  # dt / tau_mem, and as above
+
+
+class Own:
+    """A neuron that has no time constant: its output is what it hears."""
+
+    def init(self, shape, dtype=float):
+        return jnp.zeros(shape, dtype)
+
+    def step(self, state, current, *, dt):
+        return current, current
+
+
+@BOTH
+def test_a_layer_of_such_neurons_takes_a_synapse(synapse):
+    layer, model = Layer(1, Own(), synapse(5.0)), synapse(5.0)
+    state, _ = model.step(model.init((1,)), jnp.ones(1), dt=0.5)
+    _, _, z = layer.step(jnp.zeros(1), state, jnp.zeros(1), dt=0.5)
+    np.testing.assert_array_equal(z, model.step(state, jnp.zeros(1), dt=0.5)[1])
+
+
+ANY = [Exponential(5.0), Alpha(5.0), LIF(r_mem=30.0), ALIF(r_mem=30.0), LeakyIntegrator()]
+
+
+@pytest.mark.parametrize("model", ANY)
+def test_what_comes_in_is_one_number_a_neuron_at_a_step_above_zero(model):
+    state, name = model.init((3,)), "arrivals" if hasattr(model, "tau_syn") else "current"
+    for bad in (jnp.ones((3, 1)), jnp.ones(()), jnp.ones(1)):
+        match = rf"{name} must have shape \(3,\).*; got \({str(bad.shape)[1:-1]}\): jax.vmap"
+        with pytest.raises(ValueError, match=match):
+            model.step(state, bad, dt=1.0)
+    for dt in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match=f"dt must be finite and > 0 ms; got {dt}"):
+            model.step(state, jnp.ones(3), dt=dt)
+    with pytest.raises(ValueError, match=r"dt must be one number; got shape \(2,\): jax.vmap"):
+        model.step(state, jnp.ones(3), dt=jnp.ones(2))
+
+
+@pytest.mark.parametrize("model", ANY)
+def test_whole_numbers_and_truths_count_as_floats_and_steps_vmap(model):
+    z = np.array([0, 1, 1])
+    steps = jnp.array([0.5, 2.0])
+    run = lambda z, dt: model.step(model.step(model.init((3,)), z, dt=dt)[0], z, dt=dt)  # noqa: E731
+    batch = jax.jit(jax.vmap(run, (None, 0)))(jnp.asarray(z, float), steps)
+    for k, dt in enumerate((0.5, 2.0)):
+        alone = run(jnp.asarray(z, float), dt)
+        chex.assert_trees_all_close(jax.tree.map(lambda x, k=k: x[k], batch), alone, rtol=1e-6)
+    for kind in (bool, np.uint8, int):
+        chex.assert_trees_all_equal(run(jnp.asarray(z.astype(kind)), 2.0), alone)

@@ -84,3 +84,12 @@ def test_refuses_a_decay_of_another_shape(trace, shape):
 def test_refuses_a_start_of_another_shape():
     with pytest.raises(ValueError, match=r"init must have shape \(4,\) for x of .* got \(1,\)"):
         low_pass(raster(0), 0.5, jnp.ones(1))
+
+
+@pytest.mark.parametrize("trace", [low_pass, low_pass_reversed])
+def test_spikes_may_be_truths(trace):
+    x = raster(0) > 0
+    for kind in (bool, "uint8", int):
+        y = trace(x.astype(kind), 0.9)
+        assert y.dtype == jnp.float32
+        np.testing.assert_array_equal(y, trace(x.astype(float), 0.9))
