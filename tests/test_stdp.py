@@ -112,7 +112,7 @@ def test_spikes_may_be_truths_and_have_one_number_a_neuron():
     np.testing.assert_array_equal(rule.change(c, pre > 0, post.astype(int), dt=DT), dw)
     one = rule.step(rule.init(c), c, pre[0] > 0, post[0].astype("uint8"), dt=DT)[1]
     np.testing.assert_array_equal(one, rule.step(rule.init(c), c, pre[0], post[0], dt=DT)[1])
-    with pytest.raises(ValueError, match=rf"pre must have shape \({N},\).*; got \({N}, 1\)"):
-        rule.step(rule.init(c), c, pre[0][:, None], post[0], dt=DT)
+    with pytest.raises(ValueError, match=rf"pre must have shape \({N},\).*; got \(3,\)"):
+        rule.step(rule.init(c), c, pre[0][:3], post[0], dt=DT)
     with pytest.raises(ValueError, match="dt must be finite and > 0 ms; got 0.0"):
         rule.change(c, pre, post, dt=0.0)
