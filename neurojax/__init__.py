@@ -33,8 +33,10 @@ from neurojax.learning import wta_broadcast
 from neurojax.modulation import Modulators, modulators
 from neurojax.network import Network, State, fold
 from neurojax.neurons import ALIF, LIF, LeakyIntegrator
-from neurojax.plasticity import Homeostasis, ThreeFactor, always, boxcar, post_spike, triangle
+from neurojax.plasticity import Homeostasis, Post, ThreeFactor, always, boxcar, post_spike, triangle
 from neurojax.ranges import unconstrained
+from neurojax.simulation import simulate
+from neurojax.sources import Poisson
 from neurojax.sparse import FanOut, by_sender
 from neurojax.split_bf16 import SplitBF16, split_bf16
 from neurojax.stdp import STDP
@@ -46,13 +48,14 @@ from neurojax.weights import Ideal, Weights, ideal, normal
 __all__ = [
     "ALIF", "Alpha", "Band", "Broadcast", "Delay", "Dense", "Exponential", "FanIn", "FanOut",
     "HardWTA", "Homeostasis", "Ideal", "LIF", "Layer", "LeakyIntegrator", "Modulators",
-    "Network", "Projection", "Recurrence", "STDP", "SoftWTA", "SplitBF16", "ThreeFactor", "Weights",
-    "always", "augment", "bernoulli", "blocks", "boxcar", "broadcast", "by_sender",
-    "checkpoint", "class_scores", "data", "distance_dependent", "encoding",
-    "exponential_profile", "fan_in", "fan_out", "fold", "gaussian_profile", "ideal",
-    "k_winners", "locally_dense", "merged", "metrics", "modulators", "normal", "plotting",
-    "post_spike", "simulate", "split_bf16", "structured", "surrogate", "traces", "triangle",
-    "unconstrained", "watts_strogatz", "watts_strogatz_grid", "wta_broadcast",
+    "Network", "Poisson", "Post", "Projection", "Record", "Recurrence", "STDP", "SoftWTA",
+    "SplitBF16", "State", "ThreeFactor", "Weights", "always", "augment", "bernoulli", "blocks",
+    "boxcar", "broadcast", "by_sender", "checkpoint", "class_scores", "data",
+    "distance_dependent", "encoding", "exponential_profile", "fan_in", "fan_out", "fold",
+    "gaussian_profile", "ideal", "k_winners", "locally_dense", "merged", "metrics",
+    "modulators", "normal", "one_to_one", "plotting", "post_spike", "recording", "simulate",
+    "split_bf16", "structured", "surrogate", "traces", "triangle", "unconstrained",
+    "watts_strogatz", "watts_strogatz_grid", "wta_broadcast",
 ]  # fmt: skip
 
 

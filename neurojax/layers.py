@@ -97,8 +97,8 @@ class Layer(eqx.Module):
     `rule` serves all plastic projections onto this layer. With `winners` k only the k
     neurons of highest potential may fire in a step (k-WTA).
     Raises `TypeError` for a class in place of an instance or a model without its methods, and
-    `ValueError` for an `n` that is no whole number >= 1, `winners` out of [1, n] or on a neuron
-    whose state has no v and z, and a synapse on a neuron without `tau_mem`.
+    `ValueError` for an `n` that is no whole number >= 1 and `winners` out of [1, n] or on a
+    neuron whose state has no v and z.
 
     >>> nj.Layer(100, nj.LIF(tau_mem=10.0), synapse=nj.Exponential(5.0)).n
     100
@@ -111,11 +111,6 @@ class Layer(eqx.Module):
     winners: int | None = eqx.field(static=True, default=None, converter=_winners)
 
     def __check_init__(self):
-        if self.synapse is not None and not hasattr(self.neuron, "tau_mem"):
-            raise ValueError(
-                f"synapse must be None on a neuron without tau_mem, {_type(self.neuron)}; got"
-                f" {_type(self.synapse)}: give the neuron a field tau_mem, in ms"
-            )
         if self.winners is not None:
             self._check_winners(self.winners)
 
@@ -137,7 +132,8 @@ class Layer(eqx.Module):
         """What `n` neurons do in `dt` ms under `arrivals` (nA); `name` is said in errors."""
         what, current, before = f"layer {name!r}", arrivals, (neuron, synapse)
         if self.synapse is not None:
-            answer = self.synapse.step(synapse, arrivals, dt=dt, tau_mem=self.neuron.tau_mem)
+            tau_mem = getattr(self.neuron, "tau_mem", None)  # else the mean over the step
+            answer = self.synapse.step(synapse, arrivals, dt=dt, tau_mem=tau_mem)
             synapse, current = _given.pair(
                 f"the synapse of {what}", self.synapse, answer, "current"
             )

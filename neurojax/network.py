@@ -34,69 +34,8 @@ __all__ = ["Layer", "Network", "Projection", "Record", "State", "fold"]
 _WORTH_A_PASS, _WORTH_A_PASS_BACK = 2**16, 2**12
 
 
-class Layer(eqx.Module):
-    """A population: how many neurons of which model, how currents are shaped, how it learns.
-
-    `synapse` filters the summed arrivals (None: they are the current of this step).
-    `rule` serves all plastic projections onto this layer. With `winners` k only the k
-    neurons of highest potential may fire in a step (k-WTA).
-    """
-
-    n: int = eqx.field(static=True)
-    neuron: Any
-    synapse: Any = None
-    rule: Rule | None = None
-    winners: int | None = eqx.field(static=True, default=None)
-
-    def __check_init__(self):
-        if self.winners is not None and not 1 <= self.winners <= self.n:
-            raise ValueError(f"winners must be in [1, {self.n}], the layer; got {self.winners}")
-
-    def step(self, neuron: Any, synapse: Any, arrivals: Float[Array, " n"], *, dt: float):
-        """States of neuron and synapse after `dt` ms, and the output."""
-        current = arrivals
-        if self.synapse is not None:
-            tau_mem = getattr(self.neuron, "tau_mem", None)
-            synapse, current = self.synapse.step(synapse, arrivals, dt=dt, tau_mem=tau_mem)
-        neuron, z = self.neuron.step(neuron, current, dt=dt)
-        if self.winners is not None:
-            z = z * k_winners(neuron.v, self.winners)
-            neuron = neuron._replace(z=z)
-        return neuron, synapse, z
-
-
-class Projection(eqx.Module):
-    """Synapses from `pre` (a layer or an external input) onto layer `post`.
-
-    `delay` in steps, 0 from external inputs. Initial weights are `w` where given, else
-    Gaussian with standard deviation `gain` / sqrt(fan-in).
-    """
-
-    pre: str = eqx.field(static=True)
-    post: str = eqx.field(static=True)
-    connectivity: Connectivity
-    delay: int = eqx.field(static=True, default=0)
-    plastic: bool = eqx.field(static=True, default=True)
-    gain: float = eqx.field(static=True, default=1.0)
-    w: Float[Array, "..."] | None = None
-
-    def __check_init__(self):
-        shape = self.connectivity.shape
-        if self.w is not None and self.w.shape[-len(shape) :] != shape:
-            raise ValueError(f"w must have shape {shape}; got {self.w.shape}")
-
-    def initial(self, key: Key[Array, ""], dtype: DTypeLike = float) -> Float[Array, "..."]:
-        """Weights to start from."""
-        if self.w is not None:
-            return self.w.astype(dtype)
-        return normal(key, self.connectivity, self.gain, dtype)
-
-
-class Record(NamedTuple):
-    """What one layer did in one step."""
-
-    z: Float[Array, " n"]  # output: spikes, or the potential of a leaky integrator
-    neuron: Any  # the neuron's whole state after the step
+def __dir__() -> list[str]:
+    return __all__
 
 
 class State(NamedTuple):

@@ -21,7 +21,7 @@ from neurojax._check import (
 from neurojax._decay import add, fade, leak, whole
 from neurojax._repr import described
 from neurojax.plasticity import Neuron, Post, Window, post_spike
-from neurojax.traces import leaky
+from neurojax.traces import _leaky
 from neurojax.weights import Connectivity
 
 __all__ = ["STDP", "STDPState"]
@@ -120,8 +120,8 @@ class STDP(eqx.Module):
         dtype = real(post).dtype
         p, post = cast((self, real(post)), working(dtype))
         dt = time_step(dt, post.dtype)
-        to_come = leaky(post, leak(dt, p.tau_plus), reverse=True)
-        before = leaky(post, leak(dt, p.tau_minus)) - post
+        to_come = _leaky(post, leak(dt, p.tau_plus), reverse=True)
+        before = _leaky(post, leak(dt, p.tau_minus)) - post
         return (p.a_plus * to_come - p.a_minus * before).astype(dtype)
 
 

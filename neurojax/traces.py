@@ -33,7 +33,7 @@ def low_pass(
 
     >>> trace = nj.traces.low_pass(jnp.ones((50, 3)), decay=0.9)  # [50, 3], towards 10
     """
-    return leaky(x, _leak(decay), init)
+    return _leaky(x, _leak(decay), init)
 
 
 def low_pass_reversed(x: Shaped[Array, "T *n"], decay: ArrayLike) -> Float[Array, "T *n"]:
@@ -44,10 +44,10 @@ def low_pass_reversed(x: Shaped[Array, "T *n"], decay: ArrayLike) -> Float[Array
     <x, low_pass_reversed(y)>. For one per step it is the adjoint of `low_pass` with the
     decays one step later, decay_{t-1} in place of decay_t.
     """
-    return leaky(x, _leak(decay), reverse=True)
+    return _leaky(x, _leak(decay), reverse=True)
 
 
-def leaky(x: Array, leak: ArrayLike, init: Array | None = None, *, reverse: bool = False) -> Array:
+def _leaky(x: Array, leak: ArrayLike, init: Array | None = None, *, reverse: bool = False) -> Array:
     """`low_pass` by what leaves in a step, leak = decay - 1, which a decay near 1 cannot tell."""
     return _filter(real(x), leak, init, reverse=reverse)
 

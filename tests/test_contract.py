@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hardware._clock import Sum
 from hardware.devices import Device, querlioz, soft_bounds, table
 from neurojax import surrogate
 from neurojax._check import working

@@ -344,10 +344,6 @@ def two(**links):
             "winners must be None unless .* v and z; that of LeakyIntegrator has no z",
         ),
         (lambda: Layer(5.0, RELAY), "n must be a whole number >= 1; got 5.0"),
-        (
-            lambda: Layer(5, Poisson(1.0), Exponential(5.0)),
-            "synapse must be None on a neuron without tau_mem, Poisson; got Exponential",
-        ),
     ],
 )
 def test_refuses_networks_that_do_not_fit(make, message):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from neurojax.network import Layer
+from neurojax.layers import Layer
 from neurojax.neurons import ALIF, LIF, LeakyIntegrator
 from neurojax.synapses import Alpha, Delay, Exponential
 
@@ -209,7 +209,7 @@ class Own:
 def test_a_layer_of_such_neurons_takes_a_synapse(synapse):
     layer, model = Layer(1, Own(), synapse(5.0)), synapse(5.0)
     state, _ = model.step(model.init((1,)), jnp.ones(1), dt=0.5)
-    _, _, z = layer.step(jnp.zeros(1), state, jnp.zeros(1), dt=0.5)
+    z = layer.step(jnp.zeros(1), state, jnp.zeros(1), dt=0.5).z
     np.testing.assert_array_equal(z, model.step(state, jnp.zeros(1), dt=0.5)[1])
 
 
