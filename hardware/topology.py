@@ -324,12 +324,12 @@ def _cost(graph: sparse.csr_array, core: np.ndarray, mesh: Mesh) -> float:
 
 
 def _square(n: int, mesh: Mesh) -> _Block:
-    """The block of cores that holds `n` neurons at the least mean distance."""
+    """The block of cores that holds `n` >= 1 neurons at the least mean distance."""
     wide = np.arange(1, mesh.nx + 1)
     tall = -(-n // (wide * mesh.neurons_per_core))
     fits = tall <= mesh.ny
-    distance = np.where(fits, wide - 1 / wide + tall - 1 / np.maximum(tall, 1), np.inf)
-    best = int(distance.argmin())
+    distance = np.where(fits, wide - 1 / wide + tall - 1 / tall, np.inf)
+    best = distance.argmin()
     return _Block(0, 0, int(wide[best]), int(tall[best]))
 
 
@@ -341,7 +341,6 @@ def _cut(ids: np.ndarray, block: _Block, mesh: Mesh, order: Order, core: np.ndar
     low, high = block.halves()
     room = [half.nx * half.ny * mesh.neurons_per_core for half in (low, high)]
     share = round(len(ids) * room[0] / sum(room))
-    share = min(max(share, len(ids) - room[1]), room[0])
     ids = ids[order(ids, block)]
     return _cut(ids[share:], high, mesh, order, _cut(ids[:share], low, mesh, order, core))
 
@@ -378,7 +377,7 @@ def _drawn(graph: sparse.csr_array, core: np.ndarray, block: _Block, mesh: Mesh)
     seen, everyone = [core], np.arange(len(core))
     weight = np.maximum(graph.sum(0), 1)
     for _ in range(_ROUNDS):
-        at = np.stack([seen[-1] % mesh.nx, seen[-1] // mesh.nx], axis=1).astype(float)
+        at = np.stack([seen[-1] % mesh.nx, seen[-1] // mesh.nx], axis=1)
         to = (at + (graph @ at) / weight[:, None]) / 2
         along: Order = lambda ids, b, to=to: to[ids, int(b.nx < b.ny)].argsort(kind="stable")  # noqa: E731
         seen.append(_cut(everyone, block, mesh, along, np.zeros_like(core)))

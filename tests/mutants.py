@@ -52,6 +52,7 @@ IMPORTED = (
 PATIENCE = 10  # seconds of the processor, beyond three times what the true module takes
 # Where tests of another name cover a module.
 TESTS = {
+    "hardware/topology.py": ["tests/hardware/test_topology.py", "tests/hardware/test_routing.py"],
     "neurojax/learning/wta_broadcast.py": ["tests/test_learning.py"],
     "neurojax/learning/_system.py": ["tests/test_learning.py"],
     "neurojax/_check.py": ["tests/test_neurons.py", "tests/test_plasticity.py"],
@@ -100,7 +101,7 @@ _NAMED = (
     ("hops_ew", "hops_ns"), ("tau_mem", "tau_syn"), ("tau_plus", "tau_minus"),
 )  # fmt: skip
 _OTHER = dict(_NAMED) | {b: a for a, b in _NAMED}
-_SYMMETRIC = {"maximum", "minimum", "array_equal", "hypot", "logaddexp", "gcd", "lcm"}
+_SYMMETRIC = {"maximum", "minimum", "max", "min", "array_equal", "hypot", "logaddexp", "gcd", "lcm"}
 _LEFT_ALONE = {"static", "strict"}  # keywords that change structure, or only what is checked
 
 

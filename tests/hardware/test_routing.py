@@ -306,10 +306,17 @@ REFUSED = {
         dict(edges=Edges(*(jnp.array([x]) for x in (10, 0, 1)))),
         r"pre of edges must lie in \[0, 9\], the 10 neurons placed; got 10",
     ),
-    "ragged edges": (
-        dict(edges=Edges(jnp.zeros(3, int), jnp.zeros(2, int), jnp.zeros(3, int))),
-        r"pre, post and number of edges must have one shape \[E\]; got",
-    ),
+    **{
+        f"{short} is shorter": (
+            dict(edges=Edges(**{end: jnp.zeros(3 - (end == short), int) for end in Edges._fields})),
+            rf"pre, post and number of edges must have one shape \[E\]; got {shapes}",
+        )
+        for short, shapes in (
+            ("pre", r"\(\(2,\), \(3,\), \(3,\)\)"),
+            ("post", r"\(\(3,\), \(2,\), \(3,\)\)"),
+            ("number", r"\(\(3,\), \(3,\), \(2,\)\)"),
+        )
+    },
 }
 
 

@@ -61,6 +61,7 @@ def test_each_layer_starts_on_a_fresh_core():
 
 
 def test_a_placement_of_ones_own_is_kept():
+    assert topology.given(np.zeros(0, int), Mesh(2, 2, 2)).shape == (0,)
     assert topology.given([3, 0, 3, 1], Mesh(2, 2, 2)).tolist() == [3, 0, 3, 1]
 
 
@@ -133,30 +134,30 @@ def test_a_block_is_halved_across_its_longer_side():
     assert block(1, 2, 2, 2).halves() == (block(1, 2, 1, 2), block(2, 2, 1, 2))
 
 
-@pytest.mark.parametrize("n", [1, 3, 12, 13, 24, 37, 60, 61, 105])
-def test_the_block_has_the_least_mean_distance_that_holds_all(n):
-    mesh = Mesh(7, 5, 3)
-
+@pytest.mark.parametrize("mesh", [Mesh(7, 5, 3), Mesh(2, 5, 2), Mesh(5, 9, 1)], ids=str)
+def test_the_block_has_the_least_mean_distance_that_holds_all(mesh):
     def far(nx, ny):  # between cores drawn at random
         return sum(np.abs(np.subtract.outer(range(k), range(k))).mean() for k in (nx, ny))
 
-    fit = [far(w, -(-n // (3 * w))) for w in range(1, 8) if -(-n // (3 * w)) <= 5]
-    x, y, nx, ny = topology._square(n, mesh)
-    assert (x, y) == (0, 0)
-    assert nx * ny * 3 >= n
-    assert (nx <= 7) and (ny <= 5)  # noqa: PT018
-    np.testing.assert_allclose(far(nx, ny), min(fit))
+    for n in range(1, mesh.capacity + 1):
+        sides = [(w, -(-n // (w * mesh.neurons_per_core))) for w in range(1, mesh.nx + 1)]
+        x, y, nx, ny = topology._square(n, mesh)
+        assert (x, y) == (0, 0)
+        assert (nx, ny) in [(w, h) for w, h in sides if h <= mesh.ny]
+        np.testing.assert_allclose(far(nx, ny), min(far(w, h) for w, h in sides if h <= mesh.ny))
 
 
-@pytest.mark.parametrize(("n", "counts"), [(10, [5, 5]), (3, [2, 1]), (15, [8, 7])])
+@pytest.mark.parametrize(
+    ("n", "counts"), [(10, [5, 5]), (3, [2, 1]), (15, [8, 7]), (9, [3, 3, 3]), (23, [8, 8, 7])]
+)
 def test_neurons_are_shared_equally_among_cores(n, counts):
+    k = len(counts)
     ring = chain(*((i, (i + 1) % n) for i in range(n)))
-    core = topology._cut(
-        np.arange(n), topology._Block(0, 0, 2, 1), Mesh(2, 1, 8), lambda ids, _: ids,
-        np.zeros(n, np.int32),
-    )  # fmt: skip
-    assert np.bincount(core, minlength=2).tolist() == counts
-    assert np.bincount(topology.bisected(ring, n, Mesh(2, 1, 8))).max() <= 8
+    in_order = lambda ids, _: np.arange(len(ids))  # noqa: E731
+    block, mesh = topology._Block(0, 0, k, 1), Mesh(k, 1, 8)
+    core = topology._cut(np.arange(n), block, mesh, in_order, np.zeros(n, np.int32))
+    assert np.bincount(core, minlength=k).tolist() == counts
+    assert np.bincount(topology.bisected(ring, n, mesh)).max() <= 8
 
 
 @pytest.mark.parametrize("n", [2, 3, 40, 100])
@@ -170,12 +171,15 @@ def test_a_path_is_put_in_its_order_or_backwards(n):
 def test_the_vector_of_a_larger_graph_is_that_of_its_normalised_laplacian():
     # two cliques with a few synapses between them: a gap that a tolerance of .01 can see
     pairs = [(a + h, b + h) for h in (0, 60) for a in range(60) for b in range(a)]
-    graph = two_way(*pairs, (0, 60), (1, 61), n=120)
+    pre, post = np.array([*pairs, (0, 60), (1, 61)]).T
+    number = (1 + pre % 4) * (1 + post % 4)  # so that degrees differ
+    graph = topology._graph(Edges(*map(jnp.asarray, (pre, post, number))), 120)
     degree = graph.sum(0)
     _, vectors = np.linalg.eigh(np.eye(120) - graph.toarray() / np.sqrt(np.outer(degree, degree)))
     expected, got = vectors[:, 1] / np.sqrt(degree), topology._fiedler(graph)
     cosine = got @ expected / np.linalg.norm(got) / np.linalg.norm(expected)
     assert abs(cosine) > 0.999
+    np.testing.assert_array_equal(got, topology._fiedler(graph))  # nothing is drawn
 
 
 def test_parts_come_largest_first():
@@ -192,7 +196,7 @@ def test_neurons_move_to_their_partners_and_the_best_is_kept(nx, ny):
     mesh, block = Mesh(nx, ny, 2), topology._Block(0, 0, nx, ny)
     path = two_way(*((i, i + 1) for i in range(7)), n=8)
     best = np.array([0, 0, 1, 1, 2, 2, 3, 3])
-    start = np.array([1, 0, 1, 3, 0, 2, 2, 3])
+    start = np.array([2, 0, 0, 2, 3, 1, 1, 3])  # from here it takes more than one round
     for first in (start, best):
         np.testing.assert_array_equal(topology._drawn(path, first, block, mesh), best)
     # from others no such order is found, but none that is worse
@@ -200,6 +204,36 @@ def test_neurons_move_to_their_partners_and_the_best_is_kept(nx, ny):
         found = topology._drawn(path, np.array(first), block, mesh)
         assert np.bincount(found).tolist() == [2, 2, 2, 2]
         assert topology._cost(path, found, mesh) <= topology._cost(path, np.array(first), mesh)
+
+
+def test_neurons_of_a_square_block_move_along_the_side_that_is_cut():
+    ring = two_way(*((i, (i + 1) % 8) for i in range(8)), n=8)
+    start = np.array([1, 0, 2, 2, 3, 1, 3, 0])
+    found = topology._drawn(ring, start, topology._Block(0, 0, 2, 2), Mesh(2, 2, 2))
+    assert found.tolist() == [0, 0, 2, 2, 3, 3, 1, 1]  # round the mesh
+
+
+@pytest.mark.parametrize(("far", "snake"), [(1, True), (4, False)])
+def test_the_order_itself_is_taken_where_nothing_better_is_found(far, snake, monkeypatch):
+    monkeypatch.setattr(topology, "_drawn", lambda graph, core, *_: np.roll(core[::-1], 5))
+    mesh, edges = Mesh(4, 3, 1), chain(*((i, i + far) for i in range(12 - far)))
+    expected = topology.linear(12, mesh, snake=snake)
+    np.testing.assert_array_equal(topology.bisected(edges, 12, mesh), expected)
+
+
+def test_a_neuron_without_partners_has_a_place_too():
+    placement = topology.bisected(chain((0, 2)), 4, Mesh(2, 2, 1))
+    assert sorted(placement.tolist()) == [0, 1, 2, 3]
+    assert topology.mean_hops(chain((0, 2)), placement, Mesh(2, 2, 1)) == 1
+
+
+def test_where_no_vector_is_found_neurons_stay_in_order(monkeypatch):
+    def fails(*_, **__):
+        raise topology.sparse_linalg.ArpackNoConvergence("no", np.zeros(0), np.zeros((0, 0)))
+
+    monkeypatch.setattr(topology.sparse_linalg, "eigsh", fails)
+    path = two_way(*((i, i + 1) for i in range(149)), n=150)
+    np.testing.assert_array_equal(topology._fiedler(path), np.arange(150))
 
 
 # --- how far the wiring reaches ---
@@ -373,3 +407,9 @@ def test_a_mesh_shows_its_sizes_and_is_the_same_after_pickle_and_copy():
     shown = "Mesh(nx=2, ny=2, neurons_per_core=2, max_fan_in=2, max_fan_out=3)"
     assert repr(SMALL) == shown
     assert pickle.loads(pickle.dumps(SMALL)) == copy.deepcopy(SMALL) == SMALL
+
+
+@pytest.mark.parametrize("n", [0, 5])
+def test_without_synapses_no_fan_is_too_wide(n):
+    none = jnp.zeros(0, jnp.int32)
+    topology.check_fan(Edges(none, none, none), n, SMALL)
