@@ -176,7 +176,7 @@ def learn(system, monkeypatch):
         ), wb.Outcome(scores, rates)  # fmt: skip
 
     def run(c, key, stretches=((0, 1), (1, 4)), order=None, changes=wb.deltas):
-        monkeypatch.setattr(wb, "train_step", note)
+        monkeypatch.setattr(wb, "update", note)
         steps = _training.trainer(c, system, optax.sgd(0.1), 8, changes)
         images, labels = jnp.ones((16, 2, 2)), jnp.arange(16) % 2
         order = jnp.arange(16).reshape(4, 4) if order is None else order

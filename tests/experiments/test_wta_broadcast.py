@@ -114,7 +114,7 @@ def whole(tmp_path_factory) -> Run:
 
     chex.clear_trace_counter()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wb, "train_step", chex.assert_max_traces(wb.train_step, n=1))
+        patch.setattr(wb, "update", chex.assert_max_traces(wb.update, n=1))
         for name in ("grad", "value_and_grad", "vjp", "jvp", "linearize", "jacfwd", "jacrev"):
             patch.setattr(jax, name, refuse)
         return trained(tmp_path_factory.mktemp("whole") / "run", SMALL, draw=True)
