@@ -55,10 +55,12 @@ TESTS = {
     "hardware/_check.py": [
         f"tests/hardware/test_{n}.py" for n in ("energy", "topology", "routing")
     ],
+    "hardware/_clock.py": ["tests/hardware/test_pcm.py", "tests/hardware/test_crossbar.py"],
     "hardware/topology.py": ["tests/hardware/test_topology.py", "tests/hardware/test_routing.py"],
     "neurojax/learning/wta_broadcast.py": ["tests/test_learning.py"],
     "neurojax/learning/_system.py": ["tests/test_learning.py"],
     "neurojax/_check.py": ["tests/test_neurons.py", "tests/test_plasticity.py"],
+    "neurojax/layers.py": ["tests/test_network.py"],
     "neurojax/layouts.py": ["tests/test_network.py", "tests/test_connectivity.py"],
     "neurojax/sparse.py": ["tests/test_sparse_network.py", "tests/test_network.py"],
     "experiments/_small_world.py": ["tests/experiments/test_routing_cost.py"],
