@@ -7,6 +7,7 @@ postsynaptic window, its neuron's learning signal and its gate, and nothing else
 Source: Tang and Xie (2026), arXiv 2605.00402 (the system); each part cites its own.
 """
 
+import typing
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -131,7 +132,7 @@ def _untold(system: System, dtype: DTypeLike):
     return jnp.zeros(system.n_classes, dtype), calm
 
 
-def _told(system: System, carry, t: Array, y: Array, target: Array):
+def _told(system: System, carry, t: Array, y: Array, target: Any):
     """Scores and modulators after step `t`, and what it tells."""
     scores, calm = carry
     scores = _scores(system, scores, y)
@@ -376,7 +377,8 @@ def update(
     with jax.numpy_dtype_promotion("standard"):  # optax promotes, whatever the user has set
         updates, opt_state = tx.update(descent, state.opt_state, plain)
     weights = state.weights | {
-        n: state.weights[n].program(u, key=fold(key, n)) for n, u in dict[str, Any](updates).items()
+        n: state.weights[n].program(u, key=fold(key, n))
+        for n, u in typing.cast(dict[str, Array], updates).items()
     }
     tone = excited(system, state.homeostasis, outcome.rates, anneal)
     average = _averaged(state.average, (weights, tone), average_decay, state.step)
