@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from experiments import _config, _run, _small_world, routing_cost
 from experiments._small_world import Plan, columns, network
@@ -266,6 +267,35 @@ def test_a_line_says_what_a_network_costs():
         "p 0.03  test  98.77%    1.2 hops a spike  hottest link    7.5 spikes"
         "   425.0 nJ an inference  12.3 s"
     )
+
+
+def test_a_study_is_of_the_mesh_and_the_probabilities_asked_for(tmp_path, monkeypatch):
+    given = []
+
+    def networks(learner, sets, mesh, placement, p):
+        given.append((learner.c, mesh, placement, p))
+        row = {"p_rewire": p, "test_accuracy": 0.5, "hops_per_spike": 1.0}
+        return [row | {"seed": i, "hottest_link": 2.0, "energy": 3.0 + i} for i in range(2)]
+
+    monkeypatch.setattr(routing_cost, "_networks", networks)
+    monkeypatch.setattr(routing_cost._world_figure, "knee", lambda table: Figure())
+    n_train = len(DIGITS.train.labels)
+    c = routing_cost.Config(  # a batch may be all pictures there are
+        out=tmp_path / "run", batch_size=n_train, seeds=2, p_rewire=(0.0, 0.3), mesh=(7, 9),
+        neurons_per_core=11,
+    )  # fmt: skip
+    found = routing_cost.run(c)
+    assert [p for *_, p in given] == [0.0, 0.3]
+    for told, mesh, placement, _ in given:
+        assert (told, mesh) == (c, topology.Mesh(7, 9, 11))
+        assert placement.shape == (612,)
+    assert found["n_neurons"] == 612
+    assert [row["p_rewire"] for row in found["table"]] == [0.0, 0.3]
+    assert [row["energy"] for row in found["networks"]] == [3.0, 4.0] * 2
+    with pytest.raises(ValueError, match=f"--batch-size must be at most {n_train} pictures"):
+        routing_cost.run(dataclasses.replace(c, batch_size=n_train + 1, overwrite=True))
+    with pytest.raises(ValueError, match="--batch-size must be at most 100 pictures; got 101"):
+        routing_cost.run(dataclasses.replace(c, batch_size=101, train_size=100, overwrite=True))
 
 
 LEAST = {"seed": 0, "seeds": 1, "epochs": 1, "batch_size": 1, "train_size": 1, "population": 1,
