@@ -141,7 +141,7 @@ class Learner(NamedTuple):
         told = _training.feedback(b, sizes, plan.n_classes, fold(key, "feedback"))
         system = wb.System(
             net, told, SoftWTA(b.gain, b.margin), Homeostasis(b.target_rate, b.homeostasis),
-            n_steps=b.n_steps, start=b.start,
+            n_steps=b.n_steps, start=b.start, population=plan.population,
         )  # fmt: skip
         return system, wb.init(system, self.optimiser, fold(key, "state"))
 

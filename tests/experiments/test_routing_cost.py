@@ -162,7 +162,7 @@ def test_defaults_are_those_of_the_published_study():
 def test_a_study_takes_sizes_from_its_options_and_gains_from_the_main_experiment(monkeypatch):
     gains = {"gain_in": 1.0, "gain_forward": 2.0, "gain_recurrent": 3.0}
     resolved = _config.resolved
-    mixed = lambda c: dataclasses.replace(resolved(c), **gains)  # noqa: E731
+    mixed = lambda *given: dataclasses.replace(resolved(*given), **gains)  # noqa: E731
     monkeypatch.setattr(routing_cost._config, "resolved", mixed)
     c = routing_cost.Config(
         hidden=(40, 40), population=5, fan_in_input=6, fan_in=8, fan_in_readout=7, epochs=3
@@ -188,6 +188,7 @@ def test_a_network_is_taught_as_in_the_main_experiment():
     held = system.homeostasis.target, system.homeostasis.rate
     assert held == (jnp.float32(0.07), jnp.float32(0.011))
     assert (system.n_classes, system.n_steps, system.start) == (10, 13, 3)
+    assert system.population == 4
     assert sorted(system.feedback) == ["h1", "h2"]
     again = fresh(jax.random.key(1), jnp.zeros(()))
     for name in system.feedback:
