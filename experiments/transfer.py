@@ -73,7 +73,8 @@ def run(config: Config) -> list[dict[str, Any]]:
 def _one(config: Config, sets: data.Dataset, seed: int):
     """One network on numbers, then on devices of each spread, written in each way."""
     options: Any = dict(dataset=config.dataset, epochs=config.epochs, seed=seed, average=0.0)
-    c = _config.resolved(_config.Config(**options))
+    c = _config.resolved(_config.Config(**options), len(sets.train.labels))
+    sets = _training.shown(c, sets)
     learner = _Learner(c, sets, config.epochs)
     state = _training.settled(c, learner.steps, learner.fresh, sets.train)
     state = learner.trained(state, config.epochs)

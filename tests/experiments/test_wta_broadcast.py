@@ -547,11 +547,11 @@ def test_plain_use_on_other_data_beats_logistic_regression(name, tmp_path):
 
     x, labels = getattr(datasets, f"load_{name}")(return_X_y=True)
     parts = train_test_split(x, labels, test_size=0.25, random_state=0, stratify=labels)
-    low, high = parts[0].min(0), parts[0].max(0)
+    low, high = np.min(parts[0], 0), np.max(parts[0], 0)
     files = {}
     for stem, at in (("train", 0), ("t10k", 1)):
         scaled = (parts[at] - low) / np.where(high > low, high - low, 1)
-        files[f"{stem}-images-idx3-ubyte"] = idx(np.round(255 * scaled.clip(0, 1))[..., None])
+        files[f"{stem}-images-idx3-ubyte"] = idx(np.round(255 * np.clip(scaled, 0, 1))[..., None])
         files[f"{stem}-labels-idx1-ubyte"] = idx(parts[2 + at])
     where = folder_of(tmp_path, files)
     run = trained(tmp_path / "run", ["--dataset", "idx", *where])
