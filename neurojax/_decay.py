@@ -2,12 +2,15 @@
 
 exp(-dt / tau) rounded and applied n times is off by n 6e-8, and a step below the last digit of
 a value is lost. So what leaves is added, x + expm1(-dt / tau) x, and what the type of x cannot
-hold of the sum stays beside it as `low`: the value is x + low.
+hold of the sum stays beside it as `low`: the value is x + low. Where that would never be felt,
+`low` is None, and nothing is kept.
 Source: Dekker (1971), A floating-point technique for extending the available precision.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
@@ -15,6 +18,18 @@ from jaxtyping import Array
 def leak(dt: Array, tau: Array) -> Array:
     """The change in a step of `dt` of what is 1 and decays with `tau`: expm1(-dt / tau)."""
     return jnp.expm1(-dt / tau)
+
+
+def felt(tau: Array, dtype: DTypeLike, around: Array | float = 0.0) -> bool:
+    """Whether rounding in `dtype` moves a decay by `tau` (ms) towards `around` by 1e-3 or more.
+
+    In steps of .01 ms and longer, that is: each loses half a digit of what leaves in it. So in
+    float32 up to 167 ms around 0; what is traced may be anything.
+    """
+    if isinstance(tau, Tracer) or isinstance(around, Tracer):
+        return True
+    half = float(jnp.finfo(dtype).eps) / 2
+    return bool(np.any(np.asarray(around) != 0) or np.any(np.asarray(tau) > 1e-3 * 0.01 / half))
 
 
 def add(x: Array, by: Array, dtype: DTypeLike) -> tuple[Array, Array]:
@@ -31,9 +46,9 @@ def fade(x: Array, low: Array, leak: Array, dtype: DTypeLike) -> tuple[Array, Ar
     return add(x, leak * whole(x, low, dtype) + low, dtype)
 
 
-def whole(x: Array, low: Array, dtype: DTypeLike) -> Array:
+def whole(x: Array, low: Array | None, dtype: DTypeLike) -> Array:
     """x + low to the digits that are calculated with: x itself, unless `dtype` holds fewer."""
-    return x if jnp.dtype(dtype) == x.dtype else x + low
+    return x if low is None or jnp.dtype(dtype) == x.dtype else x + low
 
 
 def _held(x: Array, dtype: DTypeLike) -> Array:

@@ -32,9 +32,22 @@ from neurojax._check import (
     time_step,
     working,
 )
-from neurojax._decay import add, fade, leak, whole
+from neurojax._decay import add, fade, felt, leak, whole
 from neurojax._repr import described
 from neurojax.surrogate import Spike, heaviside
+
+__all__ = [
+    "ALIF",
+    "LIF",
+    "ALIFState",
+    "LIFState",
+    "LeakyIntegrator",
+    "LeakyIntegratorState",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class LIFState(NamedTuple):
@@ -43,7 +56,7 @@ class LIFState(NamedTuple):
     v: Float[Array, "*n"]  # membrane potential before reset, mV
     z: Float[Array, "*n"]  # spikes of this step, 0 or 1
     refractory: Int[Array, "*n"] | None  # steps left in which v is held, this one included
-    v_low: Float[Array, "*n"]  # what v leaves out of the potential by rounding, mV
+    v_low: Float[Array, "*n"] | None  # what v leaves out by rounding, mV; None: nothing felt
 
 
 class ALIFState(NamedTuple):
@@ -53,7 +66,7 @@ class ALIFState(NamedTuple):
     z: Float[Array, "*n"]  # spikes of this step, 0 or 1
     refractory: Int[Array, "*n"] | None  # steps left in which v is held, this one included
     a: Float[Array, "*n"]  # adaptation that set this step's threshold: decayed count of spikes
-    v_low: Float[Array, "*n"]  # what v leaves out of the potential by rounding, mV
+    v_low: Float[Array, "*n"] | None  # what v leaves out by rounding, mV; None: nothing felt
     a_low: Float[Array, "*n"]  # likewise of a
 
 
@@ -61,7 +74,7 @@ class LeakyIntegratorState(NamedTuple):
     """One population of `LeakyIntegrator`."""
 
     v: Float[Array, "*n"]  # potential, mV
-    v_low: Float[Array, "*n"]  # what v leaves out of it by rounding, mV
+    v_low: Float[Array, "*n"] | None  # what v leaves out by rounding, mV; None: nothing felt
 
 
 @described
@@ -101,7 +114,7 @@ class LIF(eqx.Module):
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> LIFState:
         """A population of `shape` at rest."""
         fits(self, shape)
-        v, v_low = _at_rest(self.v_rest, shape, dtype)
+        v, v_low = _at_rest(self, shape, dtype)
         return LIFState(v, jnp.zeros(shape, dtype), _ready(self, shape), v_low)
 
     def step(
@@ -160,8 +173,8 @@ class ALIF(eqx.Module):
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> ALIFState:
         """A population of `shape` at rest, not adapted."""
         fits(self, shape)
-        v, v_low = _at_rest(self.v_rest, shape, dtype)
-        zero, none = jnp.zeros(shape, dtype), jnp.zeros(shape, v_low.dtype)
+        v, v_low = _at_rest(self, shape, dtype)
+        zero, none = jnp.zeros(shape, dtype), jnp.zeros(shape, working(dtype))
         return ALIFState(v, zero, _ready(self, shape), zero, v_low, none)
 
     def step(
@@ -206,7 +219,8 @@ class LeakyIntegrator(eqx.Module):
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> LeakyIntegratorState:
         """A population of `shape` at 0 mV."""
         fits(self, shape)
-        return LeakyIntegratorState(jnp.zeros(shape, dtype), jnp.zeros(shape, working(dtype)))
+        low = jnp.zeros(shape, working(dtype)) if felt(self.tau_mem, dtype) else None
+        return LeakyIntegratorState(jnp.zeros(shape, dtype), low)
 
     def step(
         self, state: LeakyIntegratorState, current: Shaped[Array, "*n"], *, dt: ArrayLike
@@ -215,7 +229,7 @@ class LeakyIntegrator(eqx.Module):
         dtype = state.v.dtype
         p, s, current, dt = _ready_to_step(self, state, current, dt)
         gap = whole(s.v, s.v_low, dtype) - p.r_mem * current
-        v, v_low = add(s.v, leak(dt, p.tau_mem) * gap + s.v_low, dtype)
+        v, v_low = _moved(s.v, leak(dt, p.tau_mem) * gap, s.v_low, dtype)
         v = v.astype(dtype)
         return LeakyIntegratorState(v, v_low), v
 
@@ -224,8 +238,11 @@ class LeakyIntegrator(eqx.Module):
         return jnp.exp(-time_step(dt, self.tau_mem.dtype) / self.tau_mem)
 
 
-def _at_rest(v_rest: Array, shape: tuple[int, ...], dtype: DTypeLike) -> tuple[Array, Array]:
-    rest = jnp.broadcast_to(v_rest.astype(working(dtype)), shape)
+def _at_rest(p: LIF | ALIF, shape: tuple[int, ...], dtype: DTypeLike):
+    """Potential at rest, and what its type cannot hold of it."""
+    rest = jnp.broadcast_to(p.v_rest.astype(working(dtype)), shape)
+    if not felt(p.tau_mem, dtype, p.v_rest):
+        return rest.astype(dtype), None
     v, v_low = add(jnp.zeros_like(rest), rest, dtype)
     return v.astype(dtype), v_low
 
@@ -242,21 +259,25 @@ def _ready_to_step(model, state, current, dt):
     return *cast((model, state, current), dtype), time_step(dt, dtype)
 
 
-def _potential(p, s, current, dt, dtype):
+def _potential(p, s, current, dt, dtype) -> tuple[Array, Array | None, Array | None]:
     """Potential before reset, what `dtype` cannot hold of it, and refractory steps left."""
     start, low = _reset(p, s)
-    gap = whole(start, low, dtype) - p.v_rest - p.r_mem * current
-    by = leak(dt, p.tau_mem) * gap + low
+    by = leak(dt, p.tau_mem) * (whole(start, low, dtype) - p.v_rest - p.r_mem * current)
     if p.t_ref is None:
-        return *add(start, by, dtype), None
+        return *_moved(start, by, low, dtype), None
     refractory = jnp.where(s.z > 0, _whole_steps(p.t_ref, dt), jnp.maximum(s.refractory - 1, 0))
-    return *add(start, jnp.where(refractory > 0, low, by), dtype), refractory
+    return *_moved(start, jnp.where(refractory > 0, 0, by), low, dtype), refractory
+
+
+def _moved(v, by, low, dtype) -> tuple[Array, Array | None]:
+    return (v + by, None) if low is None else add(v, by + low, dtype)
 
 
 def _reset(p, s):
+    low = s.v_low
     if p.reset == "subtract":
-        return s.v - (p.v_th - p.v_reset) * s.z, s.v_low
-    return s.v * (1 - s.z) + p.v_reset * s.z, s.v_low * (1 - s.z)
+        return s.v - (p.v_th - p.v_reset) * s.z, low
+    return s.v * (1 - s.z) + p.v_reset * s.z, None if low is None else low * (1 - s.z)
 
 
 def _whole_steps(t, dt):

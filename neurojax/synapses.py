@@ -21,6 +21,19 @@ from neurojax._check import cast, count, fits, in_range, one_each, positive, tim
 from neurojax._decay import add, fade, leak, whole
 from neurojax._repr import described
 
+__all__ = [
+    "Alpha",
+    "AlphaState",
+    "Delay",
+    "DelayState",
+    "Exponential",
+    "ExponentialState",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class ExponentialState(NamedTuple):
     """One population of `Exponential`."""

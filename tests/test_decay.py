@@ -102,6 +102,32 @@ def test_first_spikes_near_rheobase_are_those_of_the_closed_form(over_inputs):
     np.testing.assert_allclose(first, exact + 0.005, atol=0.005 + 0.008)
 
 
+@pytest.mark.parametrize(
+    ("kept", "neuron", "dtype"),
+    [
+        (False, LIF(tau_mem=160.0), "float32"),
+        (True, LIF(tau_mem=np.array([20.0, 170.0])), "float32"),
+        (True, LIF(tau_mem=20.0), "bfloat16"),
+        (True, LIF(v_rest=-65.0, v_reset=-65.0, v_th=-50.0), "float32"),
+        (False, ALIF(tau_mem=20.0), "float32"),
+        (False, LeakyIntegrator(tau_mem=160.0), "float32"),
+        (True, LeakyIntegrator(tau_mem=170.0), "float32"),
+    ],
+)
+def test_rounding_is_kept_only_where_it_is_felt(kept, neuron, dtype):
+    assert (neuron.init((2,), dtype).v_low is not None) == kept
+
+
+def test_where_rounding_is_not_kept_first_spikes_are_right_to_a_thousandth():
+    drive = jnp.array([15.05, 15.005])
+    lif = LIF(tau_mem=20.0, v_th=15.0)  # at rest at 0 mV
+    step = lambda s, _: lif.step(s, drive, dt=0.01)  # noqa: E731
+    state, z = jax.lax.scan(step, lif.init((2,)), length=17_000)
+    assert state.v_low is None
+    first = 0.01 * (1 + np.argmax(np.asarray(z) > 0, axis=0))
+    np.testing.assert_allclose(first, 20 * np.log(np.asarray(drive) / (drive - 15)), rtol=1e-3)
+
+
 @eqx.filter_jit
 def spikes(model, current, dtype):
     step = lambda s, i: model.step(s, i, dt=1.0)  # noqa: E731
