@@ -62,6 +62,8 @@ def test_each_layer_starts_on_a_fresh_core():
 
 def test_a_placement_of_ones_own_is_kept():
     assert topology.given(np.zeros(0, int), Mesh(2, 2, 2)).shape == (0,)
+    assert isinstance(topology.given([3, 0], Mesh(2, 2, 2)), jax.Array)
+    assert isinstance(topology.inside("x", [3, 0], 4, "cores"), jax.Array)
     assert topology.given([3, 0, 3, 1], Mesh(2, 2, 2)).tolist() == [3, 0, 3, 1]
 
 
