@@ -24,7 +24,7 @@ from experiments import _run
 from neurojax._files import write_whole
 
 _LOCAL, _SURROGATE = "experiments.wta_broadcast", "experiments.surrogate_reference"
-_MNIST = "--dataset mnist"
+_MNIST, _FASHION = "--dataset mnist", "--dataset idx"
 _SMALL = f"{_MNIST} --hidden 256 256 --epochs 5"
 _SINGLE = (  # so few weights to read with cannot fit augmented pictures
     f"{_MNIST} --readout-population 1 --augment none --gain 30 --weight-decay 0 --homeostasis 2"
@@ -69,8 +69,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "control: M = 1, momentum": (_LOCAL, f"{_SGD} --modulators 1"),
     "control: M = 4, momentum": (_LOCAL, f"{_SGD} --modulators 4"),
     "control: shuffled labels": (_LOCAL, f"{_SMALL} --shuffle-labels"),
-    # settings for data that nobody tuned on; --data-dir is the folder of Fashion-MNIST
-    "other data: Fashion-MNIST": (_LOCAL, "--dataset idx"),
+    "other data: Fashion-MNIST": (_LOCAL, _FASHION),  # settings that nobody tuned on it
 }
 
 # The main network on devices: digits over levels, nonlinearity and update, then MNIST.
@@ -101,6 +100,8 @@ class Data:
 
     data_dir: Path | None = None
     """Folder of the MNIST files; without, $NEUROJAX_DATA."""
+    fashion_dir: Path | None = None
+    """Folder of the Fashion-MNIST files; without, its row is not run."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +131,13 @@ def main(config: Config) -> None:
     """Run what is missing, one seed of every row before the next seed, and print the table."""
     console = Console(highlight=False)
     rows = {n: r for n, r in ROWS.items() if not config.only or any(o in n for o in config.only)}
+    runnable = [
+        n for n, (_, options) in rows.items() if config.fashion_dir or _FASHION not in options
+    ]
     todo = [
         (row, seed)
         for seed in range(config.seeds)
-        for row in rows
+        for row in runnable
         if not config.show and not result_file(config, row, seed).exists()
     ]
     cores: SimpleQueue[int] = SimpleQueue()
@@ -166,11 +170,16 @@ def command(config: Config, row: str, seed: int) -> list[str]:
     """The command that makes one run."""
     module, options = ROWS[row]
     out = run_folder(config, row, seed)
-    folder = config.data_dir if _MNIST in options else None  # the digits are embedded
+    folder = next((f for x, f in _folders(config).items() if x in options), None)
     where = ["--data-dir", str(folder)] if folder else []
     again = "--resume" if (out / "run.json").exists() else "--overwrite"
     words = [sys.executable, "-m", module, *options.split(), "--seed", str(seed)]
     return [*words, "--out", str(out), *where, again]
+
+
+def _folders(config: Config) -> dict[str, Path | None]:
+    """Where the data of rows lie, by the option that names the data; the digits are embedded."""
+    return {_MNIST: config.data_dir, _FASHION: config.fashion_dir}
 
 
 def run_one(config: Config, cores: SimpleQueue, row: str, seed: int) -> str:
@@ -183,13 +192,19 @@ def run_one(config: Config, cores: SimpleQueue, row: str, seed: int) -> str:
     cores.put(core)
     if done.returncode:
         return f"{row}, seed {seed}: failed\n{done.stderr.strip()[-2000:]}"
+    metrics = keep(config, row, seed)
+    return f"{row}, seed {seed}: {100 * metrics['test_accuracy']:.2f}%"
+
+
+def keep(config: Config, row: str, seed: int) -> dict:
+    """Copy the metrics of a finished run to the results."""
     metrics = json.loads((run_folder(config, row, seed) / "metrics.json").read_text())
     for place in ("out", "data_dir"):  # of this machine alone
         metrics.get("config", {}).pop(place, None)
     target = result_file(config, row, seed)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, json.dumps(metrics, indent=1) + "\n")
-    return f"{row}, seed {seed}: {100 * metrics['test_accuracy']:.2f}%"
+    return metrics
 
 
 def table(config: Config, rows: dict[str, tuple[str, str]]) -> Iterator[str]:

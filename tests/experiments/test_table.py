@@ -14,6 +14,7 @@ import tyro
 from experiments import _config, _run, table
 from experiments import wta_broadcast as wta
 
+_ROWS = table.ROWS
 PICKED = ("density 100%", "frozen, 5%")  # two rows are enough
 METRICS = {
     "test_accuracy": 0.9,
@@ -165,6 +166,20 @@ def test_the_command_passes_on_where_the_data_are(tmp_path):
     assert option(words, "--data-dir") == str(tmp_path)
     assert option(words, "--seed") == "2"
     assert "--data-dir" not in table.command(table.Config(), "density 5%", 2)
+
+
+def test_fashion_is_read_from_a_folder_of_its_own_and_never_from_that_of_mnist(
+    runs, config, tmp_path, monkeypatch
+):
+    row, of_mnist = "other data: Fashion-MNIST", tmp_path / "mnist"
+    rows = {name: _ROWS[name] for name in (PICKED[0], row)}
+    monkeypatch.setattr(table, "ROWS", rows)
+    table.main(config(seeds=1, data_dir=of_mnist))
+    assert runs.names == ["density-100/0"]
+    table.main(config(seeds=1, data_dir=of_mnist, fashion_dir=tmp_path / "fashion"))
+    assert [option(words, "--data-dir") for words in runs.commands] == [
+        str(of_mnist), str(tmp_path / "fashion"),
+    ]  # fmt: skip
 
 
 def test_a_mean_over_layers_is_layer_by_layer(config):
