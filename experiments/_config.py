@@ -151,8 +151,8 @@ class Devices:
 class Data(_run.Data):
     """What to learn from, and how it is shown."""
 
-    inputs: Preset[Literal["raw", "standardised"]] = UNSET
-    """standardised: each pixel less its mean over the training pictures, over its spread there."""
+    inputs: Preset[Literal["raw", "centred"]] = UNSET
+    """centred: each pixel less its mean over the training pictures, over the spread of them all."""
     augment: Preset[Literal["none", "weak", "affine"]] = UNSET
     """Random affine maps of training pictures; weak is half as strong."""
     input_dropout: Preset[float] = UNSET
@@ -228,7 +228,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         average=0.99, w_max=1.0,
     ),
     _OTHER: dict(
-        inputs="standardised", augment="none", hidden=(1024,), recurrence="none", average=0.99,
+        inputs="centred", augment="none", hidden=(1024,), recurrence="none", average=0.99,
     ),
     "devices": dict(average=0.0),
 }  # fmt: skip
@@ -240,7 +240,7 @@ def resolved(config: Config, n_train: int | None = None) -> Config:
     MNIST and the digits, by these names, have settings found on their own validation pictures.
     Any other data, MNIST in a folder of IDX files included, get what does no harm to data of
     which nothing is known but their number, `n_train` pictures to learn from: no augmentation,
-    inputs standardised where they are currents, one layer without recurrence, and batches and
+    inputs centred where they are currents, one layer without recurrence, and batches and
     epochs as `schedule` has them. Raises `ValueError` where that needs `n_train`.
     """
     preset = PRESETS[config.presentation] | PRESETS.get(config.dataset, {})
@@ -340,8 +340,8 @@ def _check(c: Config) -> None:
         value = getattr(c, name)
         if c.synapse == "ideal" and value != getattr(Config, name):
             raise ValueError(f"--{_run.dashed(name)} needs devices: pass --synapse; got {value}")
-    if c.inputs == "standardised" and (c.presentation, c.encoding) != ("static", "direct"):
+    if c.inputs == "centred" and (c.presentation, c.encoding) != ("static", "direct"):
         allowed = "--inputs must be raw unless pixels of a static picture are currents"
-        raise ValueError(f"{allowed}; got standardised")
+        raise ValueError(f"{allowed}; got centred")
     if c.synapse != "ideal" and c.average:
         raise ValueError(f"--average must be 0, as devices hold no average; got {c.average}")

@@ -39,19 +39,18 @@ def optimiser(c: Config, n_batches: int) -> optax.GradientTransformation:
 
 
 def shown(c: Config, sets: data.Dataset) -> data.Dataset:
-    """The data as `c.inputs` has them: as they are, or each pixel centred and scaled,
+    """The data as `c.inputs` has them: as they are, or each pixel centred and all scaled alike,
 
-        x' = (x - m) / sqrt(s^2 + S^2 / 10)
+        x' = (x - m) / S
 
-    m, s: its mean and standard deviation over the training pictures; S^2: the mean of s^2 over
-    all pixels, so that one that hardly ever changes is not blown up.
+    m: its mean over the training pictures; S^2: the mean over all pixels of their variance there,
+    so that one that hardly ever changes is not blown up.
     """
     if c.inputs == "raw":
         return sets
     learnt = sets.train.images[: c.train_size].astype(np.float64)
-    m, variance = learnt.mean(0), learnt.var(0)
-    spread = np.sqrt(variance + variance.mean() / 10)
-    spread = np.where(spread > 0, spread, 1.0)  # pictures that are all the same
+    m, spread = learnt.mean(0), np.sqrt(learnt.var(0).mean())
+    spread = spread or 1.0  # pictures that are all the same
     of = lambda x: data.Split(((x.images - m) / spread).astype(np.float32), x.labels)  # noqa: E731
     return sets._replace(train=of(sets.train), val=of(sets.val), test=of(sets.test))
 

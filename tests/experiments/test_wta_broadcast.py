@@ -508,14 +508,14 @@ def test_other_data_need_their_number():
 
 
 @pytest.mark.parametrize("options", [{"presentation": "rows"}, {"encoding": "poisson"}])
-def test_only_currents_are_standardised(options):
+def test_only_currents_are_centred(options):
     assert _config.resolved(wta.Config(dataset="idx", **options), 1000).inputs == "raw"
-    assert _config.resolved(wta.Config(dataset="idx"), 1000).inputs == "standardised"
-    with pytest.raises(ValueError, match="--inputs must be raw unless .*; got standardised"):
-        wta.Config(dataset="idx", inputs="standardised", **options)
+    assert _config.resolved(wta.Config(dataset="idx"), 1000).inputs == "centred"
+    with pytest.raises(ValueError, match="--inputs must be raw unless .*; got centred"):
+        wta.Config(dataset="idx", inputs="centred", **options)
 
 
-def test_inputs_are_standardised_by_the_pictures_that_teach():
+def test_inputs_are_centred_by_the_pictures_that_teach():
     rng = np.random.default_rng(0)
     part = lambda low: data.Split(  # noqa: E731
         rng.uniform(low, 1, (50, 3, 2)).astype(np.float32), np.zeros(50, np.int32)
@@ -524,9 +524,9 @@ def test_inputs_are_standardised_by_the_pictures_that_teach():
     sets.train.images[:, 0, 0] = 0.4  # never changes where it is learnt from
     c = _config.resolved(wta.Config(dataset="idx", train_size=40), 40)
     made, learnt = _training.shown(c, sets), sets.train.images[:40]
-    floor = learnt.var(0).mean() / 10
+    spread = np.sqrt(learnt.var(0).mean())
     for was, now in zip((sets.train, sets.val, sets.test), made[1:4], strict=True):
-        right = (was.images - learnt.mean(0)) / np.sqrt(learnt.var(0) + floor)
+        right = (was.images - learnt.mean(0)) / spread
         np.testing.assert_allclose(now.images, right, rtol=1e-5, atol=1e-5)  # float32 means
         assert now.labels is was.labels
     assert made.train.images.dtype == np.float32
