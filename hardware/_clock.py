@@ -16,7 +16,12 @@ from neurojax._check import working
 
 
 class Sum(NamedTuple):
-    """s + rest, of which `s` alone is the value rounded."""
+    """s + rest, of which `s` alone is the value rounded.
+
+    Fields:
+        s: float [d]; the value, rounded
+        rest: float [d]; what that leaves out, in the same unit
+    """
 
     s: Float[Array, "*d"]
     rest: Float[Array, "*d"]

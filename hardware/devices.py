@@ -240,11 +240,17 @@ def piecewise(n_pulses: ArrayLike, nodes: Float[Array, " k"]) -> Stepwise:
 
 
 class Cells(NamedTuple):
-    """State of an array of devices, each of any shape `d`."""
+    """State of an array of devices, each of any shape `d`.
 
-    G: Float[Array, "*d"]  # S, as the last pulse left it
-    n_pulses: Int[Array, "*d"]  # received so far: endurance
-    since: Sum | None = None  # s, time of the last pulse, where G drifts
+    Fields:
+        G: float [d], S; as the last pulse left it
+        n_pulses: int [d]; received so far: endurance
+        since: Sum or None, s; time of the last pulse, where G drifts
+    """
+
+    G: Float[Array, "*d"]
+    n_pulses: Int[Array, "*d"]
+    since: Sum | None = None
 
 
 @described
@@ -406,10 +412,16 @@ def _counted(response: Response, target: Array, longest: ArrayLike) -> Array:
 
 
 class Levels(NamedTuple):
-    """State of an array of devices that are tables, each of any shape `d`."""
+    """State of an array of devices that are tables, each of any shape `d`.
 
-    G: Float[Array, "*d"]  # S, as the last pulse left it
-    n_pulses: Int[Array, "*d"]  # received so far: endurance
+    Fields:
+        G: float [d], S; as the last pulse left it
+        n_pulses: int [d]; received so far: endurance
+        level: int [d]; which of the table's states, from 0
+    """
+
+    G: Float[Array, "*d"]
+    n_pulses: Int[Array, "*d"]
     level: Int[Array, "*d"]
 
 

@@ -215,18 +215,31 @@ CHIPS = (
 
 
 class Activity(NamedTuple):
-    """Counts of what costs energy, and seconds; all may carry the same leading axes."""
+    """Counts of what costs energy, and seconds; all may carry the same leading axes.
 
-    synaptic_events: Float[Array, "*lead"]  # spikes times synapses that they reach
-    updates_active: Float[Array, "*lead"]  # steps of neurons in which they fire
-    updates_idle: Float[Array, "*lead"]  # the others
+    Fields:
+        synaptic_events: float [lead]; spikes times synapses that they reach
+        updates_active: float [lead]; steps of neurons in which they fire
+        updates_idle: float [lead]; the others
+        spikes: float [lead]; of all layers
+        hops_ew: float [lead]; links crossed by all spikes, east-west
+        hops_ns: float [lead]; the same, north-south
+        deliveries: float [lead]; spikes times cores that they are delivered to
+        learning_events: float [lead]; synapses visited by a change of weights
+        steps: float [lead]; of the run
+        time: float [lead], s; that the run stands for
+    """
+
+    synaptic_events: Float[Array, "*lead"]
+    updates_active: Float[Array, "*lead"]
+    updates_idle: Float[Array, "*lead"]
     spikes: Float[Array, "*lead"]
-    hops_ew: Float[Array, "*lead"]  # links crossed by all spikes
+    hops_ew: Float[Array, "*lead"]
     hops_ns: Float[Array, "*lead"]
-    deliveries: Float[Array, "*lead"]  # spikes times cores that they are delivered to
-    learning_events: Float[Array, "*lead"]  # synapses visited by a change of weights
+    deliveries: Float[Array, "*lead"]
+    learning_events: Float[Array, "*lead"]
     steps: Float[Array, "*lead"]
-    time: Float[Array, "*lead"]  # s
+    time: Float[Array, "*lead"]
 
 
 @runtime_checkable
@@ -356,15 +369,25 @@ def _count(name: str, x: ArrayLike, n: int, steps: int, once: bool = False) -> A
 
 
 class Energy(NamedTuple):
-    """J of each part, None where the chip publishes no constant for it."""
+    """J of each part, None where the chip publishes no constant for it.
+
+    Fields:
+        synaptic: float [lead] or None, J
+        neuron: float [lead] or None, J; active and idle
+        routing: float [lead] or None, J; on links
+        delivery: float [lead] or None, J; within the tile of arrival
+        learning: float [lead] or None, J
+        static: float [lead] or None, J
+        lumped: float [lead] or None, J; of a synaptic event with neurons and routing in it
+    """
 
     synaptic: Float[Array, "*lead"] | None
     neuron: Float[Array, "*lead"] | None
-    routing: Float[Array, "*lead"] | None  # on links
-    delivery: Float[Array, "*lead"] | None  # within the tile of arrival
+    routing: Float[Array, "*lead"] | None
+    delivery: Float[Array, "*lead"] | None
     learning: Float[Array, "*lead"] | None
     static: Float[Array, "*lead"] | None
-    lumped: Float[Array, "*lead"] | None  # of a synaptic event with neurons and routing in it
+    lumped: Float[Array, "*lead"] | None
 
     @property
     def covers(self) -> tuple[str, ...]:

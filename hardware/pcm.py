@@ -29,12 +29,19 @@ _LEAST = 1e-7  # of G_max: below it the logarithms of the fit make no sense
 
 
 class PCMCells(NamedTuple):
-    """State of an array of phase-change devices, of any shape `d`."""
+    """State of an array of phase-change devices, of any shape `d`.
 
-    G: Float[Array, "*d"]  # S, when it was programmed
-    n_pulses: Int[Array, "*d"]  # received so far: endurance
-    since: Sum  # s, time of the last pulse
-    nu: Float[Array, "*d"]  # exponent of the drift since then
+    Fields:
+        G: float [d], S; when it was programmed
+        n_pulses: int [d]; received so far: endurance
+        since: Sum, s; time of the last pulse
+        nu: float [d]; exponent of the drift since then
+    """
+
+    G: Float[Array, "*d"]
+    n_pulses: Int[Array, "*d"]
+    since: Sum
+    nu: Float[Array, "*d"]
 
 
 @described

@@ -34,12 +34,19 @@ Memory = Any  # a pytree of arrays, or None
 
 
 class Spent(NamedTuple):
-    """What programming has cost so far, the first writing too; pulses stand in the cells."""
+    """What programming has cost so far, the first writing too; pulses stand in the cells.
 
-    energy: Float[Array, ""]  # J
-    time: Float[Array, ""]  # s
-    n_refresh: Int[Array, "*d"]  # of each pair
-    rest: Float[Array, " 2"]  # of energy and time: what the two have rounded away
+    Fields:
+        energy: float [], J
+        time: float [], s
+        n_refresh: int [d]; how often each pair was refreshed
+        rest: float [2]; of energy and time: what the two have rounded away
+    """
+
+    energy: Float[Array, ""]
+    time: Float[Array, ""]
+    n_refresh: Int[Array, "*d"]
+    rest: Float[Array, " 2"]
 
     @classmethod
     def none(cls, shape: tuple[int, ...], dtype: DTypeLike = float) -> "Spent":
@@ -56,14 +63,23 @@ class Spent(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Devices of both sides, their state, and what programming them has cost."""
+    """Devices of both sides, their state, and what programming them has cost.
+
+    Fields:
+        plus: any; devices of one side, such as a `Device`
+        minus: any; devices of the other
+        cells_plus: any; what the devices' `init` gives: `G` (S) and `n_pulses`, [d], at the least
+        cells_minus: any; the same of the other side
+        spent: Spent; J, s and refreshes
+        t: Sum, s; the clock that drift goes by
+    """
 
     plus: Any
     minus: Any
-    cells_plus: Any  # what the devices' `init` gives: `G` and `n_pulses` at the least
+    cells_plus: Any
     cells_minus: Any
     spent: Spent
-    t: Sum  # s, the clock that drift goes by
+    t: Sum
 
     @property
     def dG(self) -> Float[Array, "*d"]:
@@ -72,7 +88,12 @@ class Pair(NamedTuple):
 
 
 class Pulses(NamedTuple):
-    """Pulses up, then down, for each device of one side."""
+    """Pulses up, then down, for each device of one side.
+
+    Fields:
+        up: float [d], pulses; these come first
+        down: float [d], pulses
+    """
 
     up: Float[Array, "*d"]
     down: Float[Array, "*d"]

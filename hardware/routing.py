@@ -37,9 +37,16 @@ _CORES = "the cores of the mesh"
 
 
 class Link(NamedTuple):
-    """One link, out of the core at (x, y), and what it carries: spikes, or spikes a second."""
+    """One link, out of the core at (x, y), and what it carries: spikes, or spikes a second.
 
-    direction: Int[Array, "*lead"]  # of `DIRECTIONS`
+    Fields:
+        direction: int [lead]; which of `DIRECTIONS`
+        x: int [lead]; column of the core
+        y: int [lead]; row of the core
+        load: float [lead]; spikes, or spikes a second
+    """
+
+    direction: Int[Array, "*lead"]
     x: Int[Array, "*lead"]
     y: Int[Array, "*lead"]
     load: Float[Array, "*lead"]
@@ -49,14 +56,22 @@ class Traffic(NamedTuple):
     """What spikes cost on the mesh; under `vmap` all have leading axes.
 
     Counts of spikes give spikes over each link, rates in spikes a second those of a second.
+
+    Fields:
+        spikes: float [lead, n]; of each neuron: counts, or rates
+        hops_ew: int [lead, n]; links that one spike of each neuron crosses, east-west
+        hops_ns: int [lead, n]; the same, north-south
+        packets: int [lead, n]; that one spike sends out of its core
+        cores: int [lead, n]; that one spike is delivered to, its own core among them
+        load: float [lead, 4, ny, nx]; spikes over each link out of core (x, y), `DIRECTIONS`
     """
 
-    spikes: Float[Array, "*lead n"]  # of each neuron: counts, or rates
-    hops_ew: Int[Array, "*lead n"]  # links that one spike of each neuron crosses, east-west
-    hops_ns: Int[Array, "*lead n"]  # the same, north-south
-    packets: Int[Array, "*lead n"]  # that one spike sends out of its core
-    cores: Int[Array, "*lead n"]  # that one spike is delivered to, its own core among them
-    load: Float[Array, "*lead 4 ny nx"]  # spikes over each link out of core (x, y), `DIRECTIONS`
+    spikes: Float[Array, "*lead n"]
+    hops_ew: Int[Array, "*lead n"]
+    hops_ns: Int[Array, "*lead n"]
+    packets: Int[Array, "*lead n"]
+    cores: Int[Array, "*lead n"]
+    load: Float[Array, "*lead 4 ny nx"]
 
     @property
     def spike_hops(self) -> Float[Array, "*lead"]:
@@ -235,11 +250,17 @@ def loihi_delay() -> Delay:
 
 
 class Latency(NamedTuple):
-    """How late spikes come, s."""
+    """How late spikes come, s.
 
-    latency: Float[Array, " e"]  # of a spike over each edge, also where `count` is 0
-    wait: Float[Array, "4 ny nx"]  # at each link, mean
-    utilisation: Float[Array, "4 ny nx"]  # rho of each link
+    Fields:
+        latency: float [e], s; of a spike over each edge, also where its `number` is 0
+        wait: float [4, ny, nx], s; at each link, mean
+        utilisation: float [4, ny, nx]; rho of each link, without unit
+    """
+
+    latency: Float[Array, " e"]
+    wait: Float[Array, "4 ny nx"]
+    utilisation: Float[Array, "4 ny nx"]
 
 
 def latency(
@@ -334,11 +355,17 @@ def burst(traffic: Traffic, service_time: ArrayLike) -> Float[Array, "*lead"]:
 
 
 class Tables(NamedTuple):
-    """Memory of each core, bits."""
+    """Memory of each core, bits.
 
-    source_lists: Int[Array, " cores"]  # for unicast
-    tree_entries: Int[Array, " cores"]  # for multicast
-    synapses: Int[Array, " cores"]  # for either
+    Fields:
+        source_lists: int [cores], bits; for unicast
+        tree_entries: int [cores], bits; for multicast
+        synapses: int [cores], bits; for either
+    """
+
+    source_lists: Int[Array, " cores"]
+    tree_entries: Int[Array, " cores"]
+    synapses: Int[Array, " cores"]
 
 
 def tables(edges: Edges, placement: Int[Array, " n"], mesh: Mesh, *, weight_bits: int) -> Tables:

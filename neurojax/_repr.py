@@ -131,7 +131,8 @@ def _short(kind: Any) -> str:
         if kind == alias:
             return name
     if hasattr(kind, "dim_str"):
-        return f"{kind.__name__.partition('[')[0].lower()} {_shape(kind.dim_str)}"
+        name = kind.__name__.partition("[")[0].lower()
+        return f"{'array' if name == 'shaped' else name} {_shape(kind.dim_str)}"
     if get_origin(kind) in (Union, types.UnionType):
         return " or ".join(map(_short, get_args(kind)))
     if get_origin(kind) is Literal:

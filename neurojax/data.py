@@ -19,10 +19,15 @@ _Parts = dict[str, _Pair]  # by the name of their split
 
 
 class Split(NamedTuple):
-    """Pictures [N, H, W] or [N, H, W, C] and their classes [N], in host memory."""
+    """Pictures [N, H, W] or [N, H, W, C] and their classes [N], in host memory.
 
-    images: Float32[np.ndarray, "N H W *C"]  # in [0, 1]; a channel axis only if there are several
-    labels: Int32[np.ndarray, "N"]  # class of each picture, 0 to n_classes - 1
+    Fields:
+        images: float32 [N, H, W] or [N, H, W, C]; in [0, 1], a channel axis if there are several
+        labels: int32 [N]; class of each picture, 0 to n_classes - 1
+    """
+
+    images: Float32[np.ndarray, "N H W *C"]
+    labels: Int32[np.ndarray, "N"]
 
 
 class Dataset(NamedTuple):
@@ -30,6 +35,13 @@ class Dataset(NamedTuple):
 
     >>> part = nj.data.Split(np.zeros((9, 8, 8), np.float32), np.zeros(9, np.int32))
     >>> mine = nj.data.Dataset("mine", train=part, val=part, test=part, n_classes=2)
+
+    Fields:
+        name: str
+        train: Split; pictures [N, H, W] in [0, 1] and labels [N], like the other two
+        val: Split; what settings are chosen by
+        test: Split
+        n_classes: int
     """
 
     name: str

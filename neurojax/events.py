@@ -34,11 +34,17 @@ _SOURCE = Path(__file__).with_name("events.cc")
 
 
 class Rows(NamedTuple):
-    """Synapses by sender."""
+    """Synapses by sender.
 
-    post: Int[Array, " edges"]  # receiver of each
-    start: Int[Array, " pre_and_end"]  # where those of each sender begin, and the end
-    longest: int  # the largest fan-out
+    Fields:
+        post: int [edges]; receiver of each synapse
+        start: int [pre_and_end]; where those of each sender begin, and the end
+        longest: int; the largest fan-out
+    """
+
+    post: Int[Array, " edges"]
+    start: Int[Array, " pre_and_end"]
+    longest: int
 
 
 def scattered(

@@ -18,6 +18,11 @@ class Broadcast(eqx.Module):
 
     `spread` [n, K] and `channels` [K, n_classes] are without unit: l has that of the error.
     Raises `ValueError` where the two differ in K.
+
+    >>> feedback = nj.Broadcast(spread=jnp.eye(3, 2), channels=jnp.eye(2))
+    >>> feedback(jnp.array([0.5, -0.5]))
+    Array([ 0.5, -0.5,  0. ], dtype=float32)
+
     Source: direct feedback alignment, Nøkland (2016), eq. 6; broadcast alignment, Samadi et
     al. (2017), sec. 2.
     """
@@ -47,13 +52,14 @@ def broadcast(
 ) -> Broadcast:
     """Gaussian feedback of root mean square 1 to `n` neurons, over `bandwidth` channels.
 
+    `spread` [n, bandwidth] and `channels` [bandwidth, n_classes] are without unit.
+
     Errors sum to zero over classes, so n_classes - 1 channels (None) carry all there is: the
     channels are orthonormal directions of that subspace, drawn at random.
     Raises `ValueError` for a bandwidth outside [1, n_classes - 1], `TypeError` for what is no
     key.
 
-    >>> import jax
-    >>> feedback = broadcast(jax.random.key(0), n=100, n_classes=10)
+    >>> feedback = nj.broadcast(jax.random.key(0), n=100, n_classes=10)
     >>> feedback.spread.shape, feedback.channels.shape
     ((100, 9), (9, 10))
     """

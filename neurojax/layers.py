@@ -27,16 +27,24 @@ def __dir__() -> list[str]:
 class Record(NamedTuple):
     """What one layer did in one step: what a `probe` sees of it, by the layer's name.
 
-    `z`, `arrivals` and `current` are [n], one number a neuron. States are those after the step:
-    `record.neuron.v` is the potential (mV) of a neuron that has one, before any reset by the
-    spike of this step.
+    States are those after the step: `record.neuron.v` is the potential (mV) of a neuron that
+    has one, before any reset by the spike of this step.
+
+    >>> probe = lambda records: records["hidden"].neuron.v  # for simulate(..., probe=probe)
+
+    Fields:
+        z: float [n]; output: spikes, 0 or 1, or the potential of a leaky integrator, mV
+        neuron: any; state of the neurons, such as LIFState
+        synapse: any; state of the layer's synapse, such as ExponentialState; None without one
+        arrivals: float [n], nA; sum of what all projections delivered in this step
+        current: float [n], nA; what the neurons heard: the arrivals as the synapse filters them
     """
 
-    z: Float[Array, " n"]  # output: spikes, 0 or 1, or the potential of a leaky integrator, mV
-    neuron: Any  # state of the neurons, such as LIFState
-    synapse: Any  # state of the layer's synapse, such as ExponentialState; None without one
-    arrivals: Float[Array, " n"]  # sum of what all projections delivered in this step, nA
-    current: Float[Array, " n"]  # what the neurons heard: the arrivals as the synapse filters them
+    z: Float[Array, " n"]
+    neuron: Any
+    synapse: Any
+    arrivals: Float[Array, " n"]
+    current: Float[Array, " n"]
 
 
 # Fields are converted by these, so that what is of another kind is refused in our own words.

@@ -83,11 +83,17 @@ def within(name: str, ends: np.ndarray, n: int) -> None:
 
 
 class Edges(NamedTuple):
-    """Every place of a synapse in `w`, in the order of `w` made flat: three arrays [edges]."""
+    """Every place of a synapse in `w`, in the order of `w` made flat: three arrays [edges].
+
+    Fields:
+        pre: int [edges]; sender of each
+        post: int [edges]; receiver of each
+        number: int [edges]; how many synapses it stands for; 0 where there is none
+    """
 
     pre: Int[Array, " e"]
     post: Int[Array, " e"]
-    number: Int[Array, " e"]  # how many synapses it stands for; 0 where there is none
+    number: Int[Array, " e"]
 
 
 def _counts(x: Any) -> Array | None:

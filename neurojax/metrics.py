@@ -29,27 +29,45 @@ _BLOCK = 1 << 24
 
 
 class Degrees(NamedTuple):
-    """Synapses onto each neuron [n_post], and from each [n_pre]: whole numbers."""
+    """Synapses onto each neuron [n_post], and from each [n_pre]: whole numbers.
+
+    Fields:
+        fan_in: int [n_post]
+        fan_out: int [n_pre]
+    """
 
     fan_in: Int[np.ndarray, " post"]
     fan_out: Int[np.ndarray, " pre"]
 
 
 class Paths(NamedTuple):
-    """Mean number of synapses on the shortest path, over the pairs that have one."""
+    """Mean number of synapses on the shortest path, over the pairs that have one: two numbers.
+
+    Fields:
+        length: float; in synapses
+        reached: float; share of ordered pairs that have one, in [0, 1]
+    """
 
     length: float
-    reached: float  # share of ordered pairs that have one
+    reached: float
 
 
 class SmallWorld(NamedTuple):
-    """A graph beside the random and the lattice graph of its size and fan-in."""
+    """A graph beside the random and the lattice graph of its size and fan-in.
 
-    C: float  # clustering
-    L: float  # mean shortest path, in synapses
-    sigma: float  # above 1 in a small world
-    omega: float  # 0 in a small world, towards -1 in a lattice and 1 in a random graph
-    reached: float  # share of pairs that L is a mean of
+    Fields:
+        C: float; clustering
+        L: float; mean shortest path, in synapses
+        sigma: float; above 1 in a small world
+        omega: float; 0 in a small world, towards -1 in a lattice and 1 in a random graph
+        reached: float; share of pairs that L is a mean of
+    """
+
+    C: float
+    L: float
+    sigma: float
+    omega: float
+    reached: float
 
 
 def degrees(wiring: Connectivity) -> Degrees:

@@ -24,9 +24,14 @@ __all__ = ["ModulatorState", "Modulators", "modulators"]
 
 
 class ModulatorState(NamedTuple):
-    """Activity of M modulators, and what scores they are used to; both without unit."""
+    """Activity of M modulators, without unit, and what scores they are used to.
 
-    m: Float[Array, " m"]  # in [0, 1]
+    Fields:
+        m: float [M]; in [0, 1]
+        s_slow: float [n_classes]; running mean of the scores
+    """
+
+    m: Float[Array, " m"]
     s_slow: Float[Array, " c"]
 
 
@@ -44,6 +49,11 @@ class Modulators(eqx.Module):
     is per unit of score.
     Raises `ValueError` for a parameter out of range.
     Source: Frémaux and Gerstner (2016), sec. 3 (gating third factors); equations our own.
+
+    >>> gates = nj.Modulators(k=jnp.zeros((1, 3)), a={"h": jnp.ones((2, 1))})
+    >>> state, m = gates.step(gates.init(n_classes=3), jnp.array([0.1, 0.0, 0.0]), 0)
+    >>> gates.gate("h", m)  # with K = 0 nothing moves them: a gate of one
+    Array([1., 1.], dtype=float32)
     """
 
     k: Float[Array, "m 3"]
@@ -91,11 +101,11 @@ def modulators(
 ) -> Modulators:
     """`n` modulators with random fixed projections to `layers` (name: neurons).
 
+    What they are moved by, `k` [n, 3], and whom they gate, `a` [neurons, n], is without unit.
     Raises `ValueError` for less than one modulator, `TypeError` for what is no key.
 
-    >>> import jax
-    >>> told = modulators(jax.random.key(0), 4, {"h1": 100})
-    >>> told.k.shape, told.a["h1"].shape
+    >>> gates = nj.modulators(jax.random.key(0), 4, {"h1": 100})
+    >>> gates.k.shape, gates.a["h1"].shape
     ((4, 3), (100, 4))
     """
     n = count("n")(n)

@@ -39,12 +39,25 @@ def __dir__() -> list[str]:
 
 
 class State(NamedTuple):
-    """All that changes from step to step, by the names of layers and projections."""
+    """All that changes from step to step, by the names of layers and projections.
+
+    `net.init()` makes the first one, `net.step` the next.
+
+    >>> net = nj.Network({"h": nj.Layer(3, nj.LIF(v_rest=-0.5))}, {})
+    >>> net.init().neurons["h"].v  # mV
+    Array([-0.5, -0.5, -0.5], dtype=float32)
+
+    Fields:
+        neurons: dict[str, any]; state of each layer's neurons, such as LIFState: [n], mV
+        synapses: dict[str, any]; state of each layer's synapse, such as ExponentialState: [n], nA
+        sent: dict[str, array]; last output [n] of layers that a delayed projection starts from
+        delays: dict[str, any]; spikes under way in projections of two steps and more
+    """
 
     neurons: dict[str, Any]
     synapses: dict[str, Any]
-    sent: dict[str, Array]  # the last output of layers that a delayed projection starts from
-    delays: dict[str, Any]  # what is under way in projections of two steps and more
+    sent: dict[str, Array]
+    delays: dict[str, Any]
 
 
 def _all(what: str, kind: type) -> Callable[[Any], dict]:

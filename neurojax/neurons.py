@@ -51,30 +51,51 @@ def __dir__() -> list[str]:
 
 
 class LIFState(NamedTuple):
-    """One population; batch, seeds and settings are vmapped."""
+    """State of one population of `LIF`; batch, seeds and settings are vmapped.
 
-    v: Float[Array, "*n"]  # membrane potential before reset, mV
-    z: Float[Array, "*n"]  # spikes of this step, 0 or 1
-    refractory: Int[Array, "*n"] | None  # steps left in which v is held, this one included
-    v_low: Float[Array, "*n"] | None  # what v leaves out by rounding, mV; None: nothing felt
+    Fields:
+        v: float [n], mV; membrane potential before reset
+        z: float [n]; spikes of this step, 0 or 1
+        refractory: int [n] or None; steps left in which v is held, this one included
+        v_low: float [n] or None, mV; what v leaves out by rounding; None: nothing felt
+    """
+
+    v: Float[Array, "*n"]
+    z: Float[Array, "*n"]
+    refractory: Int[Array, "*n"] | None
+    v_low: Float[Array, "*n"] | None
 
 
 class ALIFState(NamedTuple):
-    """One population of `ALIF`: that of `LIF`, and its adaptation."""
+    """State of one population of `ALIF`: that of `LIF`, and its adaptation.
 
-    v: Float[Array, "*n"]  # membrane potential before reset, mV
-    z: Float[Array, "*n"]  # spikes of this step, 0 or 1
-    refractory: Int[Array, "*n"] | None  # steps left in which v is held, this one included
-    a: Float[Array, "*n"]  # adaptation that set this step's threshold: decayed count of spikes
-    v_low: Float[Array, "*n"] | None  # what v leaves out by rounding, mV; None: nothing felt
-    a_low: Float[Array, "*n"]  # likewise of a
+    Fields:
+        v: float [n], mV; membrane potential before reset
+        z: float [n]; spikes of this step, 0 or 1
+        refractory: int [n] or None; steps left in which v is held, this one included
+        a: float [n]; adaptation that set this step's threshold: decayed count of spikes
+        v_low: float [n] or None, mV; what v leaves out by rounding; None: nothing felt
+        a_low: float [n]; likewise of a
+    """
+
+    v: Float[Array, "*n"]
+    z: Float[Array, "*n"]
+    refractory: Int[Array, "*n"] | None
+    a: Float[Array, "*n"]
+    v_low: Float[Array, "*n"] | None
+    a_low: Float[Array, "*n"]
 
 
 class LeakyIntegratorState(NamedTuple):
-    """One population of `LeakyIntegrator`."""
+    """State of one population of `LeakyIntegrator`.
 
-    v: Float[Array, "*n"]  # potential, mV
-    v_low: Float[Array, "*n"] | None  # what v leaves out by rounding, mV; None: nothing felt
+    Fields:
+        v: float [n], mV; potential
+        v_low: float [n] or None, mV; what v leaves out by rounding; None: nothing felt
+    """
+
+    v: Float[Array, "*n"]
+    v_low: Float[Array, "*n"] | None
 
 
 @described
@@ -91,6 +112,13 @@ class LIF(eqx.Module):
     and at `init` for a parameter that does not fit the population.
     Source: Gerstner et al. (2014), Neuronal Dynamics, eq. 1.5; the reset by subtraction:
     Bellec et al. (2020), A solution to the learning dilemma, Methods, "LIF neurons".
+
+    >>> neuron = nj.LIF(tau_mem=10.0)  # ms; v_th is 1 mV
+    >>> state, z = neuron.step(neuron.init((3,)), jnp.array([0.0, 5.0, 50.0]), dt=1.0)  # nA, ms
+    >>> z
+    Array([0., 0., 1.], dtype=float32)
+    >>> f"{float(state.v[1]):.3f} mV"  # 5 (1 - exp(-1 / 10))
+    '0.476 mV'
     """
 
     tau_mem: Float[Array, "*#n"] = eqx.field(default=20.0, converter=positive("tau_mem", "ms"))
@@ -146,6 +174,12 @@ class ALIF(eqx.Module):
     A spike raises the threshold by `beta_adapt` (mV) from the next step on; the reset by
     subtraction stays v_th - v_reset. All else, and all errors, are those of `LIF`.
     Source: Bellec et al. (2020), A solution to the learning dilemma, Methods, "ALIF neurons".
+
+    >>> neuron = nj.ALIF(beta_adapt=0.5)  # mV
+    >>> state, z = neuron.step(neuron.init((2,)), jnp.array([0.0, 50.0]), dt=1.0)  # nA, ms
+    >>> state, _ = neuron.step(state, jnp.zeros(2), dt=1.0)
+    >>> z, neuron.threshold(state)  # mV: higher by 0.5 in the step after the spike
+    (Array([0., 1.], dtype=float32), Array([1. , 1.5], dtype=float32))
     """
 
     tau_mem: Float[Array, "*#n"] = eqx.field(default=20.0, converter=positive("tau_mem", "ms"))
@@ -211,6 +245,11 @@ class LeakyIntegrator(eqx.Module):
     Raises `ValueError` for a parameter that is not finite and positive, and at `init` for
     one that does not fit the population.
     Source: Bellec et al. (2020), A solution to the learning dilemma, Methods, readout y_k.
+
+    >>> readout = nj.LeakyIntegrator(tau_mem=10.0)  # ms
+    >>> state, y = readout.step(readout.init((1,)), jnp.ones(1), dt=1.0)  # nA, ms
+    >>> f"{float(y[0]):.3f} mV"  # 1 - exp(-1 / 10)
+    '0.095 mV'
     """
 
     tau_mem: Float[Array, "*#n"] = eqx.field(default=20.0, converter=positive("tau_mem", "ms"))

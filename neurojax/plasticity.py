@@ -73,6 +73,9 @@ class boxcar(eqx.Module):
     `width`: one number, or one a neuron; v, threshold and h are [n].
     Raises `ValueError` for a width that is not finite and positive.
     Source: Kaiser et al. (2020), eq. 9.
+
+    >>> nj.boxcar(1.0)(jnp.array([0.4, 0.6]), jnp.ones(2), jnp.zeros(2))
+    Array([0., 1.], dtype=float32)
     """
 
     width: Float[Array, "*#n"] = eqx.field(default=1.0, converter=positive("width", "mV"))
@@ -83,7 +86,10 @@ class boxcar(eqx.Module):
 
 
 class _Always(eqx.Module):
-    """Plasticity window h = 1 [n]: plastic whatever the neuron does, as in the delta rule."""
+    """Plasticity window h = 1 [n]: plastic whatever the neuron does, as in the delta rule.
+
+    >>> rule = nj.ThreeFactor(kappa_e=0.0, window=nj.always)
+    """
 
     def __call__(self, v: Array, threshold: Array, z: Array) -> Array:
         return jnp.ones_like(v)
@@ -93,7 +99,10 @@ class _Always(eqx.Module):
 
 
 class _PostSpike(eqx.Module):
-    """Plasticity window h = z [n]: plastic only when the neuron fires (Hebbian coincidence)."""
+    """Plasticity window h = z [n]: plastic only when the neuron fires (Hebbian coincidence).
+
+    >>> rule = nj.ThreeFactor(window=nj.post_spike)
+    """
 
     def __call__(self, v: Array, threshold: Array, z: Array) -> Array:
         return z
@@ -106,19 +115,31 @@ always, post_spike = _Always(), _PostSpike()
 
 
 class Post(NamedTuple):
-    """What a synapse may know of its own receiving neuron."""
+    """What a synapse may know of its own receiving neuron.
 
-    h: Float[Array, "*t n"]  # plasticity window
-    z: Float[Array, "*t n"]  # spikes
+    Fields:
+        h: float [n]; plasticity window, without unit; [T, n] of a presentation
+        z: float [n]; spikes, 0 or 1; likewise
+    """
+
+    h: Float[Array, "*t n"]
+    z: Float[Array, "*t n"]
 
 
 class Eligibility(NamedTuple):
-    """State of every synapse in the step-by-step form; arrays shaped like the weights."""
+    """State of every synapse in the step-by-step form, in the shape of the weights w.
 
-    x: Array  # presynaptic trace as this receiver sees it: its reset may clear it
-    x_adapt: Array  # the same through the adapting threshold
-    e: Array  # eligibility
-    decay: Array  # lambda of the coming step, per neuron
+    Fields:
+        x: float, shaped as w; presynaptic trace as this receiver sees it: its reset may clear it
+        x_adapt: float, shaped as w; the same through the adapting threshold
+        e: float, shaped as w; eligibility
+        decay: float [n_post]; lambda of the coming step, without unit
+    """
+
+    x: Array
+    x_adapt: Array
+    e: Array
+    decay: Array
 
 
 @runtime_checkable
@@ -127,7 +148,7 @@ class Rule(Protocol):
 
     @property
     def window(self) -> Window:
-        """h from v, threshold and z, in every step."""
+        """h [n] from v (mV), threshold (mV) and z, in every step."""
         ...
 
     def factor(
@@ -139,12 +160,22 @@ class Rule(Protocol):
 
 @described
 class ThreeFactor(eqx.Module):
-    """Which window, and how long a synapse remembers.
+    """Three-factor rule with eligibility traces: which window, how long a synapse remembers.
 
-    `kappa_e`: decay of the eligibility in a step. `decay`: that of the presynaptic trace;
-    None takes the receiver's membrane decay, as e-prop does. With `reset_trace` a spike of
+        x_t = lambda_t x_{t-1} + pre_t      e_t = kappa_e e_{t-1} + h_t x_t      dw_t = q_t e_t
+
+    `kappa_e`: decay of the eligibility e in a step. `decay`: lambda, that of the presynaptic
+    trace x; None takes the receiver's membrane decay, as e-prop does. `window` gives h of the
+    receiver's potential (mV), and q is its gated learning signal. With `reset_trace` a spike of
     the receiver clears the trace, as a hard reset forgets what came before it. For ALIF
     receivers the slow threshold is followed exactly (Bellec et al. 2020, eqs. 24-25).
+    `factor` gives the changes of a whole presentation as D [T, n], `step` those of one step.
+
+    >>> rule = nj.ThreeFactor(kappa_e=0.5, decay=0.5, window=nj.always)
+    >>> post = nj.Post(h=jnp.ones((3, 1)), z=jnp.zeros((3, 1)))  # [T, n], three steps
+    >>> q = jnp.array([[0.0], [0.0], [1.0]])  # what is learned is told in the last one
+    >>> rule.factor(nj.LIF(), post, q, dt=1.0)[:, 0]  # what a spike of each step is worth
+    Array([0.75, 1.  , 1.  ], dtype=float32)
     """
 
     kappa_e: Float[Array, ""] = eqx.field(default=0.95, converter=between("kappa_e", 0.0, 1.0))
@@ -251,10 +282,15 @@ def _adapted(adaptation, g, delta):
 
 
 class HomeostasisState(NamedTuple):
-    """What a population knows of its own excitability."""
+    """What a population knows of its own excitability.
 
-    v_th: Float[Array, " n"]  # threshold, mV
-    r: Float[Array, " n"]  # spikes per step, mean over the last batch
+    Fields:
+        v_th: float [n], mV; threshold
+        r: float [n]; spikes a step, mean over the last batch
+    """
+
+    v_th: Float[Array, " n"]
+    r: Float[Array, " n"]
 
 
 @described
@@ -271,8 +307,7 @@ class Homeostasis(eqx.Module):
     Raises `ValueError` for a parameter out of range.
     Source: intrinsic plasticity as in Lazar et al. (2009), SORN, eq. 5.
 
-    >>> import jax.numpy as jnp
-    >>> tone = Homeostasis(target=0.05, rate=2.0)
+    >>> tone = nj.Homeostasis(target=0.05, rate=2.0)
     >>> state = tone.init(jnp.array([-50.0, -50.0]))  # mV
     >>> tone.step(state, jnp.array([0.05, 0.30]), v_reset=-65.0).v_th
     Array([-50. , -49.5], dtype=float32)

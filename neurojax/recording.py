@@ -93,10 +93,15 @@ class current(eqx.Module):
 
 
 class SpikeList(NamedTuple):
-    """Spikes one by one, in order of time, then neuron."""
+    """Spikes one by one, in order of time, then neuron.
 
-    times: Float[np.ndarray, " spikes"]  # end of the step of each spike, ms
-    neurons: Int[np.ndarray, " spikes"]  # which neuron fired
+    Fields:
+        times: float [spikes], ms; end of the step of each spike
+        neurons: int [spikes]; which neuron fired
+    """
+
+    times: Float[np.ndarray, " spikes"]
+    neurons: Int[np.ndarray, " spikes"]
 
 
 def spike_list(z: Any, *, dt: float) -> SpikeList:

@@ -18,9 +18,13 @@ def __dir__() -> list[str]:
 
 
 class PoissonState(NamedTuple):
-    """One population of `Poisson`."""
+    """State of one population of `Poisson`.
 
-    z: Float[Array, "*n"]  # spikes of this step, 0 or 1
+    Fields:
+        z: float [n]; spikes of this step, 0 or 1
+    """
+
+    z: Float[Array, "*n"]
 
 
 class Poisson(eqx.Module):

@@ -28,17 +28,24 @@ __all__ = ["STDP", "STDPState"]
 
 
 class STDPState(NamedTuple):
-    """Traces of both sides; each neuron has one, however many synapses it has."""
+    """Traces of both sides; each neuron has one, however many synapses it has.
+
+    Fields:
+        x_pre: float [n_pre]; decayed count of spikes, without unit
+        x_post: float [n_post]; likewise
+        x_pre_low: float [n_pre]; what x_pre leaves out by rounding
+        x_post_low: float [n_post]; likewise of x_post
+    """
 
     x_pre: Float[Array, " pre"]
     x_post: Float[Array, " post"]
-    x_pre_low: Float[Array, " pre"]  # what x_pre leaves out by rounding
-    x_post_low: Float[Array, " post"]  # likewise of x_post
+    x_pre_low: Float[Array, " pre"]
+    x_post_low: Float[Array, " post"]
 
 
 @described
 class STDP(eqx.Module):
-    """Each pair of a spike before the synapse and one behind it, lag = t_post - t_pre:
+    """Pair-based STDP: a weight changes by each pair of spikes, lag = t_post - t_pre (ms):
 
         dw = a_plus exp(-lag / tau_plus)       for lag >= 0
         dw = -a_minus exp(lag / tau_minus)     for lag < 0
@@ -57,6 +64,13 @@ class STDP(eqx.Module):
     Raises `ValueError` for a time constant that is not positive and a negative amplitude.
     Source: Song, Miller and Abbott (2000), eq. 1, for the curve of Bi and Poo (1998), fig. 7;
     time constants: Pfister and Gerstner (2006), after Bi and Poo (2001).
+
+    >>> rule = nj.STDP(a_plus=0.01, tau_plus=20.0)
+    >>> pre = jnp.zeros((20, 1)).at[0].set(1)  # [T, n_pre]: a spike in the first step
+    >>> post = jnp.zeros((20, 1)).at[10].set(1)  # and one 10 steps later
+    >>> dw = rule.change(nj.Dense(1, 1), pre, post, dt=1.0)
+    >>> f"{float(dw[0, 0]):.5f}"  # 0.01 exp(-10 / 20), in weight units
+    '0.00607'
     """
 
     a_plus: Float[Array, ""] = eqx.field(default=0.01, converter=nonnegative("a_plus", ""))

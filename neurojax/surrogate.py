@@ -57,7 +57,11 @@ def _fire_jvp(primals, tangents):
 
 
 class _Heaviside(Surrogate):
-    """1 where x >= 0, else 0. Raises `TypeError` where it is differentiated."""
+    """1 where x = v - v_th (mV) >= 0, else 0. Raises `TypeError` where it is differentiated.
+
+    >>> nj.surrogate.heaviside(jnp.array([-0.1, 0.0, 0.1]))
+    Array([0., 1., 1.], dtype=float32)
+    """
 
     def derivative(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """None: it raises."""
@@ -95,6 +99,9 @@ class sigmoid(Surrogate):
 
     `slope` in 1/mV: one number, or one a neuron. Raises `ValueError` as `fast_sigmoid` does.
     Source: Neftci, Mostafa and Zenke (2019), Surrogate gradient learning, box 3.
+
+    >>> float(jax.grad(nj.surrogate.sigmoid(4.0))(0.0))  # slope / 4, in 1/mV
+    1.0
     """
 
     slope: Float[Array, "*#n"] = eqx.field(default=25.0, converter=positive("slope", "1/mV"))
@@ -111,6 +118,9 @@ class arctan(Surrogate):
 
     `alpha`: one number, or one a neuron. Raises `ValueError` as `fast_sigmoid` does.
     Source: Fang et al. (2021), Incorporating learnable membrane time constant.
+
+    >>> float(jax.grad(nj.surrogate.arctan(2.0))(0.0))  # alpha / 2, in 1/mV
+    1.0
     """
 
     alpha: Float[Array, "*#n"] = eqx.field(default=2.0, converter=positive("alpha", "1/mV"))
@@ -126,6 +136,9 @@ class triangle(Surrogate):
 
     Raises `ValueError` for a width that is not finite and positive.
     Source: Esser et al. (2016); Bellec et al. (2018).
+
+    >>> float(jax.grad(nj.surrogate.triangle(1.0))(0.25))
+    0.75
     """
 
     width: Float[Array, "*#n"] = eqx.field(default=1.0, converter=positive("width", "mV"))
@@ -141,6 +154,10 @@ class boxcar(Surrogate):
 
     `width` in mV: one number, or one a neuron. Raises `ValueError` as `triangle` does.
     Source: Bengio et al. (2013), Estimating or propagating gradients, on hard thresholds.
+
+    >>> boxcar = nj.surrogate.boxcar(0.5)
+    >>> float(jax.grad(boxcar)(0.25)), float(jax.grad(boxcar)(0.75))
+    (1.0, 0.0)
     """
 
     width: Float[Array, "*#n"] = eqx.field(default=0.5, converter=positive("width", "mV"))

@@ -36,27 +36,45 @@ def __dir__() -> list[str]:
 
 
 class ExponentialState(NamedTuple):
-    """One population of `Exponential`."""
+    """State of one population of `Exponential`.
 
-    i: Float[Array, "*n"]  # current, nA
-    i_low: Float[Array, "*n"]  # what i leaves out of it by rounding, nA
+    Fields:
+        i: float [n], nA; current
+        i_low: float [n], nA; what i leaves out of it by rounding
+    """
+
+    i: Float[Array, "*n"]
+    i_low: Float[Array, "*n"]
 
 
 class AlphaState(NamedTuple):
-    """One population of `Alpha`."""
+    """State of one population of `Alpha`.
 
-    i: Float[Array, "*n"]  # current, nA
-    rise: Float[Array, "*n"]  # what still feeds the current, nA
-    i_low: Float[Array, "*n"]  # what i leaves out by rounding, nA
-    rise_low: Float[Array, "*n"]  # likewise of rise, nA
+    Fields:
+        i: float [n], nA; current
+        rise: float [n], nA; what still feeds the current
+        i_low: float [n], nA; what i leaves out by rounding
+        rise_low: float [n], nA; likewise of rise
+    """
+
+    i: Float[Array, "*n"]
+    rise: Float[Array, "*n"]
+    i_low: Float[Array, "*n"]
+    rise_low: Float[Array, "*n"]
 
 
 class DelayState(NamedTuple):
-    """The last spikes of one population, in a ring."""
+    """The last spikes of one population, in a ring.
+
+    Fields:
+        ring: float [steps, n]; spikes under way
+        head: int []; the oldest row, next to be overwritten
+        due: float [n]; that row: XLA copies a ring that is read before it is written
+    """
 
     ring: Float[Array, "steps *n"]
-    head: Int[Array, ""]  # the oldest row, next to be overwritten
-    due: Float[Array, "*n"]  # that row: XLA copies a ring that is read before it is written
+    head: Int[Array, ""]
+    due: Float[Array, "*n"]
 
 
 @described
@@ -68,6 +86,12 @@ class Exponential(eqx.Module):
     Exact for arrivals on the grid, at any ratio of `tau_syn` to `tau_mem`, equal ones too.
     Raises `ValueError` for a `tau_syn` that is not finite and positive, and at `init` for
     one that does not fit the population.
+
+    >>> synapse = nj.Exponential(tau_syn=5.0)  # ms
+    >>> state, _ = synapse.step(synapse.init((1,)), jnp.ones(1), dt=1.0)  # 1 nA arrives
+    >>> state, _ = synapse.step(state, jnp.zeros(1), dt=5.0)
+    >>> f"{float(state.i[0]):.3f} nA"  # exp(-1)
+    '0.368 nA'
     """
 
     tau_syn: Float[Array, "*#n"] = eqx.field(converter=positive("tau_syn", "ms"))
@@ -102,6 +126,12 @@ class Alpha(eqx.Module):
         i(t) = (t / tau_syn) exp(1 - t / tau_syn)    for one arrival of 1 nA at t = 0
 
     It peaks at 1 nA after `tau_syn`. Exact and safe as `Exponential` is, with its errors.
+
+    >>> synapse = nj.Alpha(tau_syn=5.0)  # ms
+    >>> state, _ = synapse.step(synapse.init((1,)), jnp.ones(1), dt=1.0)  # 1 nA arrives
+    >>> state, _ = synapse.step(state, jnp.zeros(1), dt=5.0)
+    >>> f"{float(state.i[0]):.3f} nA"
+    '1.000 nA'
     """
 
     tau_syn: Float[Array, "*#n"] = eqx.field(converter=positive("tau_syn", "ms"))
@@ -142,6 +172,12 @@ class Delay(eqx.Module):
     t + steps. A step touches one row of the ring, however long it is. The head is one
     number: under `vmap` keep its axis out (`in_axes`), or each row becomes a gather.
     Raises `ValueError` for `steps` that are not a whole number >= 1.
+
+    >>> line = nj.Delay(2)  # in steps
+    >>> state = line.write(line.init((1,)), jnp.ones(1))  # step 0: a spike goes in
+    >>> state = line.write(state, jnp.zeros(1))  # step 1
+    >>> line.read(state)  # step 2: it comes out
+    Array([1.], dtype=float32)
     """
 
     steps: int = eqx.field(static=True, converter=count("steps"))

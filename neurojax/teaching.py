@@ -25,8 +25,7 @@ class SoftWTA(eqx.Module):
     Raises `ValueError` for a parameter out of range.
     Source: the delta rule on a softmax readout, Bellec et al. (2020), eq. 5.
 
-    >>> import jax.numpy as jnp
-    >>> SoftWTA(gain=1.0)(jnp.zeros(4), 2)
+    >>> nj.SoftWTA(gain=1.0)(jnp.zeros(4), 2)
     Array([-0.25, -0.25,  0.75, -0.25], dtype=float32)
     """
 
@@ -54,8 +53,7 @@ class HardWTA(eqx.Module):
     Source: the perceptron rule for several classes, Crammer and Singer (2003), JMLR 3,
     sec. 3, with a margin.
 
-    >>> import jax.numpy as jnp
-    >>> HardWTA()(jnp.array([0.1, 0.3, 0.2, 0.0]), 2)
+    >>> nj.HardWTA()(jnp.array([0.1, 0.3, 0.2, 0.0]), 2)
     Array([ 0., -1.,  1.,  0.], dtype=float32)
     """
 
@@ -92,8 +90,7 @@ def class_scores(y: Float[Array, " cp"], n_classes: int) -> Float[Array, " c"]:
     Neurons stand in runs of a class.
     Raises `ValueError` where `n_classes` doesn't divide the readout.
 
-    >>> import jax.numpy as jnp
-    >>> class_scores(jnp.array([1.0, 3.0, 0.0, -2.0]), 2)
+    >>> nj.class_scores(jnp.array([1.0, 3.0, 0.0, -2.0]), 2)
     Array([ 2., -1.], dtype=float32)
     """
     n_classes = count("n_classes")(n_classes)
@@ -108,8 +105,7 @@ def k_winners(v: Float[Array, " n"], k: int) -> Float[Array, " n"]:
     Of equal ones the lower index wins. Raises `ValueError` for a `k` outside [1, n].
     Source: Maass (2000), Neural Computation 12, p. 2519 (k-WTA gates).
 
-    >>> import jax.numpy as jnp
-    >>> k_winners(jnp.array([0.2, 0.9, 0.5]), 2)
+    >>> nj.k_winners(jnp.array([0.2, 0.9, 0.5]), 2)
     Array([0., 1., 1.], dtype=float32)
     """
     if not 1 <= count("k", 0)(k) <= v.shape[-1]:

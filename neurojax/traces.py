@@ -23,9 +23,9 @@ def low_pass(
     decay: ArrayLike,
     init: Float[Array, "..."] | None = None,
 ) -> Float[Array, "T *n"]:
-    """y_t = decay_t y_{t-1} + x_t, with y_{-1} = `init` [*n] (default 0).
+    """y_t = decay_t y_{t-1} + x_t, with y_{-1} = `init` [*n] (default 0), in units of `x`.
 
-    `decay` is one number, one per neuron [*n], or one per neuron and step [T, *n]; then
+    `decay`, without unit, is one number, one per neuron [*n], or one per neuron and step [T, *n]; then
     decay_t is the factor by which y_{t-1} enters y_t; a number near 1 is best a Python one,
     which is read in double precision. Rounding does not build up over time, and y comes in the
     dtype of `x` (float32 for spikes that are booleans or whole numbers).
@@ -39,10 +39,13 @@ def low_pass(
 def low_pass_reversed(x: Shaped[Array, "T *n"], decay: ArrayLike) -> Float[Array, "T *n"]:
     """y_t = x_t + decay_t y_{t+1}, with y_T = 0: the trace that runs back from the end.
 
-    `decay` as in `low_pass`; a decay_t per step gates what flows back from t + 1 to t.
+    `x` and y are [T, *n], in one unit; `decay` as in `low_pass`; a decay_t per step gates what flows back from t + 1 to t.
     For a decay constant in time this is the adjoint of `low_pass`: <low_pass(x), y> =
     <x, low_pass_reversed(y)>. For one per step it is the adjoint of `low_pass` with the
     decays one step later, decay_{t-1} in place of decay_t.
+
+    >>> nj.traces.low_pass_reversed(jnp.array([0.0, 0.0, 1.0]), decay=0.5)  # [T]
+    Array([0.25, 0.5 , 1.  ], dtype=float32)
     """
     return _leaky(x, _leak(decay), reverse=True)
 

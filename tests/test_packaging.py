@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import inspect
 import os
 import pkgutil
 import re
@@ -11,6 +12,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
@@ -122,6 +124,54 @@ def test_completion_shows_public_names_alone(name):
     module = importlib.import_module(name)
     assert dir(module) == sorted(module.__all__)
     assert not [x for x in module.__all__ if x.startswith("_") or not hasattr(module, x)]
+
+
+# What tells a unit: its symbol (one of a letter only after a number, a bracket or "in", as in
+# "(S)"), or words for what has none of its own. What tells a shape: brackets that start with a
+# name, as [T, n] (not an interval, as [0, 1]), or the word.
+UNIT = re.compile(
+    r"(?<![\w`.])(ms|mV|nA|MOhm|uS|[pfnum]J|ns|[kM]?Hz|1/mV|nm|rad|pixels|bits)(?![\w`])"
+    r"|(?:\d |, |\(|\bin |\d)(?:S|V|W|J|s|%)(?=[ ,.;:)\n]|$)|\d%"
+    r"|\b(?:weight units|units? of|without unit|(?:in|whole) steps|spikes (?:a|per) step|spacings)\b"
+    r"|\b(?:in|,) pulses\b|\bof the range\b"
+)
+SHAPE = re.compile(
+    r"(?<![\w\])])\[(?:|\*?[A-Za-z]\w*(?:[ ,+*/-]+\*?\w+|, \.\.\.)*)\]"
+    r"|\bshapes?\b|[Ee]lementwise|\bone number\b"
+)
+EXAMPLE = re.compile(r"^\s*>>> ", re.MULTILINE)
+CODE = re.compile(r"^\s*(?:>>>|\.\.\.) .*$", re.MULTILINE)
+
+
+def documented():
+    """Public functions, classes and callable models of all modules, each once."""
+    found = {}
+    for name in public_modules():
+        module = importlib.import_module(name)
+        for public in module.__all__:
+            x = getattr(module, public)
+            home = getattr(x, "__module__", None) or ""
+            if callable(x) and home.partition(".")[0] in PACKAGES:
+                found.setdefault(id(x), (f"{name}.{public}", x))
+    return dict(found.values())
+
+
+def told(x):
+    """What `help` tells of a name: its docstring, and those of the methods that it defines."""
+    members = vars(x).values() if inspect.isclass(x) else ()
+    own = [m for m in members if inspect.isfunction(m) or isinstance(m, property | classmethod)]
+    return "\n".join(inspect.getdoc(y) or "" for y in (x, *own))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "least"), [(UNIT, 0.60), (SHAPE, 0.60), (EXAMPLE, 0.30)], ids=["unit", "shape", "example"]
+)
+def test_docstrings_give_units_shapes_and_examples(pattern, least):
+    texts = {name: told(x) for name, x in documented().items()}
+    if pattern is not EXAMPLE:  # code proves none of the two
+        texts = {name: CODE.sub("", text) for name, text in texts.items()}
+    has = {name: bool(pattern.search(text)) for name, text in texts.items()}
+    assert np.mean(list(has.values())) >= least, [name for name, y in has.items() if not y]
 
 
 def imports_of(code):

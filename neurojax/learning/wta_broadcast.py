@@ -59,29 +59,49 @@ Changes = Callable[..., tuple[dict[str, Array], "Outcome"]]  # called as `deltas
 
 
 class TrainState(NamedTuple):
-    """Exactly what a checkpoint holds."""
+    """Exactly what a checkpoint holds.
+
+    Fields:
+        weights: dict[str, Weights]; of each projection, in weight units (nA a spike)
+        opt_state: any; that of the optax transformation
+        homeostasis: dict[str, HomeostasisState]; thresholds (mV) and rates [n] of hidden layers
+        average: running averages of these weights and thresholds, as a pair
+        step: int []; batches learned so far
+        key: key []; step k draws from fold_in(key, k)
+    """
 
     weights: AllWeights
     opt_state: Any
     homeostasis: Tone
-    average: tuple[AllWeights, Tone]  # running average of weights and thresholds
+    average: tuple[AllWeights, Tone]
     step: Int[Array, ""]
     key: Key[Array, ""]
 
 
 class Instruction(NamedTuple):
-    """What the readout tells in one step."""
+    """What the readout tells in one step, or in all, with time first.
+
+    Fields:
+        scores: float [n_classes]; in units of the readout's output; [T, n_classes] of all steps
+        error: float [n_classes]; what the teacher makes of them; likewise
+        m: float [M] or None; modulator activity in [0, 1]; likewise
+    """
 
     scores: Float[Array, "*t c"]
     error: Float[Array, "*t c"]
-    m: Float[Array, "*t m"] | None  # modulator activity
+    m: Float[Array, "*t m"] | None
 
 
 class Outcome(NamedTuple):
-    """What a batch did."""
+    """What a batch did.
 
-    scores: Float[Array, "b c"]  # mean over the deciding steps
-    rates: dict[str, Float[Array, "b n"]]  # spikes per step of each hidden neuron
+    Fields:
+        scores: float [batch, n_classes]; mean over the deciding steps, in units of the readout
+        rates: dict[str, float [batch, n]]; spikes a step of each neuron, by hidden layer
+    """
+
+    scores: Float[Array, "b c"]
+    rates: dict[str, Float[Array, "b n"]]
 
 
 def probe(system: System, records: dict[str, Record]) -> dict[str, Any]:
