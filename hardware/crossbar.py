@@ -261,8 +261,8 @@ def crossbar(
 
     Weights beyond +-`w_max` end at the bound, and are counted in `n_clipped`. The key decides
     how devices differ, where `sigma_d2d` or a stuck part says that they do (see `varied`), and
-    the noise of writing. w_max in the weights' units, `rows` in inputs, `dac` and `adc` in
-    those of inputs and outputs.
+    the noise of writing. `w_max` is in weight units, `rows` in inputs, `dac` and `adc` in units
+    of inputs and outputs.
     Raises `ValueError` for a number out of range, `TypeError` for what is no device, policy or
     converter; what is returned refuses weights of another shape than the wiring's, and at run
     time those that are not finite.
@@ -387,8 +387,16 @@ def transferred(
     that `make_weights` names, or all; `net.plastic()` for those that learn). Each draws from
     a key of its own, by name. Nothing else is touched: moving thresholds and optimisers along
     is the caller's, see "Moving a trained network" in docs/hardware.md.
+    Weights keep their shape and, up to devices' flaws and bounds, their value, in weight units.
     Raises `ValueError` for a name that `weights` or `make_weights` lacks, `TypeError` for bare
     arrays.
+
+    >>> trained = {"x->h": nj.ideal()(jnp.array([[0.5, -0.25]]), nj.Dense(2, 1))}
+    >>> policy = hardware.OneSide(hardware.Train(64))
+    >>> make = hardware.crossbar(hardware.Device(hardware.linear(64)), policy, w_max=1.0)
+    >>> moved = hardware.transferred(jax.random.key(0), trained, make)
+    >>> moved["x->h"].w.round(3).tolist()
+    [[0.5, -0.25]]
     """
     made = make_weights if isinstance(make_weights, Mapping) else None
     chosen = tuple(names if names is not None else made if made is not None else weights)

@@ -50,7 +50,10 @@ _NEAR = 1e-6  # of the range: as near to a bound that is never reached as float3
 
 @runtime_checkable
 class Response(Protocol):
-    """u of devices at `u` after `n` more pulses up; `n` is a whole number >= 0 a device."""
+    """u of devices at `u` after `n` more pulses up; `n` is a whole number >= 0 a device.
+
+    Both are [d], elementwise; u is the place in [0, 1] as part of the range.
+    """
 
     def __call__(self, u: Float[Array, "*d"], n: Float[Array, "*d"]) -> Float[Array, "*d"]:
         """u after `n` pulses up."""
@@ -64,8 +67,13 @@ class Affine(eqx.Module):
         u_n = u + (1 - slope u) (1 - q^n) / slope,    q = 1 - step slope
 
     `slope` None or 0 is linear, 1 has soft bounds, between them lies the exponential device.
+    u, `step` and `slope` are in parts of the range.
+    Raises `ValueError` for a step outside [0, 1] and a slope below 0.
     Source: aihwkit's ConstantStep, LinearStep and SoftBounds (Rasch et al. 2021); closed
     form: their geometric sum.
+
+    >>> hardware.Affine(step=0.5, slope=1.0)(jnp.zeros(3), jnp.array([0.0, 1.0, 2.0]))
+    Array([0.  , 0.5 , 0.75], dtype=float32)
     """
 
     step: Float[Array, "*#d"] = eqx.field(converter=between("step", 0.0, 1.0))
@@ -96,19 +104,34 @@ class Affine(eqx.Module):
 
 
 def linear(n_pulses: ArrayLike) -> Affine:
-    """Equal steps; `n_pulses` span the range."""
+    """Equal steps; `n_pulses` span the range. `n_pulses` is one number, or one a device.
+
+    >>> hardware.linear(4)(jnp.zeros(3), jnp.array([1.0, 2.0, 8.0]))  # u of three devices
+    Array([0.25, 0.5 , 1.  ], dtype=float32)
+    """
     return Affine(1 / positive("n_pulses", "pulses")(n_pulses))
 
 
 def soft_bounds(n_pulses: ArrayLike) -> Affine:
-    """Steps in proportion to what is left of the range; the first is 1 / `n_pulses` of it."""
+    """Steps in proportion to what is left of the range; the first is 1 / `n_pulses` of it.
+
+    `n_pulses` is one number, or one a device.
+
+    >>> hardware.soft_bounds(2)(jnp.zeros(3), jnp.array([1.0, 2.0, 3.0]))
+    Array([0.5  , 0.75 , 0.875], dtype=float32)
+    """
     return Affine(1 / positive("n_pulses", "pulses")(n_pulses), 1.0)
 
 
 def exponential(n_pulses: ArrayLike, a: ArrayLike) -> Affine:
     """G = G_min + B (1 - exp(-P / A)), which `n_pulses` take from end to end; A in pulses.
 
+    `n_pulses` and `a` = A are one number, or one a device.
     Source: Chen, Peng and Yu (2018), NeuroSim, eqs. 1-3: B = R / (1 - exp(-n_pulses / A)).
+
+    >>> u = hardware.exponential(10, a=5.0)(jnp.zeros(2), jnp.array([5.0, 10.0]))
+    >>> [f"{float(x):.3f}" for x in u]  # most of the way in the first half
+    ['0.731', '1.000']
     """
     n_pulses, a = positive("n_pulses", "pulses")(n_pulses), positive("a", "pulses")(a)
     slope = -jnp.expm1(-n_pulses / a)
@@ -119,7 +142,8 @@ def exponential(n_pulses: ArrayLike, a: ArrayLike) -> Affine:
 class Stepwise(eqx.Module):
     """Any device, from one function: what a single pulse up adds to u.
 
-    n pulses are a loop as long as the largest n; u stays in [0, 1].
+    `step` maps u [d] to steps [d], both in parts of the range. n pulses are a loop as long as
+    the largest n; u stays in [0, 1].
     """
 
     step: Callable[[Array], Array] = eqx.field(
@@ -150,7 +174,12 @@ def querlioz(n_pulses: ArrayLike, beta: ArrayLike) -> Stepwise:
 
     alpha is solved for by bisection: the integral of the continuous equation would miss by
     22% of the range at beta = 5 and 64 pulses.
+    `n_pulses` and `beta` are one number, or one a device.
     Source: Querlioz et al. (2011), IJCNN, eqs. 1-2.
+
+    >>> u = hardware.querlioz(10, beta=2.0)(jnp.zeros(2), jnp.array([5.0, 10.0]))
+    >>> [f"{float(x):.3f}" for x in u]
+    ['0.736', '1.000']
     """
     n_pulses = positive("n_pulses", "pulses")(n_pulses)
     beta = nonnegative("beta", "")(beta)
@@ -183,7 +212,11 @@ class _Power(eqx.Module):
 def power(n_pulses: ArrayLike, gamma: ArrayLike) -> Stepwise:
     """du = (1 - u)^gamma / n_pulses: the first step is 1 / `n_pulses` of the range.
 
+    `n_pulses` and `gamma` are one number, or one a device.
     Source: aihwkit's PowStep (Rasch et al. 2021).
+
+    >>> hardware.power(2, gamma=2.0)(jnp.zeros(3), jnp.array([0.0, 1.0, 2.0]))
+    Array([0.   , 0.5  , 0.625], dtype=float32)
     """
     first = 1 / positive("n_pulses", "pulses")(n_pulses)
     return Stepwise(_Power(first, nonnegative("gamma", "")(gamma)))
@@ -208,8 +241,9 @@ def exp_step(
 ) -> Stepwise:  # fmt: skip
     """du = max(0, 1 - scale exp(gamma z)) / n_pulses, z = a (2 u - 1) + b.
 
-    The defaults are a measured device's way up. Source: aihwkit's ExpStep (Rasch et al.
-    2021), whose A is `scale`, fitted to Gong et al. (2018), IEDM.
+    The defaults are a measured device's way up. Each is one number, or one a device; du and u
+    are in parts of the range. Source: aihwkit's ExpStep (Rasch et al. 2021), whose A is
+    `scale`, fitted to Gong et al. (2018), IEDM.
     """
     first = 1 / positive("n_pulses", "pulses")(n_pulses)
     named = {"scale": scale, "gamma": gamma, "a": a, "b": b}
@@ -228,8 +262,9 @@ class _Piecewise(eqx.Module):
 
 
 def piecewise(n_pulses: ArrayLike, nodes: Float[Array, " k"]) -> Stepwise:
-    """du = f(u) / n_pulses, f linear between `nodes`, spread evenly over the range.
+    """du = f(u) / n_pulses, f linear between `nodes` [k], spread evenly over the range.
 
+    Raises `ValueError` for fewer than two nodes, or one below 0.
     Source: aihwkit's PiecewiseStep (Rasch et al. 2021).
     """
     first = 1 / positive("n_pulses", "pulses")(n_pulses)
@@ -264,9 +299,16 @@ class Device(eqx.Module):
     Without `sigma_c2c` no noise is drawn, which saves time.
     `down` is the response of u' = 1 - u to pulses down (None: that of `up`). Devices with
     `stuck` -1 or 1 stay at G_min or G_max. `discrete` False lets n be any number >= 0.
+    G is in S and of any shape [d], time in s, the noises in parts of R.
     Raises `ValueError` for a parameter out of range, or G_max <= G_min.
     Source: Yu (2018), Proc. IEEE 106, 260, sec. III (window and flaws); drift: Ielmini et
     al. (2007), IEEE Trans. Electron Devices 54, 308, eq. 1.
+
+    >>> device = hardware.Device(hardware.linear(9))  # from 1 to 10 uS in 9 pulses
+    >>> up, down = jnp.array([0, 2, 20]), jnp.array([0, 0, 1])  # pulses
+    >>> cells = device.pulse(device.init(jnp.full(3, 1e-6)), up, down)
+    >>> [f"{G * 1e6:.1f} uS" for G in device.read(cells).tolist()]
+    ['1.0 uS', '3.0 uS', '9.0 uS']
     """
 
     up: Response = eqx.field(converter=called("up", "hardware.linear(n_pulses)", of=__name__))
@@ -383,7 +425,10 @@ def _fit(device: Device, shape: tuple[int, ...]) -> None:
 def nearest(
     response: Response, u: Float[Array, "*d"], longest: ArrayLike = LONGEST
 ) -> Float[Array, "*d"]:
-    """Whole number of pulses from 0, at most `longest`, that comes nearest to `u`."""
+    """Whole number of pulses from 0, at most `longest`, that comes nearest to `u`.
+
+    `u` [d], in parts of the range, may differ from device to device; so does what comes out.
+    """
     longest = jnp.floor(jnp.asarray(longest, u.dtype))
     if not isinstance(response, Affine):
         return _counted(response, u, longest)
@@ -433,6 +478,11 @@ class Table(eqx.Module):
     of each programming, `sigma_c2c` of the range and pulse, on top.
     Raises `ValueError` for fewer than two levels, or levels that do not rise.
     Source: Lim et al. (2019), arXiv 1707.06381 (a measured device in the learning loop).
+
+    >>> device = hardware.Table([1e-6, 4e-6, 5e-6])  # S
+    >>> cells = device.pulse(device.init(jnp.full(3, 1e-6)), jnp.array([0, 1, 9]), 0)
+    >>> cells.level.tolist(), [f"{G * 1e6:.1f} uS" for G in cells.G.tolist()]
+    ([0, 1, 2], ['1.0 uS', '4.0 uS', '5.0 uS'])
     """
 
     levels: Float[Array, " k"] = eqx.field(converter=finite("levels", "S"))
@@ -502,9 +552,14 @@ class Table(eqx.Module):
 
 
 def table(G: Float[Array, " p"], n_states: int | None = None) -> Table:
-    """A device from conductances `G` measured after 0, 1, 2, ... pulses up, S.
+    """A device from conductances `G` [p] measured after 0, 1, 2, ... pulses up, S.
 
     With `n_states`, so many that lie linearly between the points; else one a point.
+    Raises `ValueError` for values that are negative or do not rise, and below two states.
+
+    >>> device = hardware.table(jnp.array([1e-6, 4e-6, 5e-6]), n_states=5)
+    >>> [f"{G * 1e6:.1f} uS" for G in device.levels.tolist()]
+    ['1.0 uS', '2.5 uS', '4.0 uS', '4.5 uS', '5.0 uS']
     """
     G = nonnegative("G", "S")(G)
     rising("G", G, "S")
@@ -523,9 +578,14 @@ def varied(
     A parameter x becomes x (1 + sigma_d2d xi), xi normal and cut off where the factor leaves
     (0, 2), so that its mean stays. What is drawn are the numbers of the responses, up and
     down apart, G_min, the range R and nu. The parts `stuck_low` and `stuck_high` of the
-    devices stay at G_min and at G_max.
+    devices stay at G_min and at G_max. Spread and parts are numbers without unit.
     Raises `ValueError` for a spread below 0 and parts outside [0, 1], `TypeError` for what is
     no `Device` or no key.
+
+    >>> device = hardware.Device(hardware.linear(64))
+    >>> array = hardware.varied(jax.random.key(0), device, (20, 10), sigma_d2d=0.1)
+    >>> array.G_max.shape, round(float(array.up.step.std() * 64), 1)
+    ((20, 10), 0.1)
     """
     prng_key(key)
     if not isinstance(instance("device", device), Device):

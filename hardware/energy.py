@@ -38,7 +38,7 @@ Basis = Literal["measured", "simulated", "unstated"]
 
 
 class Constant(eqx.Module):
-    """One published figure. `value` is a leaf of the pytree, the rest says what it is.
+    """One published figure, J or W. `value` is a leaf of the pytree, the rest says what it is.
 
     `scope`: "marginal", what one such operation adds and nothing else; "active", what one more
     adds together with all that it brings along, its share of neurons and routing; "average",
@@ -88,7 +88,7 @@ _WITHIN: dict[Scope, frozenset[str]] = {
 
 @described
 class Chip(eqx.Module):
-    """Energies of a chip, J an operation and W of static power; None where not published.
+    """Energies of a chip, J an operation, and static power, W; None where not published.
 
     A synaptic event that is not marginal has neurons and routing in it already, and unless it
     is "active" static power too. Raises `ValueError` for constants of these beside it, and for
@@ -402,11 +402,12 @@ class Energy(NamedTuple):
 
 
 def energy(activity: Activity, chip: Chip) -> Energy:
-    """Energy of `activity` on `chip`, part by part: counts times constants.
+    """Energy, J, of `activity` on `chip`, part by part: counts times constants.
 
     A part of several constants is None unless all of them are published. Nothing is scaled
     from one voltage or node to another.
-    Raises `ValueError` for counts that are negative or not finite; at run time where traced.
+    All parts have the shape of the counts. Raises `ValueError` for counts that are negative or
+    not finite; at run time where traced.
 
     >>> did = Activity(*[0.0] * 10)._replace(synaptic_events=1e6, time=0.1)
     >>> f"{energy(did, LOIHI).total:.3g} J"

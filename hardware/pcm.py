@@ -61,6 +61,12 @@ class PCM(eqx.Module):
     holds pulse by pulse is our assumption.
     Raises `ValueError` for a parameter out of range, or G_max <= G_min.
     Source: Nandakumar et al. (2019), ICECS, as in aihwkit's PCMLikeNoiseModel.
+
+    >>> device = hardware.PCM()
+    >>> cells = device.init(jnp.array([5e-6, 25e-6]))  # S
+    >>> later = device.read(cells, t=3600.0)  # S, after an hour, without noise
+    >>> [f"{x:.3f}" for x in (later / cells.G).tolist()]
+    ['0.774', '0.775']
     """
 
     up: Response = eqx.field(

@@ -1,4 +1,4 @@
-"""Published devices, each as a fit that its source gives.
+"""Published devices, each as a fit that its source gives, with the caller's `window` in S.
 
 The fits are of the shape of the response and of its noise, in parts of the range; where the
 source leaves the conductances open, the window is the caller's, by default that of `Device`.
@@ -25,6 +25,12 @@ def __dir__() -> list[str]:
 def reram(**window: Any) -> Device:
     """Hafnium-oxide ReRAM, asymmetric and noisy; steps differ by 20%, windows by 30%.
 
+    `window` are fields of `Device`, such as `G_min` and `G_max` (S), one number or one a device.
+
+    >>> device = hardware.presets.reram(G_max=2e-5)
+    >>> f"{float(device.sigma_c2c):.2%} of the range a pulse, from cycle to cycle"
+    '0.34% of the range a pulse, from cycle to cycle'
+
     Source: Gong et al. (2018), Nature Communications 9, 2102, as fitted by exponential steps
     in aihwkit's ReRamESPreset.
     """
@@ -37,6 +43,7 @@ def reram(**window: Any) -> Device:
 def reram_soft_bounds(**window: Any) -> Device:
     """The same ReRAM about its symmetry point, as soft bounds; steps differ by 30%.
 
+    `window` as in `reram`, of any shape.
     Source: Gong et al. (2018), Nature Communications 9, 2102, as loosely fitted in aihwkit's
     ReRamSBPreset.
     """
@@ -48,6 +55,11 @@ def reram_soft_bounds(**window: Any) -> Device:
 def ecram(**window: Any) -> Device:
     """Lithium electrochemical RAM, nearly linear; steps differ by 10%, windows by 5%.
 
+    `window` as in `reram`, of any shape.
+
+    >>> round(float(hardware.presets.ecram().up.pulses_to(jnp.array(1.0))))  # from end to end
+    1021
+
     Source: Tang et al. (2018), IEDM, 13.1, as fitted in aihwkit's EcRamPreset.
     """
     return _linear_step(0.002, -0.8276, 1.1724, 0.1153, 0.5085, 0.3, window)
@@ -56,6 +68,7 @@ def ecram(**window: Any) -> Device:
 def ecram_metal_oxide(**window: Any) -> Device:
     """Metal-oxide electrochemical RAM, 7,000 fine steps; they differ by 10%, windows by 5%.
 
+    `window` as in `reram`, of any shape.
     Source: Kim et al. (2019), IEDM, 35.7, as fitted in aihwkit's EcRamMOPreset.
     """
     return _linear_step(2.8214e-4, -0.8286, 1.1714, 0.4152, 0.7342, 2.0, window)
@@ -63,6 +76,11 @@ def ecram_metal_oxide(**window: Any) -> Device:
 
 def capacitor(**window: Any) -> Device:
     """Capacitor in CMOS, linear, without its leak; steps differ by 10%, windows by 7%.
+
+    `window` as in `reram`, of any shape.
+
+    >>> round(float(hardware.presets.capacitor().up.pulses_to(jnp.array(1.0))))  # from end to end
+    400
 
     Source: Li et al. (2018), VLSI Technology, 25, as fitted in aihwkit's CapacitorPreset.
     """
@@ -72,6 +90,7 @@ def capacitor(**window: Any) -> Device:
 def resistive_processing_unit(**window: Any) -> Device:
     """What training needs of a device, by design; steps and windows differ by 30%.
 
+    `window` as in `reram`, of any shape.
     Source: Gokmen and Vlasov (2016), Front. Neurosci. 10, 333, table 1: 1,200 steps.
     """
     return Device(linear(1200), sigma_c2c=0.3 / 1200, **window)
@@ -80,7 +99,12 @@ def resistive_processing_unit(**window: Any) -> Device:
 def gated_schottky(n_pulses: ArrayLike, **window: Any) -> Device:
     """Gated Schottky diode: identical pulses raise its current almost linearly.
 
-    How many, the abstract does not say, so the number is the caller's.
+    How many, the abstract does not say, so the number is the caller's; `window` (S) as in
+    `reram`, of any shape.
+
+    >>> hardware.presets.gated_schottky(64).up
+    Affine(step=0.015625)
+
     Source: Lim et al. (2018), ISCAS, doi 10.1109/ISCAS.2018.8351152.
     """
     return Device(linear(n_pulses), **window)
@@ -88,6 +112,9 @@ def gated_schottky(n_pulses: ArrayLike, **window: Any) -> Device:
 
 def pcm() -> PCM:
     """Mushroom-cell phase-change memory, 25 uS, 20 pulses to crystallise.
+
+    >>> f"{float(hardware.presets.pcm().G_max) * 1e6:.0f} uS"
+    '25 uS'
 
     Source: Nandakumar et al. (2019), ICECS (noise and drift); the number of pulses: Nandakumar
     et al. (2018), J. Appl. Phys. 124, 152135.

@@ -104,10 +104,11 @@ def pulsed(
 ) -> Pair:
     """The pair after its pulses, with their energy and time.
 
-        energy = n t_pulse v_pulse^2 (G_before + G_after) / 2
+        energy = n t_pulse v_pulse^2 (G_before + G_after) / 2        in J
 
-    Rows are programmed one after another, the devices of a row at once: time is the sum over
-    rows of t_pulse times the longest train, both sides together.
+    `plus` and `minus` are [d], None for a side that gets none; `key` draws their noise. Rows are
+    programmed one after another, the devices of a row at once: time is the sum over rows of
+    t_pulse times the longest train, both sides together.
     """
     keys = (None, None) if key is None else jax.random.split(key)
     return pulsed_by(pair, plus, minus, *keys)
@@ -170,7 +171,7 @@ class Coder(Protocol):
         *,
         key: Key[Array, ""] | None,
     ) -> Pulses:
-        """Pulses of devices that shall change by `dG`, S."""
+        """Pulses, [d], of devices that shall change by `dG` [d], S."""
         ...
 
 
@@ -178,7 +179,7 @@ class Coder(Protocol):
 class Single(eqx.Module):
     """At most one pulse, with probability |dG| / step: right on the average, while |dG| < step.
 
-    step is R / `n_pulses`, or with `adaptive` what a pulse would move now.
+    dG [d] and step are in S; step is R / `n_pulses`, or with `adaptive` what a pulse moves now.
     Source: Gokmen and Vlasov (2016), Front. Neurosci. 10, 333, eq. 1 (stochastic update).
     """
 
@@ -196,10 +197,15 @@ class Single(eqx.Module):
 
 @described
 class Train(eqx.Module):
-    """The nearest whole number of pulses, at most `longest`.
+    """The nearest whole number of pulses, |dG| / step, at most `longest`.
 
-    step is R / `n_pulses`, or with `adaptive` what a pulse would move now.
+    dG [d] and step are in S; step is R / `n_pulses`, or with `adaptive` what a pulse moves now.
     Source: Lim et al. (2019), arXiv 1707.06381 (pulses from the change and the present slope).
+
+    >>> device = hardware.Device(hardware.linear(9))  # from 1 to 10 uS: 1 uS a pulse
+    >>> cells = device.init(jnp.full(2, 5e-6))
+    >>> hardware.Train(9)(device, cells, jnp.array([3.1e-6, -0.9e-6]))
+    Pulses(up=Array([3., 0.], dtype=float32), down=Array([0., 1.], dtype=float32))
     """
 
     n_pulses: Float[Array, ""] = eqx.field(converter=positive("n_pulses", "pulses"))
@@ -218,7 +224,8 @@ def step_size(
 ) -> Float[Array, "*#d"]:
     """What a pulse is taken to move, S: R / n_pulses, or what it would move now, noiseless.
 
-    Infinite where the device would not move at all, so that no pulses are asked for.
+    One number for all, or one a device [d] where `adaptive`. Infinite where the device would not
+    move at all, so that no pulses are asked for.
     """
     if not adaptive:
         return ((device.G_max - device.G_min) / n_pulses).astype(cells.G.dtype)
@@ -242,13 +249,23 @@ class Policy(Protocol):
     def __call__(
         self, pair: Pair, memory: Memory, dG: Float[Array, "*d"], *, key: Key[Array, ""] | None
     ) -> tuple[Pair, Memory]:
-        """The pair after a change by `dG`, S."""
+        """The pair after a change of G+ - G- by `dG` [d], S."""
         ...
 
 
 @described
 class Bidirectional(eqx.Module):
-    """Both devices move, each by half of the change: G+ up and G- down, or the reverse."""
+    """Both devices move, each by half of the change: G+ up and G- down, or the reverse.
+
+    Changes of G+ - G- are [d], S. Pairs had better start in the middle, where both can move.
+
+    >>> policy = hardware.Bidirectional(hardware.Train(64))
+    >>> device = hardware.Device(hardware.linear(64))
+    >>> make = hardware.crossbar(device, policy, w_max=1.0, start="middle")
+    >>> array = make(jnp.zeros((1, 2)), nj.Dense(2, 1), jax.random.key(0))
+    >>> array.program(jnp.array([[0.25, -0.25]])).w.round(3).tolist()
+    [[0.25, -0.25]]
+    """
 
     coder: Coder = eqx.field(converter=_check.coder)
 
@@ -265,7 +282,12 @@ class Bidirectional(eqx.Module):
 
 @described
 class OneSide(eqx.Module):
-    """Only G+ moves, both ways; G- is a reference."""
+    """Only G+ moves, both ways; G- is a reference. Changes of G+ - G- are [d], S.
+
+    >>> policy = hardware.OneSide(hardware.Single(64))
+    >>> device = hardware.Device(hardware.linear(64))
+    >>> make = hardware.crossbar(device, policy, w_max=1.0, kind="reference")
+    """
 
     coder: Coder = eqx.field(converter=_check.coder)
 
@@ -286,8 +308,18 @@ class Unidirectional(eqx.Module):
     A pair whose larger u exceeds `upper` while its smaller exceeds `lower` is refreshed: both
     are reset and their difference is written back by pulses on one of them. It is looked for
     in every call, or once in `every` calls; a write takes `longest` pulses at the most.
+    Changes of G+ - G- are [d], S; u is G as part of the range.
     Raises `ValueError` unless 0 <= lower < upper <= 1.
     Source: Lim et al. (2019), arXiv 1707.06381 (unidirectional update).
+
+    >>> policy = hardware.Unidirectional(hardware.Train(64))
+    >>> device = hardware.Device(hardware.linear(64))
+    >>> make = hardware.crossbar(device, policy, w_max=1.0)
+    >>> array = make(jnp.zeros((1, 2)), nj.Dense(2, 1), jax.random.key(0))
+    >>> array = array.program(jnp.array([[0.25, -0.25]]))
+    >>> pair = array.pair
+    >>> pair.cells_plus.n_pulses.tolist(), pair.cells_minus.n_pulses.tolist()  # up alone
+    ([[16, 0]], [[0, 16]])
     """
 
     coder: Coder = eqx.field(converter=_check.coder)
@@ -320,7 +352,11 @@ def refreshed(
     pair: Pair, upper: Array, lower: Array, longest: ArrayLike = LONGEST, *,
     key: Key[Array, ""] | None = None,
 ) -> Pair:  # fmt: skip
-    """Worn pairs reset, their difference written back on one side; counted and paid for."""
+    """Worn pairs reset, their difference written back on one side; counted and paid for.
+
+    Worn are pairs, of any shape [d], whose larger u, the place of G as part of the range, is
+    above `upper` while the smaller is above `lower`. A write takes `longest` pulses at most.
+    """
     u_plus, u_minus = _place(pair.plus, pair.cells_plus), _place(pair.minus, pair.cells_minus)
     worn = (jnp.maximum(u_plus, u_minus) > upper) & (jnp.minimum(u_plus, u_minus) > lower)
 
@@ -365,7 +401,13 @@ def _reset(pair: Pair, worn: Bool[Array, "*d"]) -> Pair:
 
 @described
 class WriteVerify(eqx.Module):
-    """Read, noise and all, pulse what is missing, and again: `rounds` times."""
+    """Read, noise and all, pulse what is missing, and again: `rounds` times.
+
+    `policy` gives the pulses. Changes of G+ - G- are [d], S.
+
+    >>> checked = hardware.WriteVerify(hardware.OneSide(hardware.Train(64)), rounds=3)
+    >>> make = hardware.crossbar(hardware.presets.reram(), checked, w_max=1.0, write=checked)
+    """
 
     policy: Policy = eqx.field(converter=_check.policy)
     rounds: int = eqx.field(static=True, default=5, converter=count("rounds"))
@@ -392,7 +434,17 @@ class WriteVerify(eqx.Module):
 class MixedPrecision(eqx.Module):
     """Changes add up in digital memory; what exceeds a step there goes to the devices.
 
-    A step is R / `n_pulses`. What the pulses were meant to do leaves the memory.
+    A step is R / `n_pulses`. What the pulses were meant to do leaves the memory. Changes of
+    G+ - G- and the memory are [d], S.
+
+    >>> policy = hardware.MixedPrecision(hardware.OneSide(hardware.Train(64)), n_pulses=64)
+    >>> make = hardware.crossbar(hardware.Device(hardware.linear(64)), policy, w_max=1.0)
+    >>> array = make(jnp.zeros((1, 1)), nj.Dense(1, 1), jax.random.key(0))
+    >>> small = jnp.full((1, 1), 0.01)  # a step is 1 / 64 = 0.0156
+    >>> once = array.program(small)
+    >>> float(once.w[0, 0]), f"{float(once.program(small).w[0, 0]):.4f}"
+    (0.0, '0.0156')
+
     Source: Nandakumar et al. (2020), Front. Neurosci. 14, 406, sec. 2 (mixed precision).
     """
 

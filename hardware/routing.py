@@ -267,7 +267,7 @@ def latency(
     edges: Edges, placement: Int[Array, " n"], mesh: Mesh,
     traffic: Traffic, delay: Delay, service_rate: ArrayLike,
 ) -> Latency:  # fmt: skip
-    """Mean time from a spike to its delivery, over each edge, under steady traffic.
+    """Mean time, in s, from a spike to its delivery over each edge [E], under steady traffic.
 
         tile + sum over the links of the path of (hop + rho / (2 mu (1 - rho))),
         rho = load / mu
@@ -345,6 +345,11 @@ def burst(traffic: Traffic, service_time: ArrayLike) -> Float[Array, "*lead"]:
 
     `traffic` is that of the spikes of one tick. Raises `ValueError` for a `service_time` that
     is not one number, finite and >= 0.
+
+    >>> edges = Edges(*(jnp.array(x) for x in ([0, 0], [1, 2], [1, 1])))  # 0 to 1, 0 to 2
+    >>> traffic = unicast(edges, jnp.arange(3), Mesh(3, 1, 1), jnp.array([1.0, 0.0, 0.0]))
+    >>> f"{float(burst(traffic, 5e-9)):.1e} s"  # both packets over the first link
+    '1.0e-08 s'
     """
     kind("traffic", traffic, Traffic)
     seconds = single("service_time", nonnegative("service_time", "s")(service_time))
@@ -369,7 +374,7 @@ class Tables(NamedTuple):
 
 
 def tables(edges: Edges, placement: Int[Array, " n"], mesh: Mesh, *, weight_bits: int) -> Tables:
-    """Memory that routing and synapses take in each core.
+    """Memory in bits that routing and synapses take in each core, [cores].
 
     Unicast: with each neuron a list of the cores that its spikes go to, one address each,
     ceil(log2 cores) bits. Multicast: in each core that the tree of a neuron passes, begins or

@@ -83,6 +83,12 @@ def wiring(net: Network) -> tuple[Edges, int]:
     Neurons are numbered layer after layer, layers by name, as JAX orders what a dict holds.
     Projections from outside have no sender on the mesh and are left out. `pre`, `post` and
     `number` of the edges are int32 [E], E those of all projections between layers.
+
+    >>> layers = {"a": nj.Layer(2, nj.LIF()), "b": nj.Layer(2, nj.LIF())}
+    >>> net = nj.Network(layers, {"ab": nj.Projection("a", "b", nj.one_to_one(2))})
+    >>> edges, n = wiring(net)
+    >>> edges.pre.tolist(), edges.post.tolist(), n
+    ([0, 1], [2, 3], 4)
     """
     kind("net", net, Network)
     start, none = offsets(net), jnp.zeros(0, jnp.int32)
@@ -95,7 +101,12 @@ def wiring(net: Network) -> tuple[Edges, int]:
 
 
 def offsets(net: Network) -> dict[str, int]:
-    """Number of the first neuron of each layer, where neurons are numbered as by `wiring`."""
+    """Number of the first neuron of each layer, where neurons are numbered as by `wiring`.
+
+    >>> net = nj.Network({"a": nj.Layer(3, nj.LIF()), "b": nj.Layer(2, nj.LIF())}, {})
+    >>> offsets(net)
+    {'a': 0, 'b': 3}
+    """
     names = sorted(net.layers)
     first = np.cumsum([0, *(net.layers[name].n for name in names)])
     return dict(zip(names, first.tolist(), strict=False))

@@ -50,7 +50,10 @@ class Rows(NamedTuple):
 def scattered(
     rows: Rows, w: Float[Array, " edges"], s: Float[Array, " pre"], n_post: int, native: bool
 ) -> Float[Array, " post"]:
-    """Current of each receiver, where only senders with s != 0 are visited; w and s alike."""
+    """Current [n_post], nA, of each receiver, where only senders with s != 0 are visited.
+
+    `w` [edges] and `s` [n_pre] have one dtype.
+    """
     run = _either(_native_scattered(n_post), _pure_scattered(rows.longest, n_post), native)
     return run(rows.post, rows.start, w, s)
 
@@ -58,7 +61,10 @@ def scattered(
 def gathered(
     rows: Rows, post: Float[Array, "t post"], pre: Float[Array, "t pre"], native: bool
 ) -> Float[Array, " edges"]:
-    """Change of each synapse, where only (step, sender) with pre != 0 are visited; both alike."""
+    """Change [edges] of each synapse, where only (step, sender) with pre != 0 are visited.
+
+    `post` [T, n_post] and `pre` [T, n_pre] have one dtype; the change has the unit of `post`.
+    """
     run = _either(_native_gathered, _pure_gathered(rows.longest), native)
     return run(rows.post, rows.start, post, pre)
 

@@ -26,6 +26,8 @@ def outputs(records: dict[str, Record]) -> dict[str, Array]:
     """Each layer's output [n]: spikes, or the potential (mV) of a leaky integrator.
 
     The probe that `simulate` uses where it is given none.
+
+    >>> probe = lambda records: nj.recording.outputs(records)["hidden"]  # of one layer alone
     """
     return {name: record.z for name, record in records.items()}
 

@@ -38,7 +38,7 @@ class Recurrence(eqx.Module):
     "local": a ring on which all neurons within `radius` connect, a part `p_rewire` of the
     synapses sent far away instead (`locally_dense`); the far ones stay fixed. `radius` None is
     16 neurons, or the largest that fits a small layer. "dense": all to all, oneself too unless
-    `autapses` is False. "none". `gain` scales the initial weights. Each projection has a delay
+    `autapses` is False. "none". `gain` (nA) scales the initial weights. Each projection has a delay
     of one step.
 
     >>> loop = nj.Recurrence("dense", autapses=False)
@@ -122,9 +122,10 @@ def structured(
     layer, and its current is divided by what it hears. Leaky integrators (the default, with
     decay 0.9) that share a class are copies of one another and are merged into one,
     exactly; LIF neurons stay a population each, and the classes inhibit one another with
-    weight `inhibition`, one step late. `gain_in` and `gain_forward` scale the initial weights
+    weight `inhibition` (nA), one step late. `gain_in` and `gain_forward` scale the initial weights
     of the first hidden layer and of the others (`normal`); those of a leaky readout that learns
-    start at 0. `key` may be None where no wiring is drawn: at density 1 without rewiring.
+    start at 0. The input is [n_in], nA or spikes. `key` may be None where no wiring is drawn:
+    at density 1 without rewiring.
 
     >>> layers = [nj.Layer(64, nj.LIF(), rule=nj.ThreeFactor()) for _ in range(2)]
     >>> loop = nj.Recurrence("dense")

@@ -25,10 +25,10 @@ def low_pass(
 ) -> Float[Array, "T *n"]:
     """y_t = decay_t y_{t-1} + x_t, with y_{-1} = `init` [*n] (default 0), in units of `x`.
 
-    `decay`, without unit, is one number, one per neuron [*n], or one per neuron and step [T, *n]; then
-    decay_t is the factor by which y_{t-1} enters y_t; a number near 1 is best a Python one,
-    which is read in double precision. Rounding does not build up over time, and y comes in the
-    dtype of `x` (float32 for spikes that are booleans or whole numbers).
+    `decay`, without unit, is one number, one per neuron [*n], or one per neuron and step
+    [T, *n]; then decay_t is the factor by which y_{t-1} enters y_t; a number near 1 is best a
+    Python one, which is read in double precision. Rounding does not build up over time, and y
+    comes in the dtype of `x` (float32 for spikes that are booleans or whole numbers).
     Raises `ValueError` for a `decay` or `init` of another shape.
 
     >>> trace = nj.traces.low_pass(jnp.ones((50, 3)), decay=0.9)  # [50, 3], towards 10
@@ -39,7 +39,8 @@ def low_pass(
 def low_pass_reversed(x: Shaped[Array, "T *n"], decay: ArrayLike) -> Float[Array, "T *n"]:
     """y_t = x_t + decay_t y_{t+1}, with y_T = 0: the trace that runs back from the end.
 
-    `x` and y are [T, *n], in one unit; `decay` as in `low_pass`; a decay_t per step gates what flows back from t + 1 to t.
+    `x` and y are [T, *n], y in units of `x`; `decay` as in `low_pass`; a decay_t per step gates
+    what flows back from t + 1 to t.
     For a decay constant in time this is the adjoint of `low_pass`: <low_pass(x), y> =
     <x, low_pass_reversed(y)>. For one per step it is the adjoint of `low_pass` with the
     decays one step later, decay_{t-1} in place of decay_t.

@@ -55,10 +55,10 @@ class Weights(Protocol):
 
 @runtime_checkable
 class Held(Protocol):
-    """An input that is held over time, but for the noise of reading it: a pytree."""
+    """An input that is held over time, but for the noise of reading it: a pytree; see `Weights`."""
 
     def read(self, *, key: Array) -> Array:
-        """Current [n_post] of one step: what `apply` of the input gives with the same key."""
+        """Current [n_post], nA, of one step: what `apply` of the input gives with the same key."""
         ...
 
 
@@ -198,7 +198,7 @@ MakeWeights = Callable[[Array, Connectivity, Array], Weights]
 def normal(
     key: Key[Array, ""], connectivity: Connectivity, gain: float, dtype: DTypeLike = float
 ) -> Float[Array, "..."]:
-    """Gaussian weights of standard deviation gain / sqrt(fan-in), in the shape of the layout.
+    """Gaussian weights (nA) of standard deviation gain / sqrt(fan-in), in the layout's shape.
 
     The current that they give has variance gain^2 for independent inputs of mean square one.
 

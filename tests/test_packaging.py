@@ -132,8 +132,8 @@ def test_completion_shows_public_names_alone(name):
 UNIT = re.compile(
     r"(?<![\w`.])(ms|mV|nA|MOhm|uS|[pfnum]J|ns|[kM]?Hz|1/mV|nm|rad|pixels|bits)(?![\w`])"
     r"|(?:\d |, |\(|\bin |\d)(?:S|V|W|J|s|%)(?=[ ,.;:)\n]|$)|\d%"
-    r"|\b(?:weight units|units? of|without unit|(?:in|whole) steps|spikes (?:a|per) step|spacings)\b"
-    r"|\b(?:in|,) pulses\b|\bof the range\b"
+    r"|\b(?:weight units|units? of|without unit|(?:in|whole) steps|spikes (?:a|per) step)\b"
+    r"|\bspacings\b|(?:\bin|,) pulses\b|\bof the range\b"
 )
 SHAPE = re.compile(
     r"(?<![\w\])])\[(?:|\*?[A-Za-z]\w*(?:[ ,+*/-]+\*?\w+|, \.\.\.)*)\]"
@@ -164,7 +164,9 @@ def told(x):
 
 
 @pytest.mark.parametrize(
-    ("pattern", "least"), [(UNIT, 0.60), (SHAPE, 0.60), (EXAMPLE, 0.30)], ids=["unit", "shape", "example"]
+    ("pattern", "least"),
+    [(UNIT, 0.60), (SHAPE, 0.60), (EXAMPLE, 0.30)],
+    ids=["unit", "shape", "example"],
 )
 def test_docstrings_give_units_shapes_and_examples(pattern, least):
     texts = {name: told(x) for name, x in documented().items()}

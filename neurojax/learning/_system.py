@@ -34,10 +34,11 @@ def _part(name: str, *methods: str) -> Callable[[Any], Any]:
 class System(eqx.Module):
     """The network and all that teaches it; nothing here changes while it learns.
 
-    Hidden layers are those with `feedback`, which also says how many classes there are. The
-    error counts from step `start` on, and so do the scores that decide. A presentation has
-    `n_steps` steps of `dt` ms. `population`: readout neurons a class; None takes one of leaky
-    integrators, as their copies would learn the same, and of others what the classes leave.
+    Hidden layers are those with `feedback`, [n, n_classes] each, which also says how many
+    classes there are. The error counts from step `start` on, and so do the scores that decide.
+    A presentation has `n_steps` steps of `dt` ms. `population`: readout neurons a class; None
+    takes one of leaky integrators, as their copies would learn the same, and of others what the
+    classes leave.
     `system` makes one of a network.
     Raises `ValueError` where the parts do not fit one another, or a plastic projection links
     anything but the input, hidden layers and the readout; `TypeError` for a class in place of
@@ -124,10 +125,9 @@ def system(
     There are as many classes as the readout has neurons, or populations of `population`
     neurons, which a spiking readout must be told. `bandwidth` as in `broadcast`; with
     `n_modulators` as many gate what hidden neurons learn. `parts` are those of `System` (teacher,
-    homeostasis, n_steps, start, dt), whose defaults hold.
+    homeostasis, n_steps, start, dt in ms), whose defaults hold.
     Raises `ValueError` and `TypeError` as `System` does.
 
-    >>> import jax, neurojax as nj
     >>> layer = nj.Layer(64, nj.LIF(), rule=nj.ThreeFactor())
     >>> net = nj.structured(jax.random.key(0), 64, [layer], n_classes=10)
     >>> nj.wta_broadcast.system(jax.random.key(1), net).n_classes

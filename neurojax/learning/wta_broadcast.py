@@ -105,7 +105,10 @@ class Outcome(NamedTuple):
 
 
 def probe(system: System, records: dict[str, Record]) -> dict[str, Any]:
-    """What learning needs to know of a step: hidden windows and spikes, readout output."""
+    """What learning needs to know of a step: windows and outputs, each [n], of what learns.
+
+    Those of hidden layers are spikes, that of a leaky readout is its potential, mV.
+    """
     kept: dict[str, Any] = {}
     for name in system.taught:
         neuron, z, state = system.network.layers[name].neuron, records[name].z, records[name].neuron
@@ -125,7 +128,10 @@ def _by_step(system: System, layer: str) -> ThreeFactor:
 def present(
     system: System, weights: AllWeights, tone: Tone, x: ArrayLike, *, key: Array | None = None
 ) -> dict[str, Post]:
-    """Show one sample, [n_in] held or [n_steps, n_in]: what each layer did, [n_steps, n]."""
+    """Show one sample, [n_in] held or [n_steps, n_in]: what each layer did, [n_steps, n].
+
+    Windows and outputs are those of `probe`; a presentation has n_steps steps of dt ms.
+    """
     x, net = sample(system, x), system.tuned(tone)
     watched = eqx.tree_at(lambda s: s.network, system, net)  # windows lie about these thresholds
     return simulate(
@@ -137,7 +143,11 @@ def present(
 def instruct(
     system: System, y: Float[Array, "t cp"], target: Integer[ArrayLike, ""]
 ) -> Instruction:
-    """Scores, error and modulators, step by step in causal order, from the readout `y`."""
+    """Scores, error and modulators, step by step in causal order, from the readout `y`.
+
+    `y` [n_steps, readout neurons] is in mV of leaky integrators, else spikes; `target` is one
+    label. The scores have its units, the error is what the teacher makes of them.
+    """
 
     def step(carry, now):
         t, y_t = now
@@ -176,7 +186,10 @@ def _scores(system: System, scores: Array, y: Array) -> Array:
 def signal(
     system: System, layer: str, instruction: Instruction, state: HomeostasisState
 ) -> Float[Array, " n"]:
-    """gate x learning signal of each neuron of hidden `layer` in one step."""
+    """gate x learning signal of each neuron of hidden `layer` in one step, [n].
+
+    It has the unit of the error, as feedback and gate are without unit.
+    """
     heard = system.feedback[layer](instruction.error)
     heard = heard + system.homeostasis.term(state).astype(heard.dtype)
     if system.modulators is None or instruction.m is None:
@@ -197,7 +210,10 @@ def _third_factor(
 def factors(
     system: System, tone: Tone, record: dict[str, Post], instruction: Instruction
 ) -> dict[str, Float[Array, "t n"]]:
-    """D [T, n] of each layer, the postsynaptic side of all its weight changes."""
+    """D [T, n] of each layer, the postsynaptic side of all its weight changes.
+
+    dw = sum_t D_t pre_t^T, in weight units; windows, spikes and instruction are [T, ...].
+    """
     out = {}
     for name in system.taught:
         q = jax.vmap(partial(_third_factor, system, tone, name))(instruction)
@@ -212,9 +228,9 @@ def deltas(
 ) -> tuple[dict[str, Array], Outcome]:  # fmt: skip
     """Ascending change of each plastic weight, mean over a batch; factorised form.
 
-    `x` [batch, n_in] is held, [batch, n_steps, n_in] changes with time; `target` [batch] are
-    labels. Compiled once for one structure. Raises as `train_step` does, inside jit for shapes
-    and dtypes alone.
+    Changes have the shapes of the weights and are in weight units. `x` [batch, n_in] is held,
+    [batch, n_steps, n_in] changes with time; `target` [batch] are labels. Compiled
+    once for one structure. Raises as `train_step` does, inside jit for shapes and dtypes alone.
     """
     x = samples(system, x)
     target = labels(system, target, len(x))
@@ -277,9 +293,9 @@ def online_deltas(
     """What `deltas` gives for one sample, step by step: causal, as on a chip.
 
     Each synapse holds its eligibility, which meets error and gate in the step in which they
-    arise; nothing is recorded. Equal to `deltas` up to rounding, at N^2 numbers a step. `x` is
-    [n_in] or [n_steps, n_in], `target` one label; raises as `deltas` does, and for a rule that
-    is no `ThreeFactor`.
+    arise; nothing is recorded. Changes are in weight units, equal to `deltas` up to rounding,
+    at N^2 numbers a step. `x` is [n_in] or [n_steps, n_in], `target` one label; raises as
+    `deltas` does, and for a rule that is no `ThreeFactor`.
     """
     x, target = sample(system, x), classes("target", target, system.n_classes)
     if target.ndim:
@@ -344,8 +360,17 @@ def init(
 ) -> TrainState:  # fmt: skip
     """Fresh weights and everything that goes with them.
 
-    `make_weights` says what holds them: `ideal` numbers, or devices. Raises `TypeError` for a
-    `tx` that is no optax transformation, or a `key` that is none.
+    `make_weights` says what holds them: `ideal` numbers, or devices; they have the shapes of
+    their layouts and are in weight units, of float `dtype`. Raises `TypeError` for a `tx` that
+    is no optax transformation, or a `key` that is none.
+
+    >>> import optax
+    >>> layer = nj.Layer(8, nj.LIF(), rule=nj.ThreeFactor())
+    >>> net = nj.structured(jax.random.key(0), 4, [layer], n_classes=3)
+    >>> system, tx = nj.wta_broadcast.system(jax.random.key(1), net), optax.sgd(0.1)
+    >>> state = nj.wta_broadcast.init(system, tx, jax.random.key(2))
+    >>> state.weights["input->h1"].w.shape, int(state.step)
+    ((8, 4), 0)
     """
     tx, key = instance("tx", tx, "init", "update"), prng_key(key)
     weights = system.network.init_weights(fold(key, "weights"), make_weights, dtype)
@@ -363,12 +388,22 @@ def train_step(
 
     `x` [batch, n_in] is held for the presentation, [batch, n_steps, n_in] changes with time:
     pictures flat, of the order of 1, or spikes. `target` [batch] are labels in [0, n_classes).
-    `tx` takes the changes, ascending, so they go in negated. `anneal` scales the move of the
-    thresholds. `average_decay` in [0, 1] keeps a running average of weights and thresholds:
-    step k, from 0, leaves min(average_decay, (1 + k) / (10 + k)) of the old one.
+    `tx` takes the changes (weight units), ascending, so they go in negated. `anneal` scales the
+    move of the thresholds. `average_decay` in [0, 1] keeps a running average of weights and
+    thresholds: step k, from 0, leaves min(average_decay, (1 + k) / (10 + k)) of the old one.
     Compiled once for one structure. Raises `ValueError` or `TypeError` for shapes, dtypes,
     labels and numbers that do not fit, and a state of another system or `tx`. Inside a jit
     labels are still looked at (under `eqx.filter_jit` with this message), and `x` is not.
+
+    >>> import optax
+    >>> layer = nj.Layer(8, nj.LIF(), rule=nj.ThreeFactor())
+    >>> net = nj.structured(jax.random.key(0), 4, [layer], n_classes=3)
+    >>> system, tx = nj.wta_broadcast.system(jax.random.key(1), net), optax.sgd(0.1)
+    >>> state = nj.wta_broadcast.init(system, tx, jax.random.key(2))
+    >>> x, target = jnp.ones((2, 4)), jnp.array([0, 2])  # two pictures and their labels
+    >>> state, outcome = nj.wta_broadcast.train_step(system, tx, state, x, target)
+    >>> int(state.step), outcome.scores.shape
+    (1, (2, 3))
     """
     x = samples(system, x)
     target = labels(system, target, len(x))
@@ -387,7 +422,10 @@ def update(
     target: ArrayLike, *, anneal: float | Array = 1.0, average_decay: float | Array = 0.0,
     changes: Changes = deltas,
 ) -> tuple[TrainState, Outcome]:  # fmt: skip
-    """`train_step` inside a jitted loop of one's own, where labels are taken on trust."""
+    """`train_step` inside a jitted loop of one's own, where labels are taken on trust.
+
+    `x` is [batch, n_in] or [batch, n_steps, n_in], `target` [batch]; all else is as there.
+    """
     check_state(system, state.weights, state.homeostasis)
     plain = {n: state.weights[n].w for n in system.network.plastic()}
     _check_optimiser(tx, state.opt_state, plain)
@@ -426,7 +464,7 @@ def _check_optimiser(tx: optax.GradientTransformation, opt_state: Any, plain: An
 def excited(
     system: System, tone: Tone, rates: dict[str, Array], anneal: float | Array = 1.0
 ) -> Tone:
-    """Thresholds after a batch with `rates` [b, n], spikes a step."""
+    """Thresholds [n], mV, after a batch with `rates` [b, n], spikes a step."""
     neurons = {n: system.network.layers[n].neuron for n in system.hidden}
     return {
         n: system.homeostasis.step(
@@ -437,7 +475,10 @@ def excited(
 
 
 def settle(system: System, state: TrainState, x: ArrayLike) -> TrainState:
-    """Let the thresholds alone move by one batch, before anything is learned; `x` as there."""
+    """Let the thresholds (mV) alone move by one batch, before anything is learned.
+
+    `x` [batch, n_in] or [batch, n_steps, n_in], as in `train_step`.
+    """
     outcome = predict(system, state.weights, state.homeostasis, x, key=state.key)
     tone = excited(system, state.homeostasis, outcome.rates)
     return state._replace(homeostasis=tone, average=(state.weights, tone))
@@ -446,10 +487,20 @@ def settle(system: System, state: TrainState, x: ArrayLike) -> TrainState:
 def predict(
     system: System, weights: AllWeights, tone: Tone, x: ArrayLike, *, key: Array | None = None,
 ) -> Outcome:  # fmt: skip
-    """Scores [b, n_classes], whose argmax is the decision, and each neuron's rate.
+    """Scores [b, n_classes], whose argmax is the decision, and each neuron's rate, spikes a step.
 
     `x` as in `train_step`, [batch, n_in] or [batch, n_steps, n_in]; raises as that does, inside
     jit for shapes and dtypes alone. Compiled once for one structure.
+
+    >>> import optax
+    >>> layer = nj.Layer(8, nj.LIF(), rule=nj.ThreeFactor())
+    >>> net = nj.structured(jax.random.key(0), 4, [layer], n_classes=3)
+    >>> system = nj.wta_broadcast.system(jax.random.key(1), net)
+    >>> state = nj.wta_broadcast.init(system, optax.sgd(0.1), jax.random.key(2))
+    >>> x = jnp.ones((2, 4))  # two pictures
+    >>> outcome = nj.wta_broadcast.predict(system, state.weights, state.homeostasis, x)
+    >>> outcome.scores.argmax(1).shape, outcome.rates["h1"].shape
+    ((2,), (2, 8))
     """
     return _predict(system, weights, tone, samples(system, x), _key(key))
 
