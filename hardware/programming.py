@@ -439,8 +439,8 @@ class MixedPrecision(eqx.Module):
 
     >>> policy = hardware.MixedPrecision(hardware.OneSide(hardware.Train(64)), n_pulses=64)
     >>> make = hardware.crossbar(hardware.Device(hardware.linear(64)), policy, w_max=1.0)
-    >>> array = make(jnp.zeros((1, 1)), nj.Dense(1, 1), jax.random.key(0))
-    >>> small = jnp.full((1, 1), 0.01)  # a step is 1 / 64 = 0.0156
+    >>> array = make(jnp.zeros((1, 2)), nj.Dense(2, 1), jax.random.key(0))
+    >>> small = jnp.full((1, 2), 0.01)  # a step is 1 / 64 = 0.0156
     >>> once = array.program(small)
     >>> float(once.w[0, 0]), f"{float(once.program(small).w[0, 0]):.4f}"
     (0.0, '0.0156')

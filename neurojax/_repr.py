@@ -18,9 +18,10 @@ _EMPTY = inspect.Parameter.empty
 
 
 def described(cls: _Class) -> _Class:
-    """Class decorator: `describe` is its repr, and its help names each field's unit."""
+    """Class decorator: help names each field's unit; `describe` is the repr of what has none."""
     fields = [f for f in dataclasses.fields(cls) if f.init]
-    cls.__repr__ = describe  # pyright: ignore[reportAttributeAccessIssue]
+    if "__repr__" not in vars(cls):
+        cls.__repr__ = describe  # pyright: ignore[reportAttributeAccessIssue]
     if fields:
         lines = "\n".join(f"    {_line(f)}" for f in fields)
         cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\nFields:\n{lines}"
@@ -139,6 +140,8 @@ def _short(kind: Any) -> str:
         return " or ".join(map(repr, get_args(kind)))
     if get_origin(kind) in (Callable, None):
         return "None" if kind in (None, type(None)) else getattr(kind, "__name__", str(kind))
+    if get_origin(kind) is dict:  # not dict[...], which a checker of types would take for a hint
+        return f"{{{': '.join(map(_short, get_args(kind)))}}}"
     inner = ", ".join(map(_short, get_args(kind)))
     return f"{getattr(get_origin(kind), '__name__', kind)}[{inner}]"
 

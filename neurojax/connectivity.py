@@ -144,10 +144,6 @@ def blocks(
     Source: Holland, Laskey and Leinhardt (1983), Social Networks 5, 109.
     Raises `ValueError` for sizes below 1, for `p` outside [0, 1] or of another shape, and for
     two populations without `autapses`; `TypeError` for what is no key.
-
-    >>> p = [[0.0, 1.0], [1.0, 0.0]]  # each of two blocks reaches all of the other
-    >>> nj.blocks(None, [2, 3], [2, 3], p)
-    FanOut(5 -> 5, 12 synapses)
     """
     chance = np.asarray(p, float)
     between("p", 0.0, 1.0)(chance)
@@ -285,10 +281,6 @@ def distance_dependent(
     Raises `ValueError` for another shape, weights that are negative or not finite, and k
     below 1 or above the number of partners whose rounded weight is not 0; `TypeError` for what
     is no key.
-
-    >>> near = nj.gaussian_profile(2.0)
-    >>> nj.distance_dependent(jax.random.key(0), (8, 8), 10, near).shape
-    (64, 10)
     """
     k, torus = count("k", 0)(k), _torus(shape, 1, 2)
     base = 0 if autapses else 1  # offset 0 is the neuron itself

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from neurojax import _given
 from neurojax._check import count, instance, real
+from neurojax._repr import described
 from neurojax.plasticity import Rule
 from neurojax.teaching import k_winners
 from neurojax.weights import Connectivity, normal
@@ -97,6 +98,7 @@ def _numbers(x: Any) -> Array | None:
     return w
 
 
+@described
 class Layer(eqx.Module):
     """A population: how many neurons of which model, how currents are shaped, how it learns.
 
@@ -182,6 +184,7 @@ def _draws(neuron: Any) -> bool:
     return "key" in inspect.signature(neuron.step).parameters
 
 
+@described
 class Projection(eqx.Module):
     """Synapses from `pre` (a layer or an external input) onto layer `post`.
 

@@ -18,7 +18,7 @@ from neurojax._check import (
     prng_key,
     working,
 )
-from neurojax._repr import describe
+from neurojax._repr import described
 
 __all__ = ["ModulatorState", "Modulators", "modulators"]
 
@@ -35,6 +35,7 @@ class ModulatorState(NamedTuple):
     s_slow: Float[Array, " c"]
 
 
+@described
 class Modulators(eqx.Module):
     """M rate neurons driven by surprise, uncertainty and novelty, gating each neuron:
 
@@ -61,9 +62,6 @@ class Modulators(eqx.Module):
     gain: Float[Array, ""] = eqx.field(default=30.0, converter=positive("gain", ""))
     rho_m: Float[Array, ""] = eqx.field(default=0.8, converter=between("rho_m", 0.0, 1.0))
     rho_s: Float[Array, ""] = eqx.field(default=0.95, converter=between("rho_s", 0.0, 1.0))
-
-    def __repr__(self) -> str:
-        return describe(self)
 
     def __check_init__(self):
         k, a = self.k.shape, {name: x.shape for name, x in self.a.items()}

@@ -20,6 +20,7 @@ from jaxtyping import Array
 from neurojax import _given
 from neurojax._check import prng_key, real, step_size
 from neurojax._once import batch_last, once
+from neurojax._repr import described
 from neurojax.layers import Layer, Projection, Record
 from neurojax.layouts import by_matrix
 from neurojax.sparse import FanOut
@@ -77,6 +78,7 @@ def _all(what: str, kind: type) -> Callable[[Any], dict]:
     return convert
 
 
+@described
 class Network(eqx.Module):
     """Structure alone; weights and state are passed in.
 

@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from neurojax._check import cast, fits, nonnegative, working
+from neurojax._repr import described
 
 __all__ = ["Poisson", "PoissonState"]
 
@@ -27,6 +28,7 @@ class PoissonState(NamedTuple):
     z: Float[Array, "*n"]
 
 
+@described
 class Poisson(eqx.Module):
     """Neurons that fire at random at `rate` Hz, one number or one a neuron, each on its own.
 

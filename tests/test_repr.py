@@ -99,6 +99,21 @@ def test_help_names_unit_type_and_default_of_every_field():
     )
 
 
+@described
+class Named(eqx.Module):
+    """One that says itself what it is."""
+
+    parts: dict[str, nj.triangle]
+
+    def __repr__(self):
+        return f"{len(self.parts)} parts"
+
+
+def test_a_model_keeps_a_repr_of_its_own_and_help_shows_what_its_dicts_hold():
+    assert repr(Named({"a": nj.triangle()})) == "1 parts"
+    assert str(inspect.signature(Named)) == "(parts: {str: triangle})"
+
+
 def units(model):
     """Units as the fields' own refusals name them."""
     found = {}
@@ -112,7 +127,9 @@ def units(model):
     return found
 
 
-@pytest.mark.parametrize("model", [nj.LIF, nj.ALIF, nj.LeakyIntegrator, nj.Exponential, nj.Alpha])
+@pytest.mark.parametrize(
+    "model", [nj.LIF, nj.ALIF, nj.LeakyIntegrator, nj.Exponential, nj.Alpha, nj.Poisson]
+)
 def test_help_of_the_models_speaks_of_units_and_not_of_types(model):
     text = pydoc.render_doc(model, renderer=pydoc.plaintext)
     own = text.partition("Data and other attributes")[0]

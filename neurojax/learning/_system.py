@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, Int, Integer, Key
 
 from neurojax._check import classes, count, instance, prng_key, real, step_size, working
-from neurojax._repr import describe
+from neurojax._repr import described
 from neurojax.feedback import Broadcast, broadcast
 from neurojax.modulation import Modulators, modulators
 from neurojax.network import Network, fold
@@ -31,6 +31,7 @@ def _part(name: str, *methods: str) -> Callable[[Any], Any]:
     return lambda x: instance(name, x, *methods)
 
 
+@described
 class System(eqx.Module):
     """The network and all that teaches it; nothing here changes while it learns.
 
@@ -58,9 +59,6 @@ class System(eqx.Module):
     dt: float | Array = eqx.field(default=1.0, converter=step_size)
     readout: str = eqx.field(static=True, default="readout")
     population: int | None = eqx.field(static=True, default=None)
-
-    def __repr__(self) -> str:
-        return describe(self)
 
     def __check_init__(self):
         if not self.start < self.n_steps:

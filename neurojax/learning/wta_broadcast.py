@@ -365,12 +365,12 @@ def init(
     is no optax transformation, or a `key` that is none.
 
     >>> import optax
-    >>> layer = nj.Layer(8, nj.LIF(), rule=nj.ThreeFactor())
-    >>> net = nj.structured(jax.random.key(0), 4, [layer], n_classes=3)
+    >>> layer = nj.Layer(64, nj.LIF(), rule=nj.ThreeFactor())
+    >>> net = nj.structured(jax.random.key(0), 64, [layer], n_classes=10)
     >>> system, tx = nj.wta_broadcast.system(jax.random.key(1), net), optax.sgd(0.1)
     >>> state = nj.wta_broadcast.init(system, tx, jax.random.key(2))
     >>> state.weights["input->h1"].w.shape, int(state.step)
-    ((8, 4), 0)
+    ((64, 64), 0)
     """
     tx, key = instance("tx", tx, "init", "update"), prng_key(key)
     weights = system.network.init_weights(fold(key, "weights"), make_weights, dtype)
@@ -396,14 +396,14 @@ def train_step(
     labels are still looked at (under `eqx.filter_jit` with this message), and `x` is not.
 
     >>> import optax
-    >>> layer = nj.Layer(8, nj.LIF(), rule=nj.ThreeFactor())
-    >>> net = nj.structured(jax.random.key(0), 4, [layer], n_classes=3)
+    >>> layer = nj.Layer(64, nj.LIF(), rule=nj.ThreeFactor())
+    >>> net = nj.structured(jax.random.key(0), 64, [layer], n_classes=10)
     >>> system, tx = nj.wta_broadcast.system(jax.random.key(1), net), optax.sgd(0.1)
     >>> state = nj.wta_broadcast.init(system, tx, jax.random.key(2))
-    >>> x, target = jnp.ones((2, 4)), jnp.array([0, 2])  # two pictures and their labels
+    >>> x, target = jnp.ones((2, 64)), jnp.array([0, 2])  # two pictures and their labels
     >>> state, outcome = nj.wta_broadcast.train_step(system, tx, state, x, target)
     >>> int(state.step), outcome.scores.shape
-    (1, (2, 3))
+    (1, (2, 10))
     """
     x = samples(system, x)
     target = labels(system, target, len(x))
@@ -493,14 +493,14 @@ def predict(
     jit for shapes and dtypes alone. Compiled once for one structure.
 
     >>> import optax
-    >>> layer = nj.Layer(8, nj.LIF(), rule=nj.ThreeFactor())
-    >>> net = nj.structured(jax.random.key(0), 4, [layer], n_classes=3)
+    >>> layer = nj.Layer(64, nj.LIF(), rule=nj.ThreeFactor())
+    >>> net = nj.structured(jax.random.key(0), 64, [layer], n_classes=10)
     >>> system = nj.wta_broadcast.system(jax.random.key(1), net)
     >>> state = nj.wta_broadcast.init(system, optax.sgd(0.1), jax.random.key(2))
-    >>> x = jnp.ones((2, 4))  # two pictures
+    >>> x = jnp.ones((2, 64))  # two pictures
     >>> outcome = nj.wta_broadcast.predict(system, state.weights, state.homeostasis, x)
     >>> outcome.scores.argmax(1).shape, outcome.rates["h1"].shape
-    ((2,), (2, 8))
+    ((2,), (2, 64))
     """
     return _predict(system, weights, tone, samples(system, x), _key(key))
 
