@@ -60,10 +60,10 @@ def run(code, folder):
 # --- code ---
 
 
-def test_the_readme_learns_with_each_neuron_and_rule_that_it_shows(tmp_path):
+def test_the_readme_learns_in_each_way_that_it_shows(tmp_path):
     accuracies = [float(x) for x in run("\n".join(blocks("README.md")), tmp_path).split()]
     # guessing gets 10%; 5 standard errors of 400 pictures below 93% are 87%
-    assert len(accuracies) == 2
+    assert len(accuracies) == 4  # numbers, devices, another neuron, by gradient
     assert min(accuracies) > 0.87, accuracies
 
 
