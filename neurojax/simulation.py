@@ -7,11 +7,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array
 
 from neurojax import _given
 from neurojax._check import count, prng_key, step_size, working
+from neurojax._compile import compiling
 from neurojax._functions import Known, UnknownError, known
 from neurojax.network import Network, State, currents, held, read
 from neurojax.recording import outputs
@@ -76,7 +76,7 @@ def simulate(
     inputs, dt = _given.inputs(net, inputs, n_steps), _checked(dt)
     key = None if key is None else prng_key(key)
     values = net, weights, state, inputs, key, dt, n_steps, every
-    if _compiling():
+    if compiling():
         return _run(*values, probe=probe)
     values = net, weights, state, inputs, key, _as_input(dt, state), n_steps, every
     try:
@@ -106,11 +106,6 @@ def _as_input(dt: Any, state: State) -> Array:
         return jnp.asarray(float(dt))  # of a weak type, as the number itself
     floats = [x.dtype for x in jax.tree.leaves(state) if eqx.is_inexact_array(x)]
     return dt.astype(working(floats[0])) if floats else dt
-
-
-def _compiling() -> bool:
-    """Whether this runs within another compiled function, where even a constant is traced."""
-    return isinstance(jnp.zeros(()), Tracer)
 
 
 @eqx.filter_jit

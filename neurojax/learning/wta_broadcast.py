@@ -29,6 +29,7 @@ from neurojax._check import (
     prng_key,
     working,
 )
+from neurojax._compile import compiled
 from neurojax.layers import Record
 from neurojax.learning._system import (
     INPUT,
@@ -237,7 +238,7 @@ def deltas(
     return _deltas(system, weights, tone, x, target, _key(key))
 
 
-@eqx.filter_jit
+@compiled
 def _deltas(system, weights, tone, x, target, key):
     """Time leads in what is recorded, so one product a projection sums time and batch."""
     check_state(system, weights, tone)
@@ -303,7 +304,7 @@ def online_deltas(
     return _online_deltas(system, weights, tone, x, target, _key(key))
 
 
-@eqx.filter_jit
+@compiled
 def _online_deltas(system, weights, tone, x, target, key):
     check_state(system, weights, tone)
     net = system.tuned(tone)
@@ -443,7 +444,7 @@ def update(
     return TrainState(weights, opt_state, tone, average, state.step + 1, state.key), outcome
 
 
-_update = eqx.filter_jit(update)
+_update = compiled(update)
 
 
 def _key(key: Any) -> Any:
@@ -505,7 +506,7 @@ def predict(
     return _predict(system, weights, tone, samples(system, x), _key(key))
 
 
-@eqx.filter_jit
+@compiled
 def _predict(system, weights, tone, x, key):
     check_state(system, weights, tone)
 
