@@ -221,29 +221,3 @@ def test_constraints_pin_every_dependency_inside_its_range():
 def test_constraints_pull_in_neither_cuda_nor_tensorflow():
     unwanted = re.compile(r"tensorflow(-cpu)?|torch|nvidia-.*|.*cuda.*|.*rocm.*")
     assert not [pin.name for pin in PINS if unwanted.fullmatch(canonical(pin.name))]
-
-
-UNIT = re.compile(
-    r"(?<![\w`])(ms|mV|nA|MOhm|uS|nS|pJ|kHz|Hz|steps?|spikes|pixels|rad|%|weight units|J|S|V|W|s)"
-    r"(?![\w`])"
-)
-SHAPE = re.compile(r"\[[A-Za-z0-9_ ,+*/().-]*\]|\bshapes?\b")
-EXAMPLE = re.compile(r"^\s*>>> ", re.M)
-
-
-def told(x):
-    """The docstring of a name, and of a class those of its own methods, as `help` shows them."""
-    own = vars(x).values() if inspect.isclass(x) else ()
-    methods = [m for m in own if inspect.isfunction(m) or isinstance(m, property)]
-    return "\n".join(inspect.getdoc(each) or "" for each in (x, *methods))
-
-
-@pytest.mark.parametrize(("what", "least"), [(UNIT, 0.6), (SHAPE, 0.6), (EXAMPLE, 0.3)])
-def test_docstrings_give_units_shapes_and_examples(what, least):
-    exported = {
-        f"{module}.{name}": getattr(importlib.import_module(module), name)
-        for module in public_modules()
-        for name in importlib.import_module(module).__all__
-    }
-    texts = {id(x): told(x) for x in exported.values() if callable(x)}
-    assert np.mean([bool(what.search(text)) for text in texts.values()]) >= least
