@@ -291,34 +291,62 @@ def crossbar(
             f" draw; got {sigma_d2d}, {stuck_low}, {stuck_high} for a {type(device).__name__}"
         )
 
-    def made(key: Array, shape: tuple[int, ...]) -> Any:
-        if alike:
-            return device
-        return varied(key, device, shape, sigma_d2d, stuck_low=stuck_low, stuck_high=stuck_high)
+    return _MakeCrossbar(
+        device, policy, w_max, None if isinstance(write, str) else write,
+        (sigma_d2d, stuck_low, stuck_high), longest, dac, adc, write == "exact",
+        kind == "reference", start, rows, noisy, alike,
+    )  # fmt: skip
 
-    def make(w: Shaped[Array, "..."], connectivity: Connectivity, key: Key[Array, ""]) -> Crossbar:
-        w = _sound(w, connectivity.shape)
+
+class _MakeCrossbar(eqx.Module):
+    """`crossbar`, of which numbers are leaves: it pickles, copies and vmaps."""
+
+    device: Any
+    policy: Policy
+    w_max: Float[Array, ""]
+    write: Policy | None  # what is missing is asked of it
+    spread: tuple[ArrayLike, ArrayLike, ArrayLike]  # sigma_d2d, stuck_low, stuck_high
+    longest: Float[Array, ""]
+    dac: Quantiser | None
+    adc: Quantiser | None
+    exact: bool = eqx.field(static=True)  # by each device's own response
+    single: bool = eqx.field(static=True)  # one device a synapse
+    start: str = eqx.field(static=True)
+    rows: int | None = eqx.field(static=True)
+    noisy: bool = eqx.field(static=True)
+    alike: bool = eqx.field(static=True)
+
+    def __call__(
+        self, w: Shaped[Array, "..."], connectivity: Connectivity, key: Key[Array, ""]
+    ) -> Crossbar:
+        w, single = _sound(w, connectivity.shape), self.single
         keys, dtype = jax.random.split(prng_key(key), 4), w.dtype
-        single, nominal = kind == "reference", cast(device, dtype)
-        sides = made(keys[0], w.shape), device if single else made(keys[1], w.shape)
+        device, nominal = self.device, cast(self.device, dtype)
+        sides = self._drawn(keys[0], w.shape), device if single else self._drawn(keys[1], w.shape)
         span = (device.G_max - device.G_min).astype(dtype) / (2 if single else 1)
-        limit = w_max.astype(dtype)
-        up, down = _targets(w * span / limit, nominal, kind, start)
+        limit = self.w_max.astype(dtype)
+        up, down = _targets(w * span / limit, nominal, single, self.start)
         pair = _blank(cast(sides, dtype), up, down, single)
-        known = cast(sides, dtype) if write == "exact" else (nominal, nominal)
-        pair = _written(pair, known, up, None if single else down, keys[2:], longest)
-        if isinstance(write, Policy):
+        known = cast(sides, dtype) if self.exact else (nominal, nominal)
+        pair = _written(pair, known, up, None if single else down, keys[2:], self.longest)
+        if self.write is not None:
             dG = connectivity_mask(connectivity, jnp.clip(w, -limit, limit) * span / limit)
-            rewrite, missing = cast(write, dtype), dG - pair.dG
+            rewrite, missing = cast(self.write, dtype), dG - pair.dG
             key_on = jax.random.fold_in(keys[2], 1)
             pair = rewrite(pair, rewrite.init(dG), missing, key=key_on)[0]
         clipped = (jnp.abs(w) > limit).sum(dtype=jnp.int32)
-        held, memory = cast(policy, dtype), policy.init(w)
+        held, memory = cast(self.policy, dtype), self.policy.init(w)
         return Crossbar(
-            connectivity, pair, held, memory, w_max, span, clipped, dac, adc, rows, noisy
-        )
+            connectivity, pair, held, memory, self.w_max, span, clipped, self.dac, self.adc,
+            self.rows, self.noisy,
+        )  # fmt: skip
 
-    return make
+    def _drawn(self, key: Array, shape: tuple[int, ...]) -> Any:
+        """Devices of one side."""
+        if self.alike:
+            return self.device
+        sigma, low, high = self.spread
+        return varied(key, self.device, shape, sigma, stuck_low=low, stuck_high=high)
 
 
 def _check_policy(name: str, given: Any, kind: str) -> None:
@@ -344,10 +372,10 @@ def _sound(w: Any, shape: tuple[int, ...]) -> Float[Array, "..."]:
     return eqx.error_if(w, ~jnp.isfinite(w).all(), "w must be finite; got NaN or infinity")
 
 
-def _targets(dG: Array, device: Any, kind: str, start: str) -> tuple[Array, Array]:
+def _targets(dG: Array, device: Any, single: bool, start: str) -> tuple[Array, Array]:
     """Conductances of both sides for a difference `dG`."""
     low, middle = device.G_min, (device.G_min + device.G_max) / 2
-    if kind == "reference":
+    if single:
         return middle + dG, jnp.full((1,) * dG.ndim, middle)
     if start == "middle":
         return middle + dG / 2, middle - dG / 2

@@ -111,6 +111,9 @@ class Plain(eqx.Module):
     def __call__(self, *args: Any) -> Any:
         return self.f(*args)
 
+    def __deepcopy__(self, _: dict) -> "Plain":
+        return self  # functions that are jitted would be copied to ones that are not equal
+
     def __repr__(self) -> str:
         return getattr(self.f, "__qualname__", repr(self.f))
 
