@@ -537,8 +537,12 @@ def test_inputs_are_centred_by_the_pictures_that_teach():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["breast_cancer", "digits"])
-def test_plain_use_on_other_data_beats_logistic_regression(name, tmp_path):
+@pytest.mark.parametrize("name", ["iris", "breast_cancer", "digits"])
+def test_plain_use_beats_logistic_regression_on_the_same_pixels(name, tmp_path):
+    """scikit-learn's with C = 1, taught by the same pictures with pixels in [0, 1], as loaded.
+
+    On standardised pixels it does better on small tables: docs/data.md.
+    """
     from sklearn import datasets
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import train_test_split
