@@ -93,8 +93,9 @@ def steps(size: int) -> dict[str, float]:
     net = system(256, 2).network
     weights, x = net.init_weights(jax.random.key(0)), jax.random.uniform(jax.random.key(1), (64,))
     run = lambda weights, x: nj.simulate(  # noqa: E731
-        net, weights, net.init(), {"input": x}, n_steps=size, dt=1.0, probe=lambda records: ()
-    )[0]
+        net, weights, net.init(), {"input": x}, n_steps=size, dt=1.0, probe=lambda records: (),
+        learn=False,
+    )[0]  # fmt: skip
     return timed(run, weights, x)
 
 

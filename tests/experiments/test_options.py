@@ -251,6 +251,6 @@ def test_every_option_stands_in_one_of_these_tests():
     # tests/experiments/test_training.py, test_run.py, and those of the command line
     elsewhere = """batch_size epochs lr lr_readout optimiser weight_decay average augment
         input_dropout presentation encoding max_rate redraw_feedback report_hardware
-        dataset data_dir shuffle_labels train_size""".split()
+        inputs dataset data_dir shuffle_labels train_size""".split()
     rest = {f.name for f in fields(wta.Config)} - {*here, *devices, *elsewhere}
     assert rest == {f.name for f in fields(_run.Run)}
