@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -129,11 +130,22 @@ def main(config: type, run: Callable[[Any], Any], argv: list[str] | None = None)
 
 
 def in_options(message: str, config: type) -> str:
-    """A message as one line; a field that it opens with, "n_in must ...", becomes the option."""
-    line = " ".join(message.split())
-    name = line.partition(" must ")[0]
-    known = name in {field.name for field in fields(config)}
-    return f"--{dashed(name)}{line.removeprefix(name)}" if known else line
+    """A message as one line, in which fields are options.
+
+    Those that must be something, "n_in must ..." at its start or after what it is of; and in its
+    cure those to be passed, "another radius or Recurrence('none')".
+    """
+    known = {field.name for field in fields(config)}
+
+    def option(found: re.Match) -> str:
+        before, name, value = found[1], found[2].lower(), found[3]
+        told = f"--{dashed(name)} {value}" if value else f"--{dashed(name)}"
+        return before + told if name in known else found[0]
+
+    problem, passed, cure = " ".join(message.split()).partition("; pass ")
+    problem = re.sub(r"(^|: )(\w+)()(?= must )", option, problem, count=1)
+    cure = re.sub(r"((?:another|or) |^)(\w+)(?:\('(\w+)'\))?", option, cure)
+    return problem + passed + cure
 
 
 @contextmanager

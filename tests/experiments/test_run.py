@@ -72,6 +72,10 @@ def stopped(capsys, run, *argv):
         (ValueError("hidden layers must fit; got [/3]"), "hidden layers must fit; got [/3]"),
         (ValueError("x: magic number must be 1; got 2"), "x: magic number must be 1; got 2"),
         (FileNotFoundError("data_dir must be there"), "--data-dir must be there"),
+        (
+            ValueError("'h1': data_dir must be there; got no; pass another seed or Out('x')"),
+            "'h1': --data-dir must be there; got no; pass another --seed or --out x",
+        ),
         (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
     ],
 )
