@@ -24,7 +24,7 @@ pytestmark = pytest.mark.xdist_group("electronic_synapse")
 IDEAL = Program("ideal", "none", 12)
 SETTING = Setting(16.0, 10.0, 0.0, 0.3, 0.75, 0.25, 0)
 SMALL = (
-    "--dataset digits --train-size 256 --epochs 8 --batch-size 16 --hidden 8 --responses linear"
+    "--dataset digits --train-size 256 --epochs 5 --batch-size 16 --hidden 8 --responses linear"
     " --policies bidirectional unidirectional --n-states 16 64 --dynamic-range 10 --sigma-d2d 0 0.3"
     " --lr 0.2 0.8 --upper 0.75 --lower 0.25 --seeds 2 --width 1"
 ).split()
