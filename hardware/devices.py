@@ -371,7 +371,8 @@ class Device(eqx.Module):
         G = cells.G
         if self.nu is not None and cells.since is not None:
             p, age = cast(self, cells.since.s.dtype), since(exact(t, G.dtype), cells.since)
-            G = (G * jnp.maximum(1, age / p.t_0) ** -p.nu).astype(G.dtype)
+            left = jnp.maximum(1, age / p.t_0) ** -p.nu
+            G = (G.astype(age.dtype) * left).astype(G.dtype)
         if key is None:
             return G
         noise = normal(key, G)

@@ -121,7 +121,8 @@ class PCM(eqx.Module):
     ) -> Float[Array, "*d"]:
         """Conductance at time `t` (s), S; it has not drifted before the last pulse."""
         G, (age, t_0) = cells.G, self._age(cells, t)
-        G = (G * (1 + age / t_0) ** -cells.nu.astype(age.dtype)).astype(G.dtype)
+        left = (1 + age / t_0) ** -cells.nu.astype(age.dtype)
+        G = (G.astype(age.dtype) * left).astype(G.dtype)
         if key is None:
             return G
         noise = normal(key, G)

@@ -74,7 +74,7 @@ def test_an_array_holds_what_it_was_given_within_a_level(wiring, kind):
 @pytest.mark.parametrize("wiring", WIRINGS)
 def test_all_three_ways_go_through_the_same_conductances(wiring):
     wiring = WIRINGS[wiring]
-    device, _ = drawn(wiring, sigma_d2d=0.3)
+    device, _ = drawn(wiring, sigma_d2d=0.3 if wiring is DENSE else 0.0)
     plain = Ideal(device.w, wiring)
     s, e = jax.random.normal(KEY, (wiring.n_pre,)), jax.random.normal(KEY, (wiring.n_post,))
     np.testing.assert_allclose(device.apply(s), plain.apply(s), rtol=1e-6)
@@ -341,14 +341,15 @@ def test_limits_of_converters_and_what_makes_arrays_are_vmapped_as_they_are_run_
     many = jax.vmap(lambda limit: Quantiser(3, limit)(x))(limits)
     np.testing.assert_allclose(many, [Quantiser(3, float(a))(x) for a in limits], rtol=1e-6)
 
-    def held(n, w_max):
-        return crossbar(Device(linear(n)), OneSide(Train(n)), w_max)(w, Dense(2, 2), KEY).w
+    @eqx.filter_jit
+    def made(n, w_max):
+        makers = eqx.filter_vmap(lambda n, a: crossbar(Device(linear(n)), OneSide(Train(n)), a))
+        return eqx.filter_vmap(lambda make: make(w, Dense(2, 2), KEY))(makers(n, w_max))
 
-    n, w_max = jnp.array([5.0, 10.0]), jnp.array([0.5, 1.0])  # .3 is 3 pulses of either
-    np.testing.assert_allclose(jax.vmap(held)(n, w_max), jnp.full((2, 2, 2), 0.3), rtol=1e-5)
-    makers = eqx.filter_vmap(lambda n, a: crossbar(Device(linear(n)), OneSide(Train(n)), a))
-    made = eqx.filter_vmap(lambda make: make(w, Dense(2, 2), KEY))(makers(n, w_max))
-    np.testing.assert_array_equal(made.n_pulses, jnp.full((2, 2, 2), 3))
+    arrays = made(jnp.array([5.0, 10.0]), jnp.array([0.5, 1.0]))  # .3 is 3 pulses of either
+    np.testing.assert_array_equal(arrays.n_pulses, jnp.full((2, 2, 2), 3))
+    held = eqx.filter_vmap(lambda array: array.w)(arrays)
+    np.testing.assert_allclose(held, jnp.full((2, 2, 2), 0.3), rtol=1e-5)
 
 
 def test_weights_beyond_the_bound_end_there_and_are_counted():

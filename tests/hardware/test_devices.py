@@ -5,6 +5,7 @@ import inspect
 import json
 import pickle
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import equinox as eqx
@@ -414,6 +415,25 @@ def test_a_device_that_cannot_be_is_refused(make, message):
 def test_what_cannot_be_varied_is_refused(make, message):
     with pytest.raises(TypeError, match=message):
         make()
+
+
+def test_each_number_of_a_device_is_refused_below_its_bound():
+    up, levels = linear(8), jnp.array([1e-6, 2e-6])
+    made = {"Device": lambda **x: Device(up, **x), "PCM": hw.PCM, "Table": partial(Table, levels)}
+    noise = ("sigma_c2c", "sigma_read")
+    for kind, may_be_zero, positive in (
+        ("Device", (*noise, "nu", "G_min", "v_pulse"), ("G_max", "t_0", "t_pulse")),
+        ("Table", (*noise, "v_pulse"), ("t_pulse",)),
+        ("PCM", ("G_min", "v_pulse"), ("G_max", "t_0", "t_read", "t_pulse")),
+    ):
+        for name in may_be_zero:
+            made[kind](**{name: 0.0})
+        for name in (*may_be_zero, *positive):
+            with pytest.raises(ValueError, match=rf"{name} must be finite and >=? 0 .*; got -1\.0"):
+                made[kind](**{name: -1.0})
+        for name in positive:
+            with pytest.raises(ValueError, match=rf"{name} must be finite and > 0 .*; got 0\.0"):
+                made[kind](**{name: 0.0})
 
 
 @pytest.mark.parametrize("device", [Device(linear(64)), DEVICES["table"], hw.PCM()])

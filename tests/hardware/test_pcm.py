@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hardware.crossbar import crossbar
+from hardware.devices import Device, linear
 from hardware.pcm import PCM
 from hardware.programming import Single, Unidirectional
 from neurojax.layouts import Dense
@@ -80,6 +81,17 @@ def test_nothing_has_drifted_before_the_last_pulse():
     # what is read sooner than a read lasts has no noise, rather than none that is a number
     swift = PCM(t_0=1e-7)
     assert (swift.read_sigma(swift.init(jnp.full(4, 5e-6))) == 0).all()
+
+
+@pytest.mark.parametrize("device", [PCM(), Device(linear(20), nu=0.05, sigma_c2c=0.1)])
+def test_the_type_of_the_conductances_is_kept_and_time_begins_at_0(device):
+    G, n = jnp.full(4, 5e-6, jnp.bfloat16), jnp.ones(4)
+    fresh = device.init(G)
+    cells = device.pulse(fresh, n, 0 * n, key=jax.random.key(0))
+    for x in (fresh.G, cells.G, device.read(cells, key=jax.random.key(1))):
+        assert x.dtype == jnp.bfloat16
+    for last in (fresh.since, cells.since):
+        np.testing.assert_array_equal(last.s + last.rest, jnp.zeros(4))
 
 
 def test_only_a_pulse_restarts_the_drift_and_draws_its_exponent_anew():
