@@ -171,6 +171,17 @@ def test_write_verify_reads_anew_and_with_noise_in_every_round():
     assert pulses.mean() == pytest.approx(expected, rel=4 / np.sqrt(n))
 
 
+def test_write_verify_reads_what_has_drifted():
+    device = Device(linear(1000), G_min=G_MIN, G_max=G_MAX, nu=0.1, t_0=1.0)
+    start = pair(0.5, 0.2, device)._replace(t=exact(100.0, float))
+    policy = WriteVerify(OneSide(Train(1000, longest=1000)), rounds=1)
+    after = program(policy, start, jnp.zeros((1, 1)))
+    # what is missing is what both have lost by then, in steps of a thousandth of the range
+    lost = (1 - 100**-0.1) * np.asarray(start.dG) / SPAN * 1000
+    np.testing.assert_array_equal(after.cells_plus.n_pulses, np.rint(lost))
+    assert after.cells_plus.n_pulses.item() == 111
+
+
 def test_both_sides_draw_for_themselves_what_is_sent_and_its_noise():
     n = 4000
     device = Device(linear(N), G_min=G_MIN, G_max=G_MAX, sigma_c2c=0.05)
