@@ -191,6 +191,7 @@ def test_cycle_noise_grows_with_the_root_of_the_pulses():
 
 
 WIDE = Device(linear(64), G_min=2e-6, G_max=5.2e-5, sigma_c2c=0.02)
+LINEAR = Device(linear(64))
 STEPS = replace(table(2e-6 + 5e-5 * jnp.linspace(0, 1, 65)), sigma_c2c=jnp.array(0.02))
 
 
@@ -248,6 +249,18 @@ def test_a_device_without_pulses_keeps_its_conductance_to_the_bit():
     device = Device(soft_bounds(64), sigma_c2c=0.1)
     start = device.init(jnp.linspace(G_MIN, G_MAX, 50))
     np.testing.assert_array_equal(pulses(device, start, 0, key=jax.random.key(0)).G, start.G)
+    between = pulses(STEPS, STEPS.init(start.G), 1, key=jax.random.key(1))  # noisy: no level
+    np.testing.assert_array_equal(pulses(STEPS, between, 0, key=jax.random.key(0)).G, between.G)
+
+
+def test_a_goal_halfway_takes_the_fewer_pulses_and_one_outside_ends_at_its_end():
+    device = Device(linear(4), G_min=0.0, G_max=8.0)
+    np.testing.assert_array_equal(device.pulses_to(jnp.array([-9.0, 1.0, 3.0, 99.0])), [0, 0, 1, 4])
+
+
+def test_a_part_that_is_stuck_may_differ_from_device_to_device():
+    device = varied(jax.random.key(0), LINEAR, (2,), 0.0, stuck_low=jnp.array([0.0, 1.0]))
+    np.testing.assert_array_equal(device.stuck, [0, -1])
 
 
 def test_read_noise_has_the_spread_asked_for_and_leaves_the_state():

@@ -138,7 +138,8 @@ def test_one_over_f_noise_grows_with_the_root_of_the_logarithm():
 def test_pulses_up_add_and_a_pulse_down_resets():
     device, cells = pulsed(5.0, n=4)
     np.testing.assert_allclose(cells.G, 1e-6 + TOP / 4, rtol=1e-5)
-    np.testing.assert_array_equal(device.pulses_to(jnp.array([0.0, TOP / 4, TOP])), [0, 5, 20])
+    goals = jnp.array([-TOP, 0.0, TOP / 4, TOP])
+    np.testing.assert_array_equal(device.pulses_to(goals), [0, 0, 5, 20])
     _, reset = pulsed(5.0, 1.0, n=4)
     np.testing.assert_array_equal(reset.G, 0.0)
     assert reset.n_pulses.tolist() == [6, 6, 6, 6]
