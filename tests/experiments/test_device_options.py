@@ -24,6 +24,7 @@ def test_every_option_of_a_device_reaches_it():
         dynamic_range=5.0, sigma_d2d=0.0, sigma_c2c=0.25, w_max=2.0, write="open-loop",
     )  # fmt: skip
     assert c.synapses.write == "open-loop"
+    assert _config.Config(synapse="linear", sigma_d2d=0.2).synapses.sigma_d2d == 0.2
     array = made(c.synapses, w_max=c.w_max)
     device = array.pair.plus
     assert float(device.sigma_c2c) == 0.25

@@ -207,6 +207,8 @@ def test_inputs_are_converted_before_the_array_and_each_tile_before_the_sum():
     np.testing.assert_allclose(halves().apply(s), 0.8, rtol=1e-5)
     # one bit: .6, .3 and .7 become 1, 0 and 1
     np.testing.assert_allclose(halves(dac=Quantiser(1)).apply(s), 1.0, rtol=1e-5)
+    e = jnp.array([0.6, 0.3, 0.7])
+    np.testing.assert_allclose(halves(dac=Quantiser(1)).apply_t(e), 1.0, rtol=1e-5)
     # .45 on the first tile, .35 on the third: levels of .3, .45 is nearer to .6 by a hair
     adc = Quantiser(2, 0.9)
     np.testing.assert_allclose(halves(adc=adc).apply(s), 0.9, rtol=1e-5)  # .8 is nearest to .9
@@ -322,6 +324,14 @@ def test_a_reference_column_can_be_written_in_any_way():
         )
         array = eqx.filter_jit(lambda w, make=make: make(w, DENSE, KEY))(w)
         assert np.abs(array.w - w).max() < (0.35 if write == "open-loop" else 1.5 / 31)
+
+
+def test_an_array_shows_its_size_devices_policy_and_converters():
+    array = replace(drawn(DENSE)[0], adc=Quantiser(4, 2.0), rows=5)
+    shown = repr(array)
+    assert shown.startswith("Crossbar: 40 x 11 synapses, w_max 0.5, Device(")
+    assert f", {array.policy!r}, {int(array.n_clipped)} clipped, " in shown
+    assert shown.endswith(f", adc {Quantiser(4, 2.0)!r}, rows 5")
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])

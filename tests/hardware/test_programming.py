@@ -204,6 +204,17 @@ def test_mixed_precision_sends_whole_steps_alone():
     np.testing.assert_allclose(np.ravel(owed) / STEP, [0.9, -0.9, 0.6, -0.6], atol=1e-5)
 
 
+def test_a_step_of_mixed_precision_is_that_of_the_device_that_moves():
+    policy, start = MixedPrecision(OneSide(TRAIN), N), pair([0.5] * 2, [0.5] * 2)
+    start = start._replace(minus=Device(linear(N), G_min=0.9 * G_MAX, G_max=G_MAX))
+    asked = STEP * jnp.array([[1.1, -1.1]])
+    after, _ = asked_for(policy, start, policy.init(asked), asked)
+    np.testing.assert_array_equal(after.cells_plus.n_pulses, [[1, 1]])
+    np.testing.assert_allclose((after.dG - start.dG) / STEP, [[1, -1]], atol=1e-4)
+    small, _ = asked_for(policy, start, policy.init(asked), 0.8 * asked)
+    np.testing.assert_array_equal(small.cells_plus.n_pulses, [[0, 0]])
+
+
 def test_mixed_precision_loses_nothing_below_a_step():
     policy, state = MixedPrecision(OneSide(TRAIN), N), pair([0.5] * 3, [0.5] * 3)
     small = STEP * jnp.array([[0.3, -0.26, 0.01]])
