@@ -76,10 +76,10 @@ class Reference(nnx.Module):
         """Scores and rates of a batch, [n_in] held or [T, n_in] a sample."""
         w = self.fixed | {n: p[...] for n, p in self.w.items()}
         wired = self.system.network.projections
-        held: wb.AllWeights = {n: _held(w[n], p.connectivity) for n, p in wired.items()}
+        held = {n: _held(w[n], p.connectivity) for n, p in wired.items()}
         same = {n: replace(p, connectivity=held[n].connectivity) for n, p in wired.items()}
         system = eqx.tree_at(lambda s: s.network.projections, self.system, same)
-        return wb.predict(system, held, self.tone, x, key=key)
+        return wb.predict(system, {**held}, self.tone, x, key=key)
 
 
 def differentiable(system: wb.System, spike: Spike) -> wb.System:
