@@ -50,8 +50,8 @@ def run(code, folder):
     script = folder / "page.py"
     script.write_text(code)
     env = {k: v for k, v in os.environ.items() if k != "NEUROJAX_DATA"}
-    one = env["XLA_FLAGS"].replace("device_count=8", "device_count=1")
-    env["XLA_FLAGS"] = f"{one} --xla_backend_optimization_level=1"  # half the time is compiling
+    env["XLA_FLAGS"] = env["XLA_FLAGS"].replace("device_count=8", "device_count=1")
+    env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "True"  # more is compiled than computed
     done = subprocess.run([sys.executable, script], cwd=folder, env=env, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode()
