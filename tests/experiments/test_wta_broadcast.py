@@ -227,7 +227,7 @@ def test_the_last_checkpoint_is_the_state_at_the_end(whole):
 # --- to go on ---
 
 
-@pytest.mark.parametrize("epochs", [0, 5])
+@pytest.mark.parametrize("epochs", [pytest.param(0, marks=pytest.mark.slow), 5])
 def test_an_interrupted_run_goes_on_to_the_same_end(whole, tmp_path, monkeypatch, capsys, epochs):
     shown = _run.Progress.show
 
@@ -412,7 +412,13 @@ SWITCHES = {
 }
 
 
-@pytest.mark.parametrize("name", SWITCHES)
+# Each of their switches alone stands in test_options and test_training.
+_LONG = {"poisson", "latency"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in _LONG else ()) for n in SWITCHES]
+)
 def test_switches_work_together(name, oblong, tmp_path):
     run = trained(tmp_path / "run", [*oblong, *SWITCHES[name].split()])
     assert_sane(run, len(run.config.hidden))
