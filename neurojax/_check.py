@@ -58,12 +58,12 @@ class optional:
 
 def positive(name: str, unit: str) -> Converter:
     """Field converter: the argument as an array, refused unless finite and > 0."""
-    return Converter(f"{name} must be finite and > 0 {unit}", unit, low=0.0, closed=False)
+    return Converter(f"{name} must be finite and > 0 {unit}".rstrip(), unit, low=0.0, closed=False)
 
 
 def nonnegative(name: str, unit: str) -> Converter:
     """Field converter: the argument as an array, refused unless finite and >= 0."""
-    return Converter(f"{name} must be finite and >= 0 {unit}", unit, low=0.0)
+    return Converter(f"{name} must be finite and >= 0 {unit}".rstrip(), unit, low=0.0)
 
 
 def finite(name: str, unit: str, above: str | None = None) -> Converter:

@@ -333,11 +333,23 @@ def test_refuses_records_of_other_shapes_and_steps_of_no_time():
             inspect.unwrap(ThreeFactor.factor)(rule, neuron, post, third, dt=DT)
     with pytest.raises(ValueError, match=r"h, z and q must all be \[n\]; got"):
         inspect.unwrap(ThreeFactor.step)(rule, rule.init(c), c, neuron, pre, Post(h, z), q, dt=DT)
-    for dt in (0.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="dt must be finite and > 0 ms"):
-            rule.factor(neuron, Post(h, z), q, dt=dt)
-        with pytest.raises(ValueError, match="dt must be finite and > 0 ms"):
-            rule.step(rule.init(c), c, neuron, pre[0], Post(h[0], z[0]), q[0], dt=dt)
+    for rule in (rule, ThreeFactor(decay=0.5)):  # one that asks the neuron, and one that does not
+        for dt in (0.0, -1.0, float("nan")):
+            with pytest.raises(ValueError, match="dt must be finite and > 0 ms"):
+                rule.factor(neuron, Post(h, z), q, dt=dt)
+            with pytest.raises(ValueError, match="dt must be finite and > 0 ms"):
+                rule.step(rule.init(c), c, neuron, pre[0], Post(h[0], z[0]), q[0], dt=dt)
+
+
+def test_rules_made_in_double_precision_follow_records_in_single(x64):
+    h, z, q = (x.astype("float32") for x in records(7)[1:])
+    rule, homeostasis = ThreeFactor(0.9, decay=0.5), Homeostasis(penalty=2.0)
+    assert rule.kappa_e.dtype == homeostasis.penalty.dtype == "float64"
+    assert rule.factor(NEURONS["LIF"], Post(h, z), q, dt=DT).dtype == "float32"
+    state = homeostasis.init(jnp.ones(N, "float32"))._replace(r=jnp.full(N, 0.3, "float32"))
+    told = homeostasis.term(state)
+    assert told.dtype == "float32"
+    np.testing.assert_allclose(told, -2.0 * (0.3 - 0.05), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -350,6 +362,7 @@ def test_refuses_records_of_other_shapes_and_steps_of_no_time():
         (lambda: ThreeFactor(decay=-0.1), r"decay must lie in \[0, 1\]; got -0.1"),
         (lambda: Homeostasis(target=1.5), r"target must lie in \[0, 1\]; got 1.5"),
         (lambda: Homeostasis(rate=-1.0), "rate must be finite and >= 0 mV; got -1.0"),
+        (lambda: Homeostasis(penalty=-1.0), "penalty must be finite and >= 0; got -1.0"),
         (lambda: Homeostasis(v_min=0.0), "v_min must be finite and > 0 mV; got 0.0"),
     ],
 )
