@@ -333,12 +333,12 @@ def test_refuses_records_of_other_shapes_and_steps_of_no_time():
             inspect.unwrap(ThreeFactor.factor)(rule, neuron, post, third, dt=DT)
     with pytest.raises(ValueError, match=r"h, z and q must all be \[n\]; got"):
         inspect.unwrap(ThreeFactor.step)(rule, rule.init(c), c, neuron, pre, Post(h, z), q, dt=DT)
-    for rule in (rule, ThreeFactor(decay=0.5)):  # one that asks the neuron, and one that does not
+    for one in (rule, ThreeFactor(decay=0.5)):  # that asks the neuron for a decay, and does not
         for dt in (0.0, -1.0, float("nan")):
             with pytest.raises(ValueError, match="dt must be finite and > 0 ms"):
-                rule.factor(neuron, Post(h, z), q, dt=dt)
+                one.factor(neuron, Post(h, z), q, dt=dt)
             with pytest.raises(ValueError, match="dt must be finite and > 0 ms"):
-                rule.step(rule.init(c), c, neuron, pre[0], Post(h[0], z[0]), q[0], dt=dt)
+                one.step(one.init(c), c, neuron, pre[0], Post(h[0], z[0]), q[0], dt=dt)
 
 
 def test_rules_made_in_double_precision_follow_records_in_single(x64):
