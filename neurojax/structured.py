@@ -138,14 +138,11 @@ def structured(
     what is no layer, readout, recurrence or key.
     """
     n_in, n_classes = count("n_in")(n_in), count("n_classes", 2)(n_classes)
-    population, hidden = count("population")(population), _layers(hidden)
-    strengths = {"gain_in": gain_in, "gain_forward": gain_forward, "inhibition": inhibition}
-    for name, x in strengths.items():
-        nonnegative(name, "nA")(x)
+    population = count("population")(population)
+    _refuse_negative(gain_in=gain_in, gain_forward=gain_forward, inhibition=inhibition)
     instance("recurrence", recurrence, "projections")
     key = None if key is None else prng_key(key)
-    names = [f"h{i + 1}" for i in range(len(hidden))]
-    layers, projections = dict(zip(names, hidden, strict=True)), {}
+    layers, projections = {f"h{i}": x for i, x in enumerate(_layers(hidden), 1)}, {}
     readout = LeakyIntegrator(tau_mem=-1 / jnp.log(0.9)) if readout is None else readout
     instance("readout", readout, "init", "step")
     spiking = not isinstance(readout, LeakyIntegrator)
@@ -169,6 +166,11 @@ def structured(
     rule = ThreeFactor(kappa_e=0.0, window=always, reset_trace=False)  # the delta rule
     layers[READOUT] = Layer(n_classes * n, neuron, rule=rule)
     return Network(layers, projections)
+
+
+def _refuse_negative(**strengths: float) -> None:
+    for name, x in strengths.items():
+        nonnegative(name, "nA")(x)
 
 
 def _layers(hidden: Any) -> list[Layer]:

@@ -241,8 +241,14 @@ def test_a_folder_for_data_that_need_none_is_refused(tmp_path):
 @pytest.mark.parametrize("presentation", ["static", "rows"])
 @pytest.mark.parametrize("teacher", ["soft", "hard"])
 def test_what_presets_fill_in_is_no_option_without_effect(presentation, teacher):
-    c = _config.resolved(wta.Config(presentation=presentation, teacher=teacher, window="spike"))
-    _config.refuse_idle(c, _config.resolved(c))
+    given = wta.Config(presentation=presentation, teacher=teacher, window="spike")
+    filled = _config.resolved(given)
+    assert filled != given  # presets have filled in a width, which spikes as a window do not use
+    assert filled.window_width is not None
+    assert _config.refuse_idle(filled, _config.resolved(filled)) is None
+    odd = replace(filled, window_width=2 * filled.window_width)
+    with pytest.raises(ValueError, match="--window-width .* needs --window"):
+        _config.refuse_idle(odd, _config.resolved(odd))
 
 
 def test_every_option_stands_in_one_of_these_tests():
