@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key, Shaped
 
 from neurojax._check import between, count, finite, positive, prng_key, real, time_step, working
+from neurojax._draw import happens
 
 __all__ = ["direct_current", "latency", "poisson", "rows"]
 
@@ -100,7 +101,7 @@ def _pixels(name: str, x: Any) -> Array:
 @functools.partial(jax.jit, static_argnames="n_steps")
 def _bernoulli(key, p, n_steps):
     def at(t):
-        return jax.random.uniform(jax.random.fold_in(key, t), p.shape, p.dtype) < p
+        return happens(jax.random.fold_in(key, t), p, p.shape)
 
     return jax.vmap(at)(jnp.arange(n_steps))
 

@@ -3,12 +3,12 @@
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from neurojax._check import cast, fits, nonnegative, working
+from neurojax._draw import happens
 from neurojax._repr import described
 
 __all__ = ["Poisson", "PoissonState"]
@@ -58,7 +58,5 @@ class Poisson(eqx.Module):
         dtype = working(state.z.dtype)
         p = cast(self.rate, dtype) * dt / 1000
         p = eqx.error_if(p, (p > 1).any(), "rate must be <= 1000 / dt Hz, one spike a step")
-        # Of 32 bits: `uniform` has 23, which would round the probability of a rare spike by 1e-7.
-        u = jax.random.bits(key, state.z.shape, jnp.uint32).astype(dtype) * 2.0**-32
-        z = (u < p).astype(state.z.dtype)
+        z = happens(key, p, state.z.shape).astype(state.z.dtype)
         return PoissonState(z), z

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from neurojax import encoding
+from neurojax._draw import happens
 
 key = jax.random.key(0)
 
@@ -48,7 +49,8 @@ def test_poisson_run_begins_with_the_shorter_one_and_depends_on_the_key():
     assert np.any(poisson(x, 30) != poisson(x, 30, jax.random.key(1)))
 
 
-pixels = hnp.arrays(np.float32, 5, elements=st.floats(0, 1, width=32))
+# XLA takes subnormal numbers for 0.
+pixels = hnp.arrays(np.float32, 5, elements=st.floats(0, 1, width=32, allow_subnormal=False))
 
 
 @given(pixels, st.integers(1, 30))
@@ -160,3 +162,11 @@ def test_poisson_refuses_what_is_no_key_and_rates_of_another_shape():
         encoding.poisson(3, jnp.ones(2), 4, dt=1.0, max_rate=10.0)
     with pytest.raises(ValueError, match=r"one per pixel, \(3,\); got shape \(2,\)"):
         poisson(jnp.zeros(3), 4, max_rate=jnp.ones(2))
+
+
+def test_rare_spikes_are_as_rare_as_asked_and_certain_ones_certain():
+    p = jnp.full(2**20, 2.0**-23 / 8)  # a draw of 23 bits would fire eight times as often
+    keys = jax.random.split(jax.random.key(0), 96)
+    n = jax.lax.map(lambda key: happens(key, p, p.shape).sum(), keys).sum()
+    assert n <= 6  # 1.5 expected, and 12 of 23 bits: 4 standard errors
+    assert happens(keys[0], jnp.ones(2**20), (2**20,)).all()
