@@ -1,16 +1,10 @@
 """Functional simulation of spiking networks and neuromorphic hardware in JAX."""
 
-from neurojax import (
-    augment,
-    checkpoint,
-    data,
-    encoding,
-    metrics,
-    plotting,
-    recording,
-    surrogate,
-    traces,
-)
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from neurojax import augment, checkpoint, data, encoding, recording, surrogate, traces
 from neurojax._version import __version__ as __version__
 from neurojax.connectivity import (
     bernoulli,
@@ -45,6 +39,9 @@ from neurojax.synapses import Alpha, Delay, Exponential
 from neurojax.teaching import HardWTA, SoftWTA, class_scores, k_winners
 from neurojax.weights import Ideal, Weights, ideal, normal
 
+if TYPE_CHECKING:
+    from neurojax import metrics, plotting
+
 __all__ = [
     "ALIF", "Alpha", "Band", "Broadcast", "Delay", "Dense", "Exponential", "FanIn", "FanOut",
     "HardWTA", "Homeostasis", "Ideal", "LIF", "Layer", "LeakyIntegrator", "Modulators",
@@ -57,6 +54,12 @@ __all__ = [
     "split_bf16", "structured", "surrogate", "traces", "triangle", "unconstrained",
     "watts_strogatz", "watts_strogatz_grid", "wta_broadcast",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in ("metrics", "plotting"):  # SciPy and matplotlib are slow to import
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -13,7 +13,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key
@@ -177,11 +176,13 @@ def _receivers(key, b: int, n: int, n_post: list[int], p: np.ndarray, autapses: 
 
 def _binomial_subsets(key, rows: int, m: int, p: float) -> np.ndarray:
     """Rows that take each of 0 .. m - 1 with `p`, in order; what is m or more is none."""
+    from scipy.special import bdtr  # slow to import
+
     if m == 0:
         return np.zeros((rows, 0), np.int32)
     how_many, which = jax.random.split(key)
     u = (np.asarray(jax.random.bits(how_many, (rows,), "uint32")) + 0.5) / 2**32
-    k = np.searchsorted(scipy.special.bdtr(np.arange(m), m, p), u)
+    k = np.searchsorted(bdtr(np.arange(m), m, p), u)
     # Six standard errors wide, in eights: another key or block compiles nothing, mostly.
     usual = 8 * math.ceil((m * p + 6 * math.sqrt(m * p * (1 - p)) + 4) / 8)
     slot = np.arange(max(k.max(), min(m, usual)), dtype=np.int32)

@@ -37,6 +37,17 @@ jax.config.update("jax_num_cpu_devices", 2)  # refused once a backend has starte
 print("imported", *{PACKAGES})
 """
 
+IMPORT_QUICKLY = """
+import sys, neurojax, hardware
+late = {"matplotlib", "orbax", "tensorflow_datasets", "sklearn", "networkx", "flax"}
+print(*late & set(sys.modules))
+neurojax.metrics, neurojax.plotting
+try:
+    neurojax.plot
+except AttributeError as error:
+    print(error)
+"""
+
 
 def sources(package):
     return sorted((ROOT / package).rglob("*.py"))
@@ -87,6 +98,12 @@ def test_wheel_imports_from_another_folder_without_tensorflow_and_starts_no_back
     env = os.environ | {"PYTHONPATH": str(site)}
     done = subprocess.run(run, check=True, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.stdout.split() == ["imported", *PACKAGES]
+
+
+def test_an_import_waits_for_no_figure_and_no_data_and_public_names_are_there():
+    run = [sys.executable, "-c", IMPORT_QUICKLY]
+    done = subprocess.run(run, check=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "\nmodule 'neurojax' has no attribute 'plot'\n"
 
 
 @pytest.mark.parametrize(
