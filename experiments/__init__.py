@@ -1,1 +1,9 @@
 """Experiments: each module is one frozen configuration and a `main`, composed from the library."""
+
+import sys
+
+# `python -m experiments.X` comes here first, before seconds of imports, and calls itself "-m".
+if sys.argv[:1] == ["-m"] and any("experiments." in word for word in sys.orig_argv):
+    from experiments import _signals
+
+    _signals.listen()

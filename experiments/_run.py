@@ -7,13 +7,10 @@ import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from io import BytesIO
 from pathlib import Path
@@ -32,7 +29,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from experiments import _command
+from experiments import _command, _signals
 from neurojax import checkpoint
 from neurojax._files import write_whole
 
@@ -123,10 +120,6 @@ def main(config: type, run: Callable[[Any], Any], argv: list[str] | None = None)
     except (ValueError, OSError) as error:
         console.print(f"error: {in_options(str(error), config)}", style="red", markup=False)
         sys.exit(2)
-    except KeyboardInterrupt:
-        again = " with --resume" if hasattr(config, "resume") else ""
-        console.print(f"interrupted; the same command{again} goes on from what is saved")
-        sys.exit(130)
 
 
 def in_options(message: str, config: type) -> str:
@@ -146,22 +139,6 @@ def in_options(message: str, config: type) -> str:
     problem = re.sub(r"(^|: )(\w+)()(?= must )", option, problem, count=1)
     cure = re.sub(r"((?:another|or) |^)(\w+)(?:\('(\w+)'\))?", option, cure)
     return problem + passed + cure
-
-
-@contextmanager
-def interrupts_wait() -> Iterator[None]:
-    """Hold Ctrl-C back until the end of the block: the threads of orbax take it badly."""
-    if threading.current_thread() is not threading.main_thread():  # it never comes here
-        yield
-        return
-    held: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if held:
-        raise KeyboardInterrupt
 
 
 @dataclass(frozen=True)
@@ -209,6 +186,7 @@ class Folder:
         elif self._grown(json.loads(begun.read_text())):
             (self.path / "metrics.json").unlink(missing_ok=True)  # it is not complete any more
             write_whole(begun, text(jsonable(self.config)))
+        _signals.goes_on("--resume")
 
     def _grown(self, then: dict[str, Any]) -> bool:
         """Whether the run that has begun is to be longer now."""
@@ -231,7 +209,7 @@ class Folder:
     def save(self, epoch: int, state: Any, history: History) -> None:
         """One checkpoint; returns when it is on disk."""
         kept = {"config": jsonable(self.config), "history": asdict(history)}
-        with interrupts_wait():
+        with _signals.unbroken():
             checkpoint.save(self._checkpoints, epoch, state, kept)
 
     def finish(self, metrics: dict[str, Any], figures: dict[str, Figure]) -> dict[str, Any]:

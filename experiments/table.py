@@ -9,7 +9,6 @@ on from its last epoch. So the table can be made in pieces, across days.
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from queue import SimpleQueue
 import numpy as np
 from rich.console import Console
 
-from experiments import _run
+from experiments import _run, _signals
 from neurojax._files import write_whole
 
 _LOCAL, _SURROGATE = "experiments.wta_broadcast", "experiments.surrogate_reference"
@@ -130,6 +129,7 @@ class Config(Data, Run):
 def main(config: Config) -> None:
     """Run what is missing, one seed of every row before the next seed, and print the table."""
     console = Console(highlight=False)
+    _signals.goes_on()
     rows = {n: r for n, r in ROWS.items() if not config.only or any(o in n for o in config.only)}
     runnable = [
         n for n, (_, options) in rows.items() if config.fashion_dir or _FASHION not in options
@@ -188,10 +188,10 @@ def run_one(config: Config, cores: SimpleQueue, row: str, seed: int) -> str:
     words = command(config, row, seed)
     env = os.environ | {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
     pinned = ["taskset", "-c", str(core)] if config.jobs > 1 and shutil.which("taskset") else []
-    done = subprocess.run([*pinned, *words], env=env, capture_output=True, text=True)
+    code, _, said = _signals.run([*pinned, *words], env=env)
     cores.put(core)
-    if done.returncode:
-        return f"{row}, seed {seed}: failed\n{done.stderr.strip()[-2000:]}"
+    if code:
+        return f"{row}, seed {seed}: failed\n{said.strip()[-2000:]}"
     metrics = keep(config, row, seed)
     return f"{row}, seed {seed}: {100 * metrics['test_accuracy']:.2f}%"
 

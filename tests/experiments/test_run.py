@@ -4,7 +4,6 @@ import importlib.metadata
 import itertools
 import json
 import shutil
-import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments import _run
+from experiments import _run, _signals
 
 
 @dataclass(frozen=True)
@@ -96,15 +95,6 @@ def test_what_cannot_be_parsed_is_one_line_too(capsys):
     assert (code, said) == (2, "error: --hidden must be INT ...; got '3 x'\n")
 
 
-def test_an_interrupt_says_how_to_go_on(capsys):
-    def run(config):
-        raise KeyboardInterrupt
-
-    code, said = stopped(capsys, run)
-    assert code == 130
-    assert said == "interrupted; the same command with --resume goes on from what is saved\n"
-
-
 @pytest.mark.parametrize("error", [TypeError, RuntimeError, KeyError, AttributeError])
 def test_a_fault_of_the_program_keeps_its_traceback(error):
     def run(config):
@@ -114,29 +104,25 @@ def test_a_fault_of_the_program_keeps_its_traceback(error):
         _run.main(Config, run, [])
 
 
-def test_an_interrupt_waits_until_a_checkpoint_is_on_disk(tmp_path, monkeypatch):
-    save = _run.checkpoint.save
+def would_wait() -> bool:
+    """Whether a signal that comes now ends the process only later."""
 
-    def interrupted(*args):
-        signal.raise_signal(signal.SIGINT)
-        save(*args)
+    def asked():
+        free = _signals._busy.acquire(blocking=False)
+        if free:
+            _signals._busy.release()
+        return not free
 
-    monkeypatch.setattr(_run.checkpoint, "save", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        begun(tmp_path, epochs=1)
-    assert _run.Folder(Config(out=tmp_path, resume=True)).start(state())[0] == 1
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with ThreadPoolExecutor(1) as pool:  # signals are answered in a thread of their own
+        return pool.submit(asked).result()
 
 
-def test_an_error_in_the_block_outlasts_the_interrupt():
-    def fail():
-        with _run.interrupts_wait():
-            signal.raise_signal(signal.SIGINT)
-            raise OSError("full")
-
-    with pytest.raises(OSError, match="full"):
-        fail()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+def test_signals_wait_until_a_checkpoint_is_on_disk(tmp_path, monkeypatch):
+    save, waits = _run.checkpoint.save, []
+    monkeypatch.setattr(_run.checkpoint, "save", lambda *a: waits.append(would_wait()) or save(*a))
+    begun(tmp_path, epochs=2)
+    assert waits == [True, True]
+    assert not would_wait()
 
 
 def test_threads_save_too(tmp_path):

@@ -1,7 +1,6 @@
 """The table of runs: what is missing is run, what is there is kept, and what is shown is right."""
 
 import json
-import subprocess
 import sys
 import threading
 from dataclasses import asdict
@@ -31,7 +30,7 @@ def option(words, name):
 
 
 class Runs:
-    """Stands for `subprocess.run`: notes each command, and leaves metrics as a run would."""
+    """Stands for `_signals.run`: notes each command, and leaves metrics as a run would."""
 
     def __init__(self):
         self.commands, self.failing, self.said = [], (), "error: --data-dir must be a folder"
@@ -39,12 +38,12 @@ class Runs:
     def __call__(self, words, **how):
         self.commands.append(words)
         if option(words, "--out").split("/")[-2] in self.failing:
-            return subprocess.CompletedProcess(words, 2, "", self.said)
+            return 2, "", self.said
         out = table.Path(option(words, "--out"))
         out.mkdir(parents=True, exist_ok=True)
         accuracy = 0.9 + 0.01 * int(option(words, "--seed"))
         (out / "metrics.json").write_text(json.dumps(METRICS | {"test_accuracy": accuracy}))
-        return subprocess.CompletedProcess(words, 0, "", "")
+        return 0, "", ""
 
     @property
     def names(self):
@@ -55,7 +54,7 @@ class Runs:
 @pytest.fixture
 def runs(monkeypatch):
     fake = Runs()
-    monkeypatch.setattr(table.subprocess, "run", fake)
+    monkeypatch.setattr(table._signals, "run", fake)
     monkeypatch.setattr(table, "ROWS", {name: table.ROWS[name] for name in PICKED})
     return fake
 
@@ -121,7 +120,7 @@ def test_runs_side_by_side_keep_to_a_core_each(runs, config, monkeypatch):
         return runs(words[3:], **how)
 
     monkeypatch.setattr(table.shutil, "which", lambda name: name)
-    monkeypatch.setattr(table.subprocess, "run", run)
+    monkeypatch.setattr(table._signals, "run", run)
     table.main(config(jobs=2))
     assert len(runs.commands) == 4
 

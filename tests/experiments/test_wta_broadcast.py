@@ -228,20 +228,18 @@ def test_the_last_checkpoint_is_the_state_at_the_end(whole):
 
 
 @pytest.mark.parametrize("epochs", [pytest.param(0, marks=pytest.mark.slow), 5])
-def test_an_interrupted_run_goes_on_to_the_same_end(whole, tmp_path, monkeypatch, capsys, epochs):
+def test_an_interrupted_run_goes_on_to_the_same_end(whole, tmp_path, monkeypatch, epochs):
     shown = _run.Progress.show
 
     def interrupt(bar, *sums):
         shown(bar, *sums)
         if bar.epoch == epochs and bar._sums[0] > 2:
-            signal.raise_signal(signal.SIGINT)
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(_run.Progress, "show", interrupt)
-        with pytest.raises(SystemExit) as end:
+        with pytest.raises(KeyboardInterrupt):
             trained(tmp_path, SMALL)
-    assert end.value.code == 130
-    assert "--resume goes on" in capsys.readouterr().err
     assert (checkpoint.latest(tmp_path / "checkpoints") or 0) == epochs
     assert_same_end(trained(tmp_path, [*SMALL, "--resume"]), whole)
 
@@ -297,7 +295,7 @@ def stopped_by(number, out, *argv, after):
     [
         [(3, signal.SIGKILL)],
         pytest.param(
-            [(1, signal.SIGKILL), (3, signal.SIGINT), (4, signal.SIGKILL), (6, signal.SIGINT)],
+            [(1, signal.SIGKILL), (3, signal.SIGINT), (4, signal.SIGTERM), (6, signal.SIGHUP)],
             marks=pytest.mark.slow,
         ),
     ],
@@ -309,7 +307,7 @@ def test_no_signal_changes_the_end(whole, tmp_path, signals):
         if number == signal.SIGKILL:
             assert code == -signal.SIGKILL
         else:
-            assert (code, said.count("\n")) == (130, 1)
+            assert (code, said.count("\n")) == (128 + number, 1)
             assert said.startswith("interrupted; the same command with --resume goes on")
         assert not (tmp_path / "metrics.json").exists()
         argv = ["--resume"]
