@@ -1,17 +1,26 @@
-"""Save and restore a training state with orbax, whole or not at all."""
+"""Save and restore a training state with orbax, whole and as it was saved, or not at all.
 
-import contextlib
+A step is a folder: the arrays as orbax writes them, and `checkpoint.json`, which holds the
+metadata, the kind of each array, and the SHA-256 of every file. Nothing is read from a step in
+which a single bit has changed: the one before it takes its place, with a warning.
+"""
+
+import errno
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+import shutil
+import warnings
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from neurojax._check import count
+from neurojax._files import naming, sealed, unsealed, write_whole
 from neurojax._quiet import quiet
 
 __all__ = ["latest", "metadata", "restore", "save"]
@@ -20,6 +29,9 @@ __all__ = ["latest", "metadata", "restore", "save"]
 
 State = TypeVar("State")
 _KEEP = 2
+_FORMAT = 1
+_ABOUT, _STATE = "checkpoint.json", "state"
+_UNFINISHED = ".unfinished-"  # a step that is being written, or taken away
 
 
 def save(directory: str | os.PathLike[str], step: int, state: Any, metadata: dict) -> None:
@@ -27,7 +39,7 @@ def save(directory: str | os.PathLike[str], step: int, state: Any, metadata: dic
 
     `state` is any pytree of arrays, typed keys among them; `metadata` is what JSON can hold
     (a configuration, say) and belongs to this step. A process killed at any moment leaves the
-    steps that were whole before.
+    steps that were whole before. One process at a time saves to a directory.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     nj.checkpoint.save(folder, 3, {"w": jnp.ones(2)}, {"rate": 0.1})
@@ -35,102 +47,256 @@ def save(directory: str | os.PathLike[str], step: int, state: Any, metadata: dic
     >>> step, state["w"].tolist(), about
     (3, [1.0, 1.0], {'rate': 0.1})
 
-    Raises `ValueError` for a step that is no whole number above the last, and for a leaf that is
-    not an array, `TypeError` for metadata that is no dict or that JSON cannot hold.
+    Raises `ValueError` for a step that is no whole number above the last whole one, for a leaf
+    that is not an array of numbers, and for metadata with a number that is not finite;
+    `TypeError` for metadata that is no dict or that JSON cannot hold; `OSError` naming the
+    directory if it cannot be written, as on a full disk.
     """
-    import orbax.checkpoint as ocp
-
-    if not isinstance(metadata, dict):
-        raise TypeError(f"metadata must be a dict; got {metadata!r:.80}")
-    if not isinstance(step, int) or isinstance(step, bool):
-        step = count("step", 0)(step)
+    folder, step = _path(directory), _number(step)
+    _refuse_metadata(metadata)
     leaves = _named_leaves(state)
-    info = {"metadata": metadata, "leaves": {name: _kind(x) for name, x in leaves.items()}}
-    json.dumps(info)  # raises here, not in a thread of orbax half-way through
-    with _manager(directory, read_only=False) as manager:
-        last = manager.latest_step()
-        if step <= (-1 if last is None else last):
-            allowed = ">= 0" if last is None else f"> {last}, the last one saved"
-            raise ValueError(f"step must be {allowed}; got {step}")
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(_not_empty(leaves)), info=ocp.args.JsonSave(info)
-        )
-        manager.save(step, args=args, force=True)
+    kinds = {name: _kind(x) for name, x in leaves.items()}
+    stale = [at for at in _steps(folder) if at >= step]
+    last = _look(folder)[0] if stale else None
+    if last and last.step >= step:
+        raise ValueError(f"step must be > {last.step}, the last one saved; got {step}")
+    content = {"format": _FORMAT, "metadata": metadata, "leaves": kinds}
+    new = folder / f"{_UNFINISHED}{step}"
+    with naming(directory):
+        _sweep(folder)
+        try:
+            _write(new / _STATE, _not_empty(leaves))
+            write_whole(new / _ABOUT, sealed(content | {"files": _digests(new)}))
+            for damaged in stale:
+                _take_away(folder, damaged)
+            new.rename(folder / str(step))
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        _sync(folder)
+        for old in _steps(folder)[_KEEP:]:
+            _take_away(folder, old)
 
 
 def restore(directory: str | os.PathLike[str], template: State) -> tuple[int, State, dict]:
-    """The last step saved, its state bit for bit, and its metadata.
+    """The last whole step saved, its state bit for bit, and its metadata.
 
     `template` is a state of the same structure, shapes and dtypes; each array comes back with
-    the sharding it has there. Raises `FileNotFoundError` if there is nothing to restore, and
-    `ValueError` naming the leaf that differs.
+    the sharding it has there. Warns where a later step is damaged. Raises `FileNotFoundError`
+    if there is nothing to restore, and `ValueError` naming the leaf that differs, the files that
+    are damaged if no step is whole, or a format that only a later version reads.
     """
-    import orbax.checkpoint as ocp
-
     leaves = _named_leaves(template)
-    with _existing(directory) as (manager, step):
-        info = _info(manager, step)
-        _refuse_different(info["leaves"], {name: _kind(x) for name, x in leaves.items()})
-        wanted = {name: _abstract(x) for name, x in _not_empty(leaves).items()}
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
-        found = manager.restore(step, args=args)["state"]
+    found = _existing(directory)
+    _refuse_different(found.about["leaves"], {name: _kind(x) for name, x in leaves.items()})
+    arrays = _read(found.path / _STATE, _not_empty(leaves))
     restored = [
-        _placed(found[name], x) if x.size else jnp.empty(x.shape, x.dtype)
+        _placed(arrays[name], x) if x.size else jnp.empty(x.shape, x.dtype)
         for name, x in leaves.items()
     ]
-    return step, jax.tree.unflatten(jax.tree.structure(template), restored), info["metadata"]
+    state = jax.tree.unflatten(jax.tree.structure(template), restored)
+    return found.step, state, found.about["metadata"]
 
 
 def metadata(directory: str | os.PathLike[str]) -> dict:
-    """The metadata of the last step saved, without its state; refuses as `restore` does."""
-    with _existing(directory) as (manager, step):
-        return _info(manager, step)["metadata"]
+    """The metadata of the step that `restore` takes, without its state; refuses as it does."""
+    return _existing(directory).about["metadata"]
 
 
 def latest(directory: str | os.PathLike[str]) -> int | None:
-    """The last step saved, or None."""
-    if not Path(directory).is_dir():
+    """The step that `restore` takes, or None where nothing was saved; warns as it does.
+
+    Raises `ValueError` where steps were saved of which none is whole.
+    """
+    try:
+        return _existing(directory).step
+    except FileNotFoundError:
         return None
-    with _manager(directory, read_only=True) as manager:
-        return manager.latest_step()
+
+
+# --- steps ---
+
+
+class _Step(NamedTuple):
+    step: int
+    path: Path
+    about: dict[str, Any]
+
+
+def _path(directory: Any) -> Path:
+    """The folder, absolute as orbax wants it."""
+    if not isinstance(directory, str | os.PathLike) or not isinstance(os.fspath(directory), str):
+        raise TypeError(f"directory must be a path; got {directory!r:.80}")
+    name = os.fspath(directory)
+    if not name or "\0" in name:
+        raise ValueError(f"directory must be the path of a folder; got {name!r}")
+    path = Path(name).absolute()
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"directory must be the path of a folder; got {name!r}, a file")
+    return path
+
+
+def _number(step: Any) -> int:
+    step = step if type(step) is int else count("step", 0)(step)
+    if not 0 <= step < 2**63:
+        raise ValueError(f"step must be >= 0 and less than 2**63; got {step}")
+    return step
+
+
+def _steps(folder: Path) -> list[int]:
+    """All that have been saved, damaged or not, the newest first."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    numbers = [int(name) for name in names if name.isascii() and name.isdigit()]
+    return sorted((step for step in numbers if str(step) in names), reverse=True)
+
+
+def _existing(directory: str | os.PathLike[str]) -> _Step:
+    """The step to take; warns of those after it."""
+    found, faults = _look(_path(directory))
+    where = repr(os.fspath(directory))
+    if found and faults:
+        told = f"damaged checkpoint in {where}: {', '.join(faults)}"
+        warnings.warn(f"{told}; step {found.step} takes its place", stacklevel=3)
+    if found:
+        return found
+    if faults:
+        raise ValueError(f"no checkpoint in {where} is whole: {', '.join(faults)}")
+    raise FileNotFoundError(f"directory must hold a checkpoint; got {where}, which has none")
+
+
+def _look(folder: Path) -> tuple[_Step | None, list[str]]:
+    """The last step in which every file is as it was saved, and what is wrong after it."""
+    faults = []
+    for step in _steps(folder):
+        try:
+            return _Step(step, folder / str(step), _verified(folder / str(step))), faults
+        except _Damaged as damage:
+            faults.append(f"step {step} ({damage})")
+    return None, faults
+
+
+class _Damaged(Exception):
+    """What is wrong with a step."""
+
+
+def _verified(step: Path) -> dict[str, Any]:
+    """What a step says of itself, once each of its files has the digest it had."""
+    try:
+        about = unsealed(step / _ABOUT)
+    except FileNotFoundError:
+        raise _Damaged(f"{_ABOUT} is missing") from None
+    except ValueError:
+        raise _Damaged(f"{_ABOUT} has changed") from None
+    if about["format"] > _FORMAT:
+        raise ValueError(
+            f"{str(step)!r} was made by neurojax checkpoint format {about['format']}; this one"
+            f" reads up to {_FORMAT}: upgrade neurojax"
+        )
+    for name, digest in about["files"].items():
+        try:
+            changed = _digest(step / name) != digest
+        except OSError as error:
+            raise _Damaged(f"{name}: {error.strerror}") from None
+        if changed:
+            raise _Damaged(f"{name} has changed")
+    return about
+
+
+def _digests(step: Path) -> dict[str, str]:
+    """Of each file, by its path within the step."""
+    files = sorted(path for path in step.rglob("*") if path.is_file())
+    return {path.relative_to(step).as_posix(): _digest(path) for path in files}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sweep(folder: Path) -> None:
+    """A folder without what processes that were killed have left in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{_UNFINISHED}*"):
+        _remove(left)
+
+
+def _take_away(folder: Path, step: int) -> None:
+    """At once, so that a half-deleted step is none."""
+    left = folder / f"{_UNFINISHED}old-{step}"
+    (folder / str(step)).rename(left)
+    _remove(left)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _sync(folder: Path) -> None:
+    """Force a new name in a folder to the disk, where folders can be opened."""
+    if os.name == "posix":
+        at = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(at)
+        finally:
+            os.close(at)
 
 
 # --- orbax ---
 
 
-@contextlib.contextmanager
-def _manager(directory: str | os.PathLike[str], *, read_only: bool) -> Iterator[Any]:
-    """Orbax's manager, which gives a step its name once it is whole; unfinished ones go."""
+def _write(path: Path, arrays: dict[str, Any]) -> None:
     import orbax.checkpoint as ocp
 
-    with quiet():
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=_KEEP,
-            enable_async_checkpointing=False,
-            cleanup_tmp_directories=not read_only,
-            create=not read_only,
-            read_only=read_only,
-        )
-        with ocp.CheckpointManager(Path(directory).absolute(), options=options) as manager:
-            yield manager
+    path.parent.mkdir()
+    if not arrays:
+        return
+    with quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as orbax:
+        try:
+            orbax.save(path, args=ocp.args.StandardSave(arrays))
+        except Exception as error:  # noqa: BLE001 - from tensorstore as a ValueError with a report
+            raise _as_full(error) from None
 
 
-@contextlib.contextmanager
-def _existing(directory: str | os.PathLike[str]) -> Iterator[tuple[Any, int]]:
-    nothing = f"directory must hold a checkpoint; got {os.fspath(directory)!r}, which has none"
-    if not Path(directory).is_dir():
-        raise FileNotFoundError(nothing)
-    with _manager(directory, read_only=True) as manager:
-        step = manager.latest_step()
-        if step is None:
-            raise FileNotFoundError(nothing)
-        yield manager, step
+def _as_full(error: Exception) -> Exception:
+    """An error of a full disk as Python has it."""
+    for code in (errno.ENOSPC, errno.EDQUOT):
+        if os.strerror(code) in str(error):
+            return OSError(code, os.strerror(code))
+    return error
 
 
-def _info(manager: Any, step: int) -> dict:
+def _read(path: Path, template: dict[str, Any]) -> dict[str, Any]:
     import orbax.checkpoint as ocp
 
-    return manager.restore(step, args=ocp.args.Composite(info=ocp.args.JsonRestore()))["info"]
+    if not template:
+        return {}
+    wanted = {name: _abstract(x) for name, x in template.items()}
+    with quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as orbax:
+        return orbax.restore(path, args=ocp.args.StandardRestore(wanted))
+
+
+def _refuse_metadata(metadata: Any) -> None:
+    """Raises here, not when a training is to go on."""
+    if not isinstance(metadata, dict):
+        raise TypeError(f"metadata must be a dict; got {metadata!r:.80}")
+    try:
+        kept = json.dumps(metadata, allow_nan=False)
+        names = _kinds_of_names(metadata)
+    except ValueError as error:
+        raise ValueError(f"metadata must be what JSON can hold; {error}") from None
+    except RecursionError:
+        raise ValueError("metadata must be what JSON can hold; it is nested too deep") from None
+    if names - {str}:
+        raise TypeError(f"metadata must have strings as keys; got {kept:.80}")
+
+
+def _kinds_of_names(content: Any) -> set[type]:
+    if isinstance(content, dict):
+        inside = (_kinds_of_names(x) for x in content.values())
+        return {type(name) for name in content}.union(*inside)
+    if isinstance(content, list | tuple):
+        return set().union(*(_kinds_of_names(x) for x in content))
+    return set()
 
 
 # --- leaves ---
@@ -142,6 +308,10 @@ def _named_leaves(state: Any) -> dict[str, Any]:
     for name, x in leaves.items():
         if not hasattr(x, "shape") or not hasattr(x, "dtype"):
             raise ValueError(f"state{name} must be an array; got {type(x).__name__}")
+        if isinstance(x, np.ndarray | np.generic) and x.dtype.kind in "OSUMm":
+            raise ValueError(f"state{name} must be an array of numbers; got {x.dtype}")
+        if isinstance(x, Tracer):
+            raise ValueError(f"state{name} must be known: save and restore outside jax.jit")
     return leaves
 
 

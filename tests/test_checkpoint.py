@@ -1,10 +1,12 @@
 """Checkpoints: bit-identical round trips, survival of SIGKILL, refusals."""
 
+import errno
 import json
 import shutil
 import subprocess
 import sys
 import time
+import warnings
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -16,7 +18,7 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from neurojax import checkpoint
+from neurojax import _files, checkpoint
 from neurojax._files import write_whole
 
 
@@ -55,6 +57,10 @@ def blank(x):
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         return x
     return np.ones_like(x) if isinstance(x, np.ndarray) else jnp.ones_like(x)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
 def assert_identical(got, expected):
@@ -173,13 +179,189 @@ def test_steps_half_written_or_half_deleted_do_no_harm(tmp_path):
     for step in (1, 2):
         checkpoint.save(tmp_path, step, state(), {"step": step})
     for step in (3, 7):  # killed while writing, the second in a run that went further
-        shutil.copytree(tmp_path / "2", tmp_path / f"{step}.orbax-checkpoint-tmp")
-    for path in (tmp_path / "1").iterdir():  # killed while deleting
-        path.unlink() if path.is_file() else shutil.rmtree(path)
+        shutil.copytree(tmp_path / "2", tmp_path / f".unfinished-{step}")
+    shutil.copytree(tmp_path / "1", tmp_path / ".unfinished-old-0")
+    shutil.rmtree(tmp_path / ".unfinished-old-0" / "state")  # killed while deleting
     assert checkpoint.restore(tmp_path, state())[0] == 2
     checkpoint.save(tmp_path, 3, state(), {"step": 3})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
+    assert names(tmp_path) == ["2", "3"]
     assert checkpoint.metadata(tmp_path) == {"step": 3}
+
+
+# --- damaged ---
+
+
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two") / "run"
+    for step in (1, 2):
+        checkpoint.save(folder, step, killed_state(step), {"step": step})
+    return folder
+
+
+def whole_or_before(folder):
+    """The step that is taken, which must be what was saved, bit for bit; and what was said."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        step, restored, about = checkpoint.restore(folder, killed_state(0))
+    assert about == {"step": step}
+    assert_identical(restored, killed_state(step))
+    return step, [str(x.message) for x in said]
+
+
+def files_of(step):
+    return sorted(path for path in step.rglob("*") if path.is_file())
+
+
+def test_a_flipped_bit_anywhere_in_a_step_brings_back_the_one_before(two_steps, tmp_path):
+    folder = shutil.copytree(two_steps, tmp_path / "run")
+    random = np.random.default_rng(0)
+    for file in files_of(folder / "2"):
+        content = file.read_bytes()
+        for at in random.integers(len(content), size=3):
+            bad = bytearray(content)
+            bad[at] ^= 1 << random.integers(8)
+            file.write_bytes(bad)
+            step, said = whole_or_before(folder)
+            if step == 1:
+                (line,) = said
+                assert f"damaged checkpoint in '{folder}': step 2 ({file.name}" in line.replace(
+                    f"({file.relative_to(folder / '2').parent.as_posix()}/", "("
+                )
+                assert line.endswith("; step 1 takes its place")
+            else:  # harmless: the layout of what the file says
+                assert file.name == "checkpoint.json"
+        file.write_bytes(content)
+    assert whole_or_before(folder) == (2, [])
+
+
+HARMS = {
+    "empty": lambda file: file.write_bytes(b""),
+    "cut short": lambda file: file.write_bytes(file.read_bytes()[:-2]),
+    "longer": lambda file: file.write_bytes(file.read_bytes() + b"\n{}"),
+    "gone": lambda file: file.unlink(),
+    "a folder": lambda file: (file.unlink(), file.mkdir()),
+    "a link": lambda file: (file.unlink(), file.symlink_to(file.parent)),
+    "nested": lambda file: file.write_text("[" * 100_000),
+    "binary": lambda file: file.write_bytes(bytes(range(256))),
+} | {
+    text: lambda file, text=text: file.write_text(text)
+    for text in ("[]", "{}", "1", '"a"', "null", "true", '{"digest": 1}', '{"digest": []}')
+}
+
+
+def test_a_file_that_is_another_or_gone_brings_back_the_step_before(two_steps, tmp_path):
+    folder = shutil.copytree(two_steps, tmp_path / "run")
+    for file in files_of(folder / "2"):
+        content = file.read_bytes()
+        for name, harm in HARMS.items():
+            harm(file)
+            with pytest.warns(UserWarning, match="step 1 takes its place"):
+                assert checkpoint.metadata(folder) == {"step": 1}, (name, file)
+            file.rmdir() if file.is_dir() and not file.is_symlink() else file.unlink(True)
+            file.write_bytes(content)
+    assert whole_or_before(folder) == (2, [])
+
+
+def test_after_a_fallback_everything_agrees_and_the_damaged_step_goes(two_steps, tmp_path):
+    folder = shutil.copytree(two_steps, tmp_path / "run")
+    shutil.rmtree(folder / "2" / "state")
+    for use, expected in ((checkpoint.latest, 1), (checkpoint.metadata, {"step": 1})):
+        with pytest.warns(UserWarning, match="damaged .* step 2 .* step 1 takes its place"):
+            assert use(folder) == expected
+    with pytest.raises(ValueError, match="step must be > 1, the last one saved; got 1"):
+        checkpoint.save(folder, 1, killed_state(1), {})
+    checkpoint.save(folder, 2, killed_state(2), {"step": 2})
+    assert whole_or_before(folder) == (2, [])
+    assert names(folder) == ["1", "2"]
+
+
+def test_a_step_below_the_damaged_one_takes_its_place(two_steps, tmp_path):
+    folder = shutil.copytree(two_steps, tmp_path / "run")
+    shutil.move(folder / "2", folder / "9")
+    (folder / "9" / "checkpoint.json").write_text("{}")
+    (folder / "8").write_text("a file")
+    checkpoint.save(folder, 5, killed_state(5), {"step": 5})
+    assert whole_or_before(folder) == (5, [])
+    assert names(folder) == ["1", "5"]
+
+
+def test_if_no_step_is_whole_both_faults_are_said(two_steps, tmp_path):
+    folder = shutil.copytree(two_steps, tmp_path / "run")
+    (folder / "1" / "checkpoint.json").unlink()
+    next((folder / "2" / "state").rglob("manifest.ocdbt")).write_bytes(b"")
+    message = (
+        rf"no checkpoint in '{folder}' is whole: step 2 \(state/.*manifest.ocdbt has changed\),"
+        r" step 1 \(checkpoint.json is missing\)"
+    )
+    for use in (lambda f: checkpoint.restore(f, state()), checkpoint.metadata, checkpoint.latest):
+        with pytest.raises(ValueError, match=message):
+            use(folder)
+    checkpoint.save(folder, 1, killed_state(1), {"step": 1})  # whoever begins anew can
+    assert whole_or_before(folder) == (1, [])
+
+
+def test_a_checkpoint_of_a_later_version_is_refused_by_name(two_steps, tmp_path):
+    folder = shutil.copytree(two_steps, tmp_path / "run")
+    about = _files.unsealed(folder / "2" / "checkpoint.json")
+    assert about["format"] == 1
+    (folder / "2" / "checkpoint.json").write_text(_files.sealed(about | {"format": 2}))
+    message = (
+        r"'.*/2' was made by neurojax checkpoint format 2; this one reads up to 1: upgrade neurojax"
+    )
+    for use in (
+        lambda f: checkpoint.restore(f, state()), checkpoint.metadata, checkpoint.latest,
+        lambda f: checkpoint.save(f, 2, state(), {}),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            use(folder)
+
+
+# --- full disks ---
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 KiB, where one may be mounted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    try:
+        if subprocess.run(mount, capture_output=True).returncode:
+            pytest.skip("no file system can be mounted here")
+    except FileNotFoundError:
+        pytest.skip("no file systems can be mounted here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_is_an_error_that_names_the_directory(small_disk, capfd):
+    large = {"w": jax.random.bits(jax.random.key(0), (512, 512))}
+    small = {"w": jnp.arange(3)}
+    checkpoint.save(small_disk / "run", 1, small, {})
+    with pytest.raises(OSError, match=rf"No space left on device: '{small_disk}/run'"):
+        checkpoint.save(small_disk / "run", 2, large, {})
+    assert capfd.readouterr() == ("", "")
+    assert names(small_disk / "run") == ["1"]
+    checkpoint.save(small_disk / "run", 2, small, {})
+    assert checkpoint.latest(small_disk / "run") == 2
+
+
+@pytest.mark.parametrize("where", ["fsync", "rename", "mkdir"])
+def test_an_error_of_the_disk_leaves_what_was_there(two_steps, tmp_path, monkeypatch, where):
+    folder = shutil.copytree(two_steps, tmp_path / "run")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "some part")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"os.{where}", full)
+        with pytest.raises(OSError, match=rf"No space left on device: '{folder}'"):
+            checkpoint.save(folder, 3, killed_state(3), {"step": 3})
+    step, said = whole_or_before(folder)
+    assert (step in (2, 3), said) == (True, [])
+    checkpoint.save(folder, 4, killed_state(4), {"step": 4})
+    assert whole_or_before(folder) == (4, [])
 
 
 # --- refusals ---
@@ -221,21 +403,62 @@ def test_a_template_of_another_structure_is_refused_by_its_leaf(tmp_path, templa
 @pytest.mark.usefixtures("untyped")
 def test_what_cannot_be_saved_is_refused_and_leaves_no_trace(tmp_path):
     checkpoint.save(tmp_path, 4, state(), {})
-    for step in (3, 4, -1):
+    for step in (3, 4):
         with pytest.raises(ValueError, match=f"step must be > 4, the last one saved; got {step}"):
             checkpoint.save(tmp_path, step, state(), {})
     with pytest.raises(ValueError, match=r"state\.extra\[1\] must be an array; got function"):
         checkpoint.save(tmp_path, 5, state(extra=(jnp.ones(2), abs_of)), {})
-    for step in (5.0, True, "5"):
-        with pytest.raises(ValueError, match="step must be a whole number >= 0; got"):
+    for step in (5.0, 1.5, True, "5", None, -1, 2**63):
+        with pytest.raises(ValueError, match="step must be (a whole number )?>= 0.*; got"):
             checkpoint.save(tmp_path, step, state(), {})
+    for x in (np.array(["a"]), np.array([None]), np.array([0], "M8[s]")):
+        with pytest.raises(ValueError, match=r"state\.extra must be an array of numbers; got"):
+            checkpoint.save(tmp_path, 5, state(extra=x), {})
+    with pytest.raises(ValueError, match=r"state\['x'\] must be known: save .* outside jax.jit"):
+        jax.jit(lambda x: checkpoint.save(tmp_path, 5, {"x": x}, {}))(1.0)
     with pytest.raises(TypeError, match="metadata must be a dict; got None"):
         checkpoint.save(tmp_path, 5, state(), None)
     with pytest.raises(TypeError, match="not JSON serializable"):
         checkpoint.save(tmp_path, 5, state(), {"path": tmp_path})
-    assert [path.name for path in tmp_path.iterdir()] == ["4"]
-    with pytest.raises(ValueError, match="step must be >= 0; got -1"):
-        checkpoint.save(tmp_path / "new", -1, state(), {})
+    for about in ({1: 2}, {"a": [{None: 0}]}):
+        with pytest.raises(TypeError, match="metadata must have strings as keys; got"):
+            checkpoint.save(tmp_path, 5, state(), about)
+    for about in ({"loss": float("nan")}, {"a": [{"b": (np.inf,)}]}, nested(100_000)):
+        with pytest.raises(ValueError, match="metadata must be what JSON can hold"):
+            checkpoint.save(tmp_path, 5, state(), about)
+    assert names(tmp_path) == ["4"]
+
+
+def nested(depth):
+    about = {}
+    for _ in range(depth):
+        about = {"in": about}
+    return about
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("directory", "error", "message"),
+    [
+        ("", ValueError, "directory must be the path of a folder; got ''"),
+        ("a\0b", ValueError, "directory must be the path of a folder; got 'a.x00b'"),
+        (__file__, ValueError, "directory must be the path of a folder; got '.*', a file"),
+        (None, TypeError, "directory must be a path; got None"),
+        (3, TypeError, "directory must be a path; got 3"),
+        (b"a", TypeError, "directory must be a path; got b'a'"),
+    ],
+)
+def test_what_is_no_folder_is_refused(directory, error, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for use in (
+        lambda f: checkpoint.save(f, 0, state(), {}),
+        lambda f: checkpoint.restore(f, state()),
+        checkpoint.metadata,
+        checkpoint.latest,
+    ):
+        with pytest.raises(error, match=message):
+            use(directory)
+    assert names(tmp_path) == []
 
 
 def abs_of(x):
