@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import _device_figures, _run
+from experiments import _device_figures, _folder, _run
 from experiments._devices import Response, Update
 from experiments._perceptron import HELD, Outcome, Program, Setting, lesson, side_by_side, use_cores
 from neurojax import data
@@ -191,7 +191,7 @@ def _middle(values: tuple) -> Any:
 
 def run(config: Config) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
-    c, folder = config, _run.Folder(config)
+    c, folder = config, _folder.Folder(config)
     use_cores(c.cores)
     sets = data.load(c.dataset, c.data_dir)
     n_train = len(sets.train.labels[: c.train_size])
@@ -201,7 +201,7 @@ def run(config: Config) -> dict[str, Any]:
     search = _made(c, folder, sets, searched(c), "search")
     best = chosen(search)
     kept = [{"response": r, "policy": p} | s._asdict() for (r, p), s in best.items()]
-    write_whole(folder.path / "search.json", _run.text({"tried": search, "chosen": kept}))
+    write_whole(folder.path / "search.json", _folder.text({"tried": search, "chosen": kept}))
     trainings = _made(c, folder, sets, grid(c, best), "grid")
     points = [
         {name: at[name] for name in ("response", "policy", *_POINT)} | mean
@@ -227,7 +227,7 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _made(
-    c: Config, folder: _run.Folder, sets: data.Dataset, jobs: list[Job], title: str
+    c: Config, folder: _folder.Folder, sets: data.Dataset, jobs: list[Job], title: str
 ) -> list[dict[str, Any]]:
     """All trainings of `jobs`, a row each; jobs whose file is there are read, not run."""
     pictures, rows = lesson(sets, c.train_size), []
@@ -246,7 +246,7 @@ def _made(
                     outcomes += some
                     bar.advance(task, len(some))
                 made = _rows(job, outcomes, time.perf_counter() - begin)
-                write_whole(file, _run.text(made))
+                write_whole(file, _folder.text(made))
                 bar.console.print(_line(made), markup=False)
             rows += json.loads(file.read_text())
     return rows

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from experiments import _config, _run, _training, _world_figure
+from experiments import _config, _folder, _run, _training, _world_figure
 from experiments._small_world import Plan, columns, network, price
 from experiments._training import Trainer
 from hardware import topology
@@ -177,7 +177,7 @@ class Learner(NamedTuple):
 
 def run(config: Config) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
-    c, folder = config, _run.Folder(config)
+    c, folder = config, _folder.Folder(config)
     sets = data.load(c.dataset, c.data_dir)
     n_train = len(sets.train.labels[: c.train_size])
     if n_train < c.batch_size:
@@ -193,7 +193,7 @@ def run(config: Config) -> dict[str, Any]:
                 begin = time.perf_counter()
                 rows = _networks(learner, sets, mesh, placement, p)
                 seconds = time.perf_counter() - begin
-                write_whole(file, _run.text([row | {"seconds": seconds} for row in rows]))
+                write_whole(file, _folder.text([row | {"seconds": seconds} for row in rows]))
                 bar.console.print(_line(rows, seconds), markup=False)
             bar.advance(task, c.seeds)
     rows = [row for p in c.p_rewire for row in json.loads(folder.part(f"p {p!r}").read_text())]

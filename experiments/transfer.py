@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments import _config, _devices, _run, _training, wta_broadcast
+from experiments import _config, _devices, _folder, _run, _training, wta_broadcast
 from experiments._devices import Response, Synapses, Update, Write
 from hardware import transferred
 from neurojax import data
@@ -65,7 +65,8 @@ def run(config: Config) -> list[dict[str, Any]]:
             console.print(_line(row), markup=False)
     config.out.mkdir(parents=True, exist_ok=True)
     write_whole(
-        config.out / "metrics.json", _run.text({"config": _run.jsonable(config), "runs": rows})
+        config.out / "metrics.json",
+        _folder.text({"config": _folder.jsonable(config), "runs": rows}),
     )
     return rows
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from experiments import _devices, _on_chips, _run, _training
+from experiments import _devices, _folder, _on_chips, _run, _training
 from experiments._config import Config, refuse_idle, resolved
 from neurojax import data, plotting
 from neurojax.learning import wta_broadcast as wb
@@ -79,7 +79,7 @@ def run(config: Config, changes: wb.Changes = wb.deltas) -> dict[str, Any]:
     sets = data.load(config.dataset, config.data_dir)
     c = resolved(config, len(sets.train.labels[: config.train_size]))
     refuse_idle(config, c)
-    folder = _run.Folder(c, may_grow=("epochs",))
+    folder = _folder.Folder(c, may_grow=("epochs",))
     sets = _training.shown(c, sets)
     lesson = _lesson(c, sets.train)
     n_in, n_steps = _input_shape(c, sets.train.images.shape)

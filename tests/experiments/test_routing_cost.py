@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments import _config, _run, _small_world, routing_cost
+from experiments import _config, _folder, _run, _small_world, routing_cost
 from experiments._small_world import Plan, columns, network
 from experiments._training import Trainer
 from hardware import topology
@@ -153,7 +153,7 @@ def learner(**changed):
 
 def test_defaults_are_those_of_the_published_study():
     published = json.loads((RESULTS / "routing-cost" / "metrics.json").read_text())["config"]
-    mine = _run.jsonable(routing_cost.Config())
+    mine = _folder.jsonable(routing_cost.Config())
     differ = {name for name in mine if mine[name] != published[name]}
     assert differ <= {"out", "overwrite", "seeds"}
     assert (mine["seeds"], mine["seed"], published["seeds"]) == (3, 0, 5)

@@ -10,7 +10,7 @@ from importlib import import_module
 import pytest
 import tyro
 
-from experiments import _config, _run, table
+from experiments import _config, _folder, table
 from experiments import wta_broadcast as wta
 
 _ROWS = table.ROWS
@@ -87,7 +87,7 @@ def test_a_finished_run_is_not_run_again(runs, config):
 
 def test_an_interrupted_run_goes_on_and_what_never_began_is_cleared_away(runs, config):
     begun = table.run_folder(config(), "density 100%", 0)
-    _run.Folder(wta.Config(out=begun)).start({})
+    _folder.Folder(wta.Config(out=begun)).start({})
     table.main(config(seeds=1))
     assert [words[-1] for words in runs.commands] == ["--resume", "--overwrite"]
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments import _config, _run, _training
+from experiments import _config, _folder, _run, _training
 from experiments import wta_broadcast as wta
 from neurojax import checkpoint, data
 from neurojax.learning import wta_broadcast as wb
@@ -464,7 +464,7 @@ def test_the_seed_decides_everything(oblong, tmp_path):
 def test_presets_leave_nothing_open(presentation):
     c = _config.resolved(wta.Config(dataset="mnist", presentation=presentation))
     open_ended = ("data_dir", "train_size", "winners", "t_ref", "bandwidth", "trace_decay")
-    assert [k for k, v in _run.jsonable(c).items() if v is None and k not in open_ended] == []
+    assert [k for k, v in _folder.jsonable(c).items() if v is None and k not in open_ended] == []
     assert _config.resolved(c) == c
     assert _config.resolved(wta.Config(lr=0.5)).lr == 0.5
 
