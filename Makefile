@@ -32,7 +32,7 @@ check: $(stamp)-dev
 	$(python) -m pytest -n 2 --dist loadgroup
 
 # Minutes to hours, as SAMPLE faults of each module have their tests run: tests/mutants.py.
-MODULES ?= neurojax/learning neurojax/plasticity.py hardware experiments/_training.py
+MODULES ?= neurojax/learning neurojax/plasticity hardware experiments/_training.py
 SEED ?= 0
 mutants: $(stamp)-test
 	$(python) tests/mutants.py $(MODULES) $(if $(SAMPLE),--sample $(SAMPLE)) --seed $(SEED)

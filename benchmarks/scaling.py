@@ -131,7 +131,7 @@ def changes(rule: str, n: int, n_steps: int) -> dict[str, float]:
 
     from experiments.surrogate_reference import gradients
     from neurojax.learning import wta_broadcast as wb
-    from neurojax.surrogate import fast_sigmoid
+    from neurojax.neurons.surrogate import fast_sigmoid
 
     taught = system(n, n_steps)
     weights, tone = taught.network.init_weights(jax.random.key(1)), taught.rest()

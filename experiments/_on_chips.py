@@ -17,7 +17,7 @@ from hardware import routing, topology
 from hardware.energy import CHIPS, Energy, activity, energy
 from neurojax import data
 from neurojax.learning import wta_broadcast as wb
-from neurojax.neurons import LeakyIntegrator
+from neurojax.neurons.leaky import LeakyIntegrator
 
 NEURONS_PER_CORE = 32
 _AT_ONCE = 500

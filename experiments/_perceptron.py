@@ -14,9 +14,9 @@ from jaxtyping import Array, Float, Int, Key
 
 from experiments import _devices
 from experiments._devices import EVERY, Synapses
-from neurojax.data import Dataset
-from neurojax.layouts import Dense
+from neurojax.data.sets import Dataset
 from neurojax.weights import MakeWeights, Weights, normal
+from neurojax.wiring.layouts import Dense
 
 REACH = 10.0  # w_max sqrt(fan-in): trained numbers have less, but for one in a thousand
 _NONLINEARITY = {"exponential": 2.0, "querlioz": 3.0}

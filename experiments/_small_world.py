@@ -14,12 +14,12 @@ from jaxtyping import Array, Float, Int, Key
 
 from hardware import routing, topology
 from hardware.energy import LOIHI, Energy, activity, energy
-from neurojax.connectivity import watts_strogatz
-from neurojax.layouts import FanIn
 from neurojax.learning import wta_broadcast as wb
 from neurojax.network import Layer, Network, Projection, fold
-from neurojax.neurons import LeakyIntegrator
-from neurojax.plasticity import ThreeFactor, always
+from neurojax.neurons.leaky import LeakyIntegrator
+from neurojax.plasticity.three_factor import ThreeFactor, always
+from neurojax.wiring.generators import watts_strogatz
+from neurojax.wiring.layouts import FanIn
 
 READOUT = "readout"
 

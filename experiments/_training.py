@@ -12,10 +12,11 @@ from jaxtyping import Array, Key
 
 from experiments import _run
 from experiments._config import Config
-from neurojax import augment, data, encoding
-from neurojax.feedback import broadcast
+from neurojax import data
+from neurojax.data import augment, encoding
 from neurojax.learning import wta_broadcast as wb
 from neurojax.network import fold
+from neurojax.plasticity.feedback import broadcast
 
 
 def feedback(c: Config, sizes: dict[str, int], n_classes: int, key: Key[Array, ""]):

@@ -24,13 +24,14 @@ from experiments import _config, _folder, _run, _training, _world_figure
 from experiments._small_world import Plan, columns, network, price
 from experiments._training import Trainer
 from hardware import topology
-from neurojax import data, metrics
+from neurojax import data
 from neurojax._files import write_whole
 from neurojax.learning import wta_broadcast as wb
 from neurojax.network import Layer, fold
-from neurojax.neurons import LIF, LeakyIntegrator
-from neurojax.plasticity import Homeostasis, ThreeFactor, triangle
-from neurojax.teaching import SoftWTA
+from neurojax.neurons.leaky import LIF, LeakyIntegrator
+from neurojax.plasticity.teaching import SoftWTA
+from neurojax.plasticity.three_factor import Homeostasis, ThreeFactor, triangle
+from neurojax.wiring import metrics
 
 
 @dataclass(frozen=True)

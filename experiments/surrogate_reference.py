@@ -20,10 +20,11 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from experiments import _config, _run, wta_broadcast
-from neurojax.layouts import Dense, FanIn
 from neurojax.learning import wta_broadcast as wb
-from neurojax.surrogate import Spike, fast_sigmoid
-from neurojax.weights import Connectivity, Ideal
+from neurojax.neurons.surrogate import Spike, fast_sigmoid
+from neurojax.weights import Ideal
+from neurojax.wiring.layouts import Dense, FanIn
+from neurojax.wiring.sparse import Connectivity
 
 _OF_THE_RULE = (
     "teacher", "margin", "bandwidth", "redraw_feedback", "modulators", "window", "window_width",

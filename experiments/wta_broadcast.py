@@ -21,14 +21,15 @@ from jaxtyping import Array, Key
 
 from experiments import _devices, _folder, _on_chips, _run, _training
 from experiments._config import Config, refuse_idle, resolved
-from neurojax import data, plotting
+from neurojax import data
+from neurojax.analysis import plotting
 from neurojax.learning import wta_broadcast as wb
-from neurojax.modulation import modulators
 from neurojax.network import Layer, fold
-from neurojax.neurons import ALIF, LIF, LeakyIntegrator
-from neurojax.plasticity import Homeostasis, ThreeFactor, boxcar, post_spike, triangle
+from neurojax.neurons.leaky import ALIF, LIF, LeakyIntegrator
+from neurojax.plasticity.modulation import modulators
+from neurojax.plasticity.teaching import HardWTA, SoftWTA
+from neurojax.plasticity.three_factor import Homeostasis, ThreeFactor, boxcar, post_spike, triangle
 from neurojax.structured import Recurrence, structured
-from neurojax.teaching import HardWTA, SoftWTA
 from neurojax.weights import MakeWeights, ideal
 
 

@@ -34,7 +34,8 @@ from neurojax._check import (
 )
 from neurojax._repr import described, value
 from neurojax.network import fold
-from neurojax.weights import Connectivity, MakeWeights, Weights, connectivity_mask
+from neurojax.weights import MakeWeights, Weights, connectivity_mask
+from neurojax.wiring.sparse import Connectivity
 
 __all__ = ["Crossbar", "Held", "Quantiser", "crossbar", "transferred"]
 

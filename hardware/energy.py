@@ -19,8 +19,8 @@ from hardware.routing import Traffic, unicast
 from hardware.topology import Mesh, wiring
 from neurojax._check import between, choice, count, instance, nonnegative, positive
 from neurojax._repr import described, value
-from neurojax.layouts import Edges
 from neurojax.network import Network
+from neurojax.wiring.layouts import Edges
 
 __all__ = [
     "CHIPS", "LOIHI", "ODIN", "RECKON", "SENECA", "SPINNAKER", "SPINNAKER2", "TIANJIC", "TRUENORTH",

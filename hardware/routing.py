@@ -18,7 +18,7 @@ from hardware._check import kind, single
 from hardware.topology import Mesh, existing, inside
 from neurojax._check import count, nonnegative, positive, working
 from neurojax._repr import described
-from neurojax.layouts import Edges
+from neurojax.wiring.layouts import Edges
 
 __all__ = [
     "DIRECTIONS", "Delay", "Latency", "Link", "Tables", "Traffic", "burst", "fullest", "latency",

@@ -21,8 +21,8 @@ from scipy.sparse import linalg as sparse_linalg
 from hardware._check import kind, whole
 from neurojax._check import count
 from neurojax._repr import described
-from neurojax.layouts import Edges
 from neurojax.network import Network
+from neurojax.wiring.layouts import Edges
 
 __all__ = [
     "Mesh", "bisected", "by_layer", "check_fan", "given", "hops", "linear", "mean_hops", "offsets",

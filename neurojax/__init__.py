@@ -4,11 +4,46 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from neurojax import augment, checkpoint, data, encoding, recording, surrogate, traces
+from neurojax import checkpoint, data, recording
 from neurojax._version import __version__ as __version__
-from neurojax.connectivity import (
+from neurojax.data import augment, encoding
+from neurojax.layers import Layer, Projection, Record
+from neurojax.learning import wta_broadcast
+from neurojax.network import Network, State, fold
+from neurojax.neurons import ALIF, LIF, LeakyIntegrator, Poisson, surrogate
+from neurojax.plasticity import (
+    STDP,
+    Broadcast,
+    HardWTA,
+    Homeostasis,
+    Modulators,
+    Post,
+    SoftWTA,
+    ThreeFactor,
+    always,
+    boxcar,
+    broadcast,
+    class_scores,
+    k_winners,
+    modulators,
+    post_spike,
+    traces,
+    triangle,
+)
+from neurojax.ranges import unconstrained
+from neurojax.simulation import simulate
+from neurojax.split_bf16 import SplitBF16, split_bf16
+from neurojax.structured import Recurrence, structured
+from neurojax.synapses import Alpha, Delay, Exponential
+from neurojax.weights import Ideal, Weights, ideal, normal
+from neurojax.wiring import (
+    Band,
+    Dense,
+    FanIn,
+    FanOut,
     bernoulli,
     blocks,
+    by_sender,
     distance_dependent,
     exponential_profile,
     fan_in,
@@ -20,27 +55,12 @@ from neurojax.connectivity import (
     watts_strogatz,
     watts_strogatz_grid,
 )
-from neurojax.feedback import Broadcast, broadcast
-from neurojax.layers import Layer, Projection, Record
-from neurojax.layouts import Band, Dense, FanIn
-from neurojax.learning import wta_broadcast
-from neurojax.modulation import Modulators, modulators
-from neurojax.network import Network, State, fold
-from neurojax.neurons import ALIF, LIF, LeakyIntegrator
-from neurojax.plasticity import Homeostasis, Post, ThreeFactor, always, boxcar, post_spike, triangle
-from neurojax.ranges import unconstrained
-from neurojax.simulation import simulate
-from neurojax.sources import Poisson
-from neurojax.sparse import FanOut, by_sender
-from neurojax.split_bf16 import SplitBF16, split_bf16
-from neurojax.stdp import STDP
-from neurojax.structured import Recurrence, structured
-from neurojax.synapses import Alpha, Delay, Exponential
-from neurojax.teaching import HardWTA, SoftWTA, class_scores, k_winners
-from neurojax.weights import Ideal, Weights, ideal, normal
 
 if TYPE_CHECKING:
-    from neurojax import metrics, plotting
+    from neurojax.analysis import plotting
+    from neurojax.wiring import metrics
+
+_SLOW = {"metrics": "wiring", "plotting": "analysis"}  # SciPy and matplotlib are slow to import
 
 __all__ = [
     "ALIF", "Alpha", "Band", "Broadcast", "Delay", "Dense", "Exponential", "FanIn", "FanOut",
@@ -57,8 +77,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in ("metrics", "plotting"):  # SciPy and matplotlib are slow to import
-        return importlib.import_module(f"{__name__}.{name}")
+    if room := _SLOW.get(name):
+        return importlib.import_module(f"{__name__}.{room}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -14,9 +14,10 @@ from jaxtyping import Array, Float, Key
 from neurojax import _given
 from neurojax._check import count, instance, real
 from neurojax._repr import described
-from neurojax.plasticity import Rule
-from neurojax.teaching import k_winners
-from neurojax.weights import Connectivity, normal
+from neurojax.plasticity.teaching import k_winners
+from neurojax.plasticity.three_factor import Rule
+from neurojax.weights import normal
+from neurojax.wiring.sparse import Connectivity
 
 __all__ = ["Layer", "Projection", "Record"]
 

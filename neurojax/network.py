@@ -22,11 +22,11 @@ from neurojax._check import prng_key, real, step_size
 from neurojax._once import batch_last, once
 from neurojax._repr import described
 from neurojax.layers import Layer, Projection, Record
-from neurojax.layouts import by_matrix
-from neurojax.sparse import FanOut
-from neurojax.surrogate import heaviside
-from neurojax.synapses import Delay
+from neurojax.neurons.surrogate import heaviside
+from neurojax.synapses.receptors import Delay
 from neurojax.weights import Held, MakeWeights, Weights, ideal
+from neurojax.wiring.layouts import by_matrix
+from neurojax.wiring.sparse import FanOut
 
 __all__ = ["Layer", "Network", "Projection", "Record", "State", "fold"]
 

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, BFloat16, Float, Shaped
 
 from neurojax._check import real
-from neurojax.layouts import Dense, FanIn, shaped
-from neurojax.weights import Connectivity, MakeWeights
+from neurojax.weights import MakeWeights
+from neurojax.wiring.layouts import Dense, FanIn, shaped
+from neurojax.wiring.sparse import Connectivity
 
 __all__ = ["SplitBF16", "split_bf16"]
 

@@ -9,11 +9,11 @@ from jaxtyping import Array, Key
 
 from neurojax._check import between, choice, count, finite, instance, nonnegative, prng_key
 from neurojax._repr import described
-from neurojax.connectivity import fan_in, locally_dense, merged
-from neurojax.layouts import Band, Dense, FanIn
 from neurojax.network import Layer, Network, Projection, fold
-from neurojax.neurons import LIF, LeakyIntegrator
-from neurojax.plasticity import ThreeFactor, always
+from neurojax.neurons.leaky import LIF, LeakyIntegrator
+from neurojax.plasticity.three_factor import ThreeFactor, always
+from neurojax.wiring.generators import fan_in, locally_dense, merged
+from neurojax.wiring.layouts import Band, Dense, FanIn
 
 __all__ = ["READOUT", "Recurrence", "structured"]
 

@@ -13,12 +13,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from neurojax._check import real
-from neurojax.layouts import Band, Dense, FanIn
-from neurojax.sparse import FanOut
+from neurojax.wiring.layouts import Band, Dense
+from neurojax.wiring.sparse import Connectivity
 
-__all__ = ["Connectivity", "Held", "Ideal", "MakeWeights", "Weights", "ideal", "normal"]
-
-Connectivity = Dense | FanIn | FanOut | Band
+__all__ = ["Held", "Ideal", "MakeWeights", "Weights", "ideal", "normal"]
 
 
 @runtime_checkable

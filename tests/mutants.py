@@ -1,7 +1,7 @@
 """Plants faults in a module, one at a time, and prints those that its tests let through.
 
     python tests/mutants.py hardware/routing.py --sample 100 --seed 1
-    make mutants MODULES="neurojax/stdp.py hardware" SAMPLE=100
+    make mutants MODULES="neurojax/plasticity/stdp.py hardware" SAMPLE=100
 
 A fault ("mutant") is one small change of an expression or a statement: `<` to `<=`, `+` to `-`,
 a number to the next one, a keyword argument left out, `f(x)` to `x`, a `raise` to `pass`, `pre`
@@ -57,12 +57,12 @@ TESTS = {
     ],
     "hardware/_clock.py": ["tests/hardware/test_pcm.py", "tests/hardware/test_crossbar.py"],
     "hardware/topology.py": ["tests/hardware/test_topology.py", "tests/hardware/test_routing.py"],
-    "neurojax/learning/wta_broadcast.py": ["tests/test_learning.py"],
-    "neurojax/learning/_system.py": ["tests/test_learning.py"],
-    "neurojax/_check.py": ["tests/test_neurons.py", "tests/test_plasticity.py"],
+    "neurojax/learning/wta_broadcast.py": ["tests/learning/test_learning.py"],
+    "neurojax/learning/_system.py": ["tests/learning/test_learning.py"],
+    "neurojax/_check.py": ["tests/neurons/test_leaky.py", "tests/plasticity/test_three_factor.py"],
     "neurojax/layers.py": ["tests/test_network.py"],
-    "neurojax/layouts.py": ["tests/test_network.py", "tests/test_connectivity.py"],
-    "neurojax/sparse.py": ["tests/test_sparse_network.py", "tests/test_network.py"],
+    "neurojax/wiring/layouts.py": ["tests/test_network.py", "tests/wiring/test_generators.py"],
+    "neurojax/wiring/sparse.py": ["tests/wiring/test_sparse_network.py", "tests/test_network.py"],
     "experiments/_small_world.py": ["tests/experiments/test_routing_cost.py"],
 }
 

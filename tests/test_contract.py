@@ -16,17 +16,17 @@ import numpy as np
 import pytest
 
 from hardware.devices import Device, querlioz, soft_bounds, table
-from neurojax import surrogate
 from neurojax._check import working
-from neurojax.layouts import Band
 from neurojax.network import Layer, Network, Projection
-from neurojax.neurons import ALIF, LIF, LeakyIntegrator
-from neurojax.plasticity import Homeostasis, Post, ThreeFactor
-from neurojax.sources import Poisson
-from neurojax.sparse import by_sender
-from neurojax.stdp import STDP
-from neurojax.synapses import Alpha, Delay, Exponential
+from neurojax.neurons import surrogate
+from neurojax.neurons.leaky import ALIF, LIF, LeakyIntegrator
+from neurojax.neurons.sources import Poisson
+from neurojax.plasticity.stdp import STDP
+from neurojax.plasticity.three_factor import Homeostasis, Post, ThreeFactor
+from neurojax.synapses.receptors import Alpha, Delay, Exponential
 from neurojax.weights import Ideal
+from neurojax.wiring.layouts import Band
+from neurojax.wiring.sparse import by_sender
 
 N, T = 16, 20
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neurojax.layouts import Dense
-from neurojax.neurons import ALIF, LIF, LeakyIntegrator
-from neurojax.stdp import STDP
-from neurojax.synapses import Alpha, Exponential
-from neurojax.traces import low_pass, low_pass_reversed
+from neurojax.neurons.leaky import ALIF, LIF, LeakyIntegrator
+from neurojax.plasticity.stdp import STDP
+from neurojax.plasticity.traces import low_pass, low_pass_reversed
+from neurojax.synapses.receptors import Alpha, Exponential
+from neurojax.wiring.layouts import Dense
 
 TAUS = np.array([1e4, 1e5, 1e6])  # ms
 EPS = 2.0**-24

@@ -71,8 +71,8 @@ def test_a_message_is_left_alone_but_its_raise_is_not():
 
 
 def test_each_fault_is_a_module_of_its_own():
-    source = (mutants.ROOT / "neurojax/traces.py").read_bytes()
-    found = mutants.mutants("neurojax/traces.py", source)
+    source = (mutants.ROOT / "neurojax/plasticity/traces.py").read_bytes()
+    found = mutants.mutants("neurojax/plasticity/traces.py", source)
     changed = {ast.dump(ast.parse(m.applied(source))) for m in found}
     assert len(changed) == len(found) > 20
     assert ast.dump(ast.parse(source)) not in changed

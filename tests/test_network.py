@@ -11,18 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neurojax import surrogate
 from neurojax._once import batch_last, once
-from neurojax.connectivity import fan_in, locally_dense
-from neurojax.layouts import Dense
 from neurojax.network import Layer, Network, Projection
-from neurojax.neurons import ALIF, LIF, LeakyIntegrator
-from neurojax.plasticity import ThreeFactor
+from neurojax.neurons import surrogate
+from neurojax.neurons.leaky import ALIF, LIF, LeakyIntegrator
+from neurojax.neurons.sources import Poisson
+from neurojax.plasticity.three_factor import ThreeFactor
 from neurojax.simulation import simulate
-from neurojax.sources import Poisson
-from neurojax.sparse import by_sender
-from neurojax.synapses import Exponential
+from neurojax.synapses.receptors import Exponential
 from neurojax.weights import Ideal, ideal
+from neurojax.wiring.generators import fan_in, locally_dense
+from neurojax.wiring.layouts import Dense
+from neurojax.wiring.sparse import by_sender
 
 KEY = jax.random.key(0)
 T = 24

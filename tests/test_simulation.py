@@ -12,15 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neurojax import recording, surrogate
-from neurojax.connectivity import fan_in
-from neurojax.layouts import Dense
+from neurojax import recording
 from neurojax.network import Layer, Network, Projection, fold
-from neurojax.neurons import LIF, LeakyIntegrator
+from neurojax.neurons import surrogate
+from neurojax.neurons.leaky import LIF, LeakyIntegrator
+from neurojax.neurons.sources import Poisson
 from neurojax.simulation import simulate
-from neurojax.sources import Poisson
-from neurojax.synapses import Exponential
+from neurojax.synapses.receptors import Exponential
 from neurojax.weights import Ideal
+from neurojax.wiring.generators import fan_in
+from neurojax.wiring.layouts import Dense
 
 KEY = jax.random.key(0)
 T = 12

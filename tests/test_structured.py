@@ -10,16 +10,16 @@ import optax
 import pytest
 from oracles import connectivity as wiring
 
-from neurojax.connectivity import fan_in
-from neurojax.feedback import broadcast
-from neurojax.layouts import Band, FanIn
 from neurojax.learning import wta_broadcast as wb
 from neurojax.network import Layer, Network, Projection, fold
-from neurojax.neurons import LIF, LeakyIntegrator
-from neurojax.plasticity import Homeostasis, ThreeFactor
+from neurojax.neurons.leaky import LIF, LeakyIntegrator
+from neurojax.plasticity.feedback import broadcast
+from neurojax.plasticity.teaching import SoftWTA
+from neurojax.plasticity.three_factor import Homeostasis, ThreeFactor
 from neurojax.simulation import simulate
 from neurojax.structured import Recurrence, structured
-from neurojax.teaching import SoftWTA
+from neurojax.wiring.generators import fan_in
+from neurojax.wiring.layouts import Band, FanIn
 
 KEY = jax.random.key(0)
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from oracles import connectivity as wiring
 
-from neurojax.layouts import Band, Dense, FanIn
 from neurojax.weights import Ideal, Weights, ideal, normal
+from neurojax.wiring.layouts import Band, Dense, FanIn
 
 KEY = jax.random.key(0)
 

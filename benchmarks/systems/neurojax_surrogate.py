@@ -5,7 +5,7 @@ from functools import partial
 from benchmarks.systems import neurojax
 from benchmarks.systems.neurojax import PACKAGES
 from experiments.surrogate_reference import gradients
-from neurojax.surrogate import fast_sigmoid
+from neurojax.neurons.surrogate import fast_sigmoid
 
 __all__ = ["CASES", "PACKAGES"]
 by_gradient = partial(gradients, spike=fast_sigmoid(5.0), gain=10.0)

@@ -12,12 +12,12 @@ from jaxtyping import Array, ArrayLike, Float, Int, Integer, Key
 
 from neurojax._check import classes, count, instance, prng_key, real, step_size, working
 from neurojax._repr import described
-from neurojax.feedback import Broadcast, broadcast
-from neurojax.modulation import Modulators, modulators
 from neurojax.network import Network, fold
-from neurojax.neurons import LeakyIntegrator
-from neurojax.plasticity import Homeostasis, HomeostasisState, Rule
-from neurojax.teaching import SoftWTA
+from neurojax.neurons.leaky import LeakyIntegrator
+from neurojax.plasticity.feedback import Broadcast, broadcast
+from neurojax.plasticity.modulation import Modulators, modulators
+from neurojax.plasticity.teaching import SoftWTA
+from neurojax.plasticity.three_factor import Homeostasis, HomeostasisState, Rule
 from neurojax.weights import Weights
 
 INPUT = "input"  # what the pictures are called among the network's inputs

@@ -44,10 +44,10 @@ from neurojax.learning._system import (
     system,
 )
 from neurojax.network import arrivals, currents, fold, held, read
-from neurojax.neurons import LeakyIntegrator
-from neurojax.plasticity import HomeostasisState, Post, ThreeFactor
+from neurojax.neurons.leaky import LeakyIntegrator
+from neurojax.plasticity.teaching import class_scores
+from neurojax.plasticity.three_factor import HomeostasisState, Post, ThreeFactor
 from neurojax.simulation import simulate
-from neurojax.teaching import class_scores
 from neurojax.weights import MakeWeights, ideal
 
 __all__ = [

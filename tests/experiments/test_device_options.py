@@ -8,7 +8,7 @@ import pytest
 import hardware as hw
 from experiments import _config, _devices
 from experiments._devices import Synapses
-from neurojax.layouts import Dense
+from neurojax.wiring.layouts import Dense
 
 KEY = jax.random.key(0)
 

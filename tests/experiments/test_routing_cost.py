@@ -21,8 +21,8 @@ from experiments._training import Trainer
 from hardware import topology
 from neurojax import data
 from neurojax.network import Layer
-from neurojax.neurons import LIF, LeakyIntegrator
-from neurojax.plasticity import ThreeFactor, triangle
+from neurojax.neurons.leaky import LIF, LeakyIntegrator
+from neurojax.plasticity.three_factor import ThreeFactor, triangle
 
 # One worker: the tests share what they train.
 pytestmark = pytest.mark.xdist_group("routing_cost")

@@ -12,10 +12,10 @@ from experiments import _config, _training
 from experiments import surrogate_reference as sr
 from experiments import wta_broadcast as wta
 from neurojax import data
-from neurojax.layouts import FanIn
 from neurojax.learning import wta_broadcast as wb
-from neurojax.surrogate import fast_sigmoid
+from neurojax.neurons.surrogate import fast_sigmoid
 from neurojax.weights import connectivity_mask
+from neurojax.wiring.layouts import FanIn
 
 # One worker: the tests share what they train.
 pytestmark = pytest.mark.xdist_group("surrogate_reference")

@@ -16,7 +16,8 @@ from jax import Array
 
 from experiments import _config, _run, _training
 from experiments import wta_broadcast as wta
-from neurojax import augment, data
+from neurojax import data
+from neurojax.data import augment
 from neurojax.learning import wta_broadcast as wb
 
 PLAIN = _config.resolved(

@@ -24,16 +24,16 @@ from hardware.programming import (
     Unidirectional,
     WriteVerify,
 )
-from neurojax.connectivity import bernoulli, fan_in, locally_dense
-from neurojax.feedback import broadcast
-from neurojax.layouts import Dense
 from neurojax.learning import wta_broadcast as wb
 from neurojax.network import Layer, Network, Projection, fold
-from neurojax.neurons import LIF
-from neurojax.plasticity import Homeostasis, ThreeFactor
+from neurojax.neurons.leaky import LIF
+from neurojax.plasticity.feedback import broadcast
+from neurojax.plasticity.teaching import SoftWTA
+from neurojax.plasticity.three_factor import Homeostasis, ThreeFactor
 from neurojax.structured import Recurrence, structured
-from neurojax.teaching import SoftWTA
 from neurojax.weights import Ideal, Weights, normal
+from neurojax.wiring.generators import bernoulli, fan_in, locally_dense
+from neurojax.wiring.layouts import Dense
 
 plain = inspect.unwrap  # without the types that tests check beforehand
 KEY, N, W_MAX = jax.random.key(0), 64, 0.5

@@ -12,7 +12,7 @@ from hardware.crossbar import crossbar
 from hardware.devices import Device, linear
 from hardware.pcm import PCM
 from hardware.programming import Single, Unidirectional
-from neurojax.layouts import Dense
+from neurojax.wiring.layouts import Dense
 
 N = 40_000
 TOP = 25e-6

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hardware import routing, topology
 from hardware.topology import Mesh
-from neurojax.layouts import Edges, FanIn
+from neurojax.wiring.layouts import Edges, FanIn
 
 MESH, N, E = Mesh(4, 3, 2), 10, 24
 GRID = networkx.grid_2d_graph(MESH.nx, MESH.ny)

@@ -14,7 +14,7 @@ import pytest
 import neurojax as nj
 from hardware import topology
 from hardware.topology import Mesh
-from neurojax.layouts import Edges
+from neurojax.wiring.layouts import Edges
 
 KEY = jax.random.key(0)
 RING = Mesh(20, 20, 1)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from neurojax.layouts import Band, Dense, FanIn
-from neurojax.sparse import FanOut, by_sender
+from neurojax.wiring.layouts import Band, Dense, FanIn
+from neurojax.wiring.sparse import FanOut, by_sender
 
 
 def dense(rng, n_post, n_pre):

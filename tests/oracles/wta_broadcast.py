@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from oracles import connectivity as wiring
 
-from neurojax.neurons import ALIF, LeakyIntegrator
-from neurojax.plasticity import always, post_spike, triangle
-from neurojax.teaching import SoftWTA
+from neurojax.neurons.leaky import ALIF, LeakyIntegrator
+from neurojax.plasticity.teaching import SoftWTA
+from neurojax.plasticity.three_factor import always, post_spike, triangle
 
 
 def weight_change(pre, h, z, q, exists, *, kappa_e, decay, reset_trace, rho=0.0, beta=0.0):

@@ -1,0 +1,329 @@
+"""Neuron models: parameters in a frozen pytree, `init` the state, `step` by one `dt`.
+
+All are exact for a current held over `dt`, as their equations are linear between spikes;
+only spike times are rounded up to the grid. Each parameter is one number or one per neuron.
+Within a step the last step's spikes reset the potential first, then it is integrated, then
+compared with the threshold (>=): a spike belongs to the interval (t, t + dt].
+
+A state is stored in the dtype that `init` was given and calculated in float32 at the least.
+What that dtype cannot hold of a potential is kept beside it, so that no step is lost, however
+small beside v_rest or in however long a run: spikes of a bfloat16 state are those of float32.
+"""
+
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, Int, Shaped
+
+from neurojax._check import (
+    cast,
+    choice,
+    finite,
+    fits,
+    function,
+    in_range,
+    nonnegative,
+    one_each,
+    optional,
+    ordered,
+    positive,
+    time_step,
+    working,
+)
+from neurojax._decay import add, fade, felt, leak, whole
+from neurojax._repr import described
+from neurojax.neurons.surrogate import Spike, heaviside
+
+__all__ = [
+    "ALIF",
+    "LIF",
+    "ALIFState",
+    "LIFState",
+    "LeakyIntegrator",
+    "LeakyIntegratorState",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class LIFState(NamedTuple):
+    """State of one population of `LIF`; batch, seeds and settings are vmapped.
+
+    Fields:
+        v: float [n], mV; membrane potential before reset
+        z: float [n]; spikes of this step, 0 or 1
+        refractory: int [n] or None; steps left in which v is held, this one included
+        v_low: float [n] or None, mV; what v leaves out by rounding; None: nothing felt
+    """
+
+    v: Float[Array, "*n"]
+    z: Float[Array, "*n"]
+    refractory: Int[Array, "*n"] | None
+    v_low: Float[Array, "*n"] | None
+
+
+class ALIFState(NamedTuple):
+    """State of one population of `ALIF`: that of `LIF`, and its adaptation.
+
+    Fields:
+        v: float [n], mV; membrane potential before reset
+        z: float [n]; spikes of this step, 0 or 1
+        refractory: int [n] or None; steps left in which v is held, this one included
+        a: float [n]; adaptation that set this step's threshold: decayed count of spikes
+        v_low: float [n] or None, mV; what v leaves out by rounding; None: nothing felt
+        a_low: float [n]; likewise of a
+    """
+
+    v: Float[Array, "*n"]
+    z: Float[Array, "*n"]
+    refractory: Int[Array, "*n"] | None
+    a: Float[Array, "*n"]
+    v_low: Float[Array, "*n"] | None
+    a_low: Float[Array, "*n"]
+
+
+class LeakyIntegratorState(NamedTuple):
+    """State of one population of `LeakyIntegrator`.
+
+    Fields:
+        v: float [n], mV; potential
+        v_low: float [n] or None, mV; what v leaves out by rounding; None: nothing felt
+    """
+
+    v: Float[Array, "*n"]
+    v_low: Float[Array, "*n"] | None
+
+
+@described
+class LIF(eqx.Module):
+    """Leaky integrate-and-fire neuron.
+
+        tau_mem dv/dt = -(v - v_rest) + r_mem I,    and where v >= v_th: spike, then reset
+
+    Reset "hard" restarts at v = v_reset; "subtract" lowers v by v_th - v_reset, which keeps
+    what went over the threshold. With `t_ref` the neuron is silent after a spike for
+    ceil(t_ref / dt) whole steps, v held where the reset left it; with None there is no
+    refractory state at all. `spike` maps v - v_th to spikes; the default has no derivative.
+    Raises `ValueError` for a parameter out of range, v_th <= v_reset, an unknown `reset`,
+    and at `init` for a parameter that does not fit the population.
+    Source: Gerstner et al. (2014), Neuronal Dynamics, eq. 1.5; the reset by subtraction:
+    Bellec et al. (2020), A solution to the learning dilemma, Methods, "LIF neurons".
+
+    >>> neuron = nj.LIF(tau_mem=10.0)  # ms; v_th is 1 mV
+    >>> state, z = neuron.step(neuron.init((3,)), jnp.array([0.0, 5.0, 50.0]), dt=1.0)  # nA, ms
+    >>> z
+    Array([0., 0., 1.], dtype=float32)
+    >>> f"{float(state.v[1]):.3f} mV"  # 5 (1 - exp(-1 / 10))
+    '0.476 mV'
+    """
+
+    tau_mem: Float[Array, "*#n"] = eqx.field(default=20.0, converter=positive("tau_mem", "ms"))
+    r_mem: Float[Array, "*#n"] = eqx.field(default=1.0, converter=positive("r_mem", "MOhm"))
+    v_th: Float[Array, "*#n"] = eqx.field(
+        default=1.0, converter=finite("v_th", "mV", above="v_reset")
+    )
+    v_rest: Float[Array, "*#n"] = eqx.field(default=0.0, converter=finite("v_rest", "mV"))
+    v_reset: Float[Array, "*#n"] = eqx.field(default=0.0, converter=finite("v_reset", "mV"))
+    t_ref: Float[Array, "*#n"] | None = eqx.field(
+        default=None, converter=optional(nonnegative("t_ref", "ms"))
+    )
+    reset: Literal["hard", "subtract"] = eqx.field(
+        static=True, default="hard", converter=choice("reset", "hard", "subtract")
+    )
+    spike: Spike = function("spike", default=heaviside)
+
+    def __check_init__(self):
+        ordered("v_reset", self.v_reset, "v_th", self.v_th, "mV")
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> LIFState:
+        """A population of `shape` at rest."""
+        fits(self, shape)
+        v, v_low = _at_rest(self, shape, dtype)
+        return LIFState(v, jnp.zeros(shape, dtype), _ready(self, shape), v_low)
+
+    def step(
+        self, state: LIFState, current: Shaped[Array, "*n"], *, dt: ArrayLike
+    ) -> tuple[LIFState, Float[Array, "*n"]]:
+        """State after `dt` ms under `current` (nA), and its spikes."""
+        dtype = state.v.dtype
+        p, s, current, dt = _ready_to_step(self, state, current, dt)
+        v, v_low, refractory = _potential(p, s, current, dt, dtype)
+        z = _fire(p, whole(v, v_low, dtype) - p.v_th, refractory).astype(dtype)
+        return LIFState(v.astype(dtype), z, refractory, v_low), z
+
+    def threshold(self, state: LIFState) -> Float[Array, "*n"]:
+        """The potential at which the neurons fired in this step, mV."""
+        return jnp.broadcast_to(self.v_th.astype(state.v.dtype), state.v.shape)
+
+    def decay(self, dt: ArrayLike) -> Float[Array, "*#n"]:
+        """The part of a potential that is left after `dt`: exp(-dt / tau_mem)."""
+        return jnp.exp(-time_step(dt, self.tau_mem.dtype) / self.tau_mem)
+
+
+@described
+class ALIF(eqx.Module):
+    """Leaky integrate-and-fire neuron whose threshold rises with each of its spikes.
+
+        tau_mem dv/dt = -(v - v_rest) + r_mem I,    spike where v >= v_th + beta_adapt a
+        a_t = exp(-dt / tau_adapt) a_{t-1} + z_{t-1}
+
+    A spike raises the threshold by `beta_adapt` (mV) from the next step on; the reset by
+    subtraction stays v_th - v_reset. All else, and all errors, are those of `LIF`.
+    Source: Bellec et al. (2020), A solution to the learning dilemma, Methods, "ALIF neurons".
+
+    >>> neuron = nj.ALIF(beta_adapt=0.5)  # mV
+    >>> state, z = neuron.step(neuron.init((2,)), jnp.array([0.0, 50.0]), dt=1.0)  # nA, ms
+    >>> state, _ = neuron.step(state, jnp.zeros(2), dt=1.0)
+    >>> z, neuron.threshold(state)  # mV: higher by 0.5 in the step after the spike
+    (Array([0., 1.], dtype=float32), Array([1. , 1.5], dtype=float32))
+    """
+
+    tau_mem: Float[Array, "*#n"] = eqx.field(default=20.0, converter=positive("tau_mem", "ms"))
+    r_mem: Float[Array, "*#n"] = eqx.field(default=1.0, converter=positive("r_mem", "MOhm"))
+    v_th: Float[Array, "*#n"] = eqx.field(
+        default=1.0, converter=finite("v_th", "mV", above="v_reset")
+    )
+    v_rest: Float[Array, "*#n"] = eqx.field(default=0.0, converter=finite("v_rest", "mV"))
+    v_reset: Float[Array, "*#n"] = eqx.field(default=0.0, converter=finite("v_reset", "mV"))
+    t_ref: Float[Array, "*#n"] | None = eqx.field(
+        default=None, converter=optional(nonnegative("t_ref", "ms"))
+    )
+    tau_adapt: Float[Array, "*#n"] = eqx.field(default=200.0, converter=positive("tau_adapt", "ms"))
+    beta_adapt: Float[Array, "*#n"] = eqx.field(
+        default=1.6, converter=nonnegative("beta_adapt", "mV")
+    )
+    reset: Literal["hard", "subtract"] = eqx.field(
+        static=True, default="hard", converter=choice("reset", "hard", "subtract")
+    )
+    spike: Spike = function("spike", default=heaviside)
+
+    def __check_init__(self):
+        ordered("v_reset", self.v_reset, "v_th", self.v_th, "mV")
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> ALIFState:
+        """A population of `shape` at rest, not adapted."""
+        fits(self, shape)
+        v, v_low = _at_rest(self, shape, dtype)
+        zero, none = jnp.zeros(shape, dtype), jnp.zeros(shape, working(dtype))
+        return ALIFState(v, zero, _ready(self, shape), zero, v_low, none)
+
+    def step(
+        self, state: ALIFState, current: Shaped[Array, "*n"], *, dt: ArrayLike
+    ) -> tuple[ALIFState, Float[Array, "*n"]]:
+        """State after `dt` ms under `current` (nA), and its spikes."""
+        dtype = state.v.dtype
+        p, s, current, dt = _ready_to_step(self, state, current, dt)
+        v, v_low, refractory = _potential(p, s, current, dt, dtype)
+        a, a_low = fade(s.a, s.a_low, leak(dt, p.tau_adapt), dtype)
+        a, a_low = add(a, s.z + a_low, dtype)
+        threshold = p.v_th + p.beta_adapt * whole(a, a_low, dtype)
+        z = _fire(p, whole(v, v_low, dtype) - threshold, refractory).astype(dtype)
+        new = ALIFState(v.astype(dtype), z, refractory, a.astype(dtype), v_low, a_low)
+        return new, z
+
+    def threshold(self, state: ALIFState) -> Float[Array, "*n"]:
+        """The potential at which the neurons fired in this step, v_th + beta_adapt a, mV."""
+        dtype = state.a.dtype
+        p, s = cast((self, state), working(dtype))
+        return (p.v_th + p.beta_adapt * whole(s.a, s.a_low, dtype)).astype(dtype)
+
+    def decay(self, dt: ArrayLike) -> Float[Array, "*#n"]:
+        """The part of a potential that is left after `dt`: exp(-dt / tau_mem)."""
+        return jnp.exp(-time_step(dt, self.tau_mem.dtype) / self.tau_mem)
+
+
+@described
+class LeakyIntegrator(eqx.Module):
+    """Neuron without threshold: its output is its potential, a low-pass of the current.
+
+        y_t = kappa y_{t-1} + (1 - kappa) r_mem I_t,    kappa = exp(-dt / tau_mem)
+
+    Raises `ValueError` for a parameter that is not finite and positive, and at `init` for
+    one that does not fit the population.
+    Source: Bellec et al. (2020), A solution to the learning dilemma, Methods, readout y_k.
+
+    >>> readout = nj.LeakyIntegrator(tau_mem=10.0)  # ms
+    >>> state, y = readout.step(readout.init((1,)), jnp.ones(1), dt=1.0)  # nA, ms
+    >>> f"{float(y[0]):.3f} mV"  # 1 - exp(-1 / 10)
+    '0.095 mV'
+    """
+
+    tau_mem: Float[Array, "*#n"] = eqx.field(default=20.0, converter=positive("tau_mem", "ms"))
+    r_mem: Float[Array, "*#n"] = eqx.field(default=1.0, converter=positive("r_mem", "MOhm"))
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> LeakyIntegratorState:
+        """A population of `shape` at 0 mV."""
+        fits(self, shape)
+        low = jnp.zeros(shape, working(dtype)) if felt(self.tau_mem, dtype) else None
+        return LeakyIntegratorState(jnp.zeros(shape, dtype), low)
+
+    def step(
+        self, state: LeakyIntegratorState, current: Shaped[Array, "*n"], *, dt: ArrayLike
+    ) -> tuple[LeakyIntegratorState, Float[Array, "*n"]]:
+        """State after `dt` ms under `current` (nA), and its potential."""
+        dtype = state.v.dtype
+        p, s, current, dt = _ready_to_step(self, state, current, dt)
+        gap = whole(s.v, s.v_low, dtype) - p.r_mem * current
+        v, v_low = _moved(s.v, leak(dt, p.tau_mem) * gap, s.v_low, dtype)
+        v = v.astype(dtype)
+        return LeakyIntegratorState(v, v_low), v
+
+    def decay(self, dt: ArrayLike) -> Float[Array, "*#n"]:
+        """The part of a potential that is left after `dt`: exp(-dt / tau_mem)."""
+        return jnp.exp(-time_step(dt, self.tau_mem.dtype) / self.tau_mem)
+
+
+def _at_rest(p: LIF | ALIF, shape: tuple[int, ...], dtype: DTypeLike):
+    """Potential at rest, and what its type cannot hold of it."""
+    rest = jnp.broadcast_to(p.v_rest.astype(working(dtype)), shape)
+    if not felt(p.tau_mem, dtype, p.v_rest):
+        return rest.astype(dtype), None
+    v, v_low = add(jnp.zeros_like(rest), rest, dtype)
+    return v.astype(dtype), v_low
+
+
+def _ready(p: LIF | ALIF, shape: tuple[int, ...]) -> Array | None:
+    return None if p.t_ref is None else jnp.zeros(shape, jnp.int32)
+
+
+def _ready_to_step(model, state, current, dt):
+    """All in the dtype to calculate in, checked where values are known."""
+    dtype = working(state.v.dtype)
+    in_range(model)
+    current = one_each("current", current, state.v.shape)
+    return *cast((model, state, current), dtype), time_step(dt, dtype)
+
+
+def _potential(p, s, current, dt, dtype) -> tuple[Array, Array | None, Array | None]:
+    """Potential before reset, what `dtype` cannot hold of it, and refractory steps left."""
+    start, low = _reset(p, s)
+    by = leak(dt, p.tau_mem) * (whole(start, low, dtype) - p.v_rest - p.r_mem * current)
+    if p.t_ref is None:
+        return *_moved(start, by, low, dtype), None
+    refractory = jnp.where(s.z > 0, _whole_steps(p.t_ref, dt), jnp.maximum(s.refractory - 1, 0))
+    return *_moved(start, jnp.where(refractory > 0, 0, by), low, dtype), refractory
+
+
+def _moved(v, by, low, dtype) -> tuple[Array, Array | None]:
+    return (v + by, None) if low is None else add(v, by + low, dtype)
+
+
+def _reset(p, s):
+    low = s.v_low
+    if p.reset == "subtract":
+        return s.v - (p.v_th - p.v_reset) * s.z, low
+    return s.v * (1 - s.z) + p.v_reset * s.z, None if low is None else low * (1 - s.z)
+
+
+def _whole_steps(t, dt):
+    """ceil(t / dt), blind to the rounding of the quotient: 0.15 ms are 15 steps of 0.01 ms."""
+    return jnp.ceil(t / dt * (1 - 1e-6)).astype(jnp.int32)
+
+
+def _fire(p, excess, refractory):
+    z = p.spike(excess)
+    return z if refractory is None else jnp.where(refractory > 0, jnp.zeros_like(z), z)

@@ -1,0 +1,20 @@
+"""Synapses: what happens to a spike between its sender and the membrane that it reaches.
+
+What an arrival does (receptors) and when it comes (delays) belong here. State is one a neuron,
+never one a synapse: weights are elsewhere (`wiring`, `weights`).
+"""
+
+from neurojax.synapses.receptors import (
+    Alpha,
+    AlphaState,
+    Delay,
+    DelayState,
+    Exponential,
+    ExponentialState,
+)
+
+__all__ = ["Alpha", "AlphaState", "Delay", "DelayState", "Exponential", "ExponentialState"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,32 @@
+"""Wiring: who sends to whom, and the products that a layout makes cheap.
+
+Layouts (dense, rows of senders, bands, event lists), what draws them, and what graph theory
+says of them belong here. A layout holds no weights: they are handed to its products.
+"""
+
+from neurojax.wiring.generators import (
+    bernoulli,
+    blocks,
+    distance_dependent,
+    exponential_profile,
+    fan_in,
+    fan_out,
+    gaussian_profile,
+    locally_dense,
+    merged,
+    one_to_one,
+    watts_strogatz,
+    watts_strogatz_grid,
+)
+from neurojax.wiring.layouts import Band, Dense, Edges, FanIn
+from neurojax.wiring.sparse import Connectivity, FanOut, by_sender
+
+__all__ = [
+    "Band", "Connectivity", "Dense", "Edges", "FanIn", "FanOut", "bernoulli", "blocks", "by_sender",
+    "distance_dependent", "exponential_profile", "fan_in", "fan_out", "gaussian_profile",
+    "locally_dense", "merged", "one_to_one", "watts_strogatz", "watts_strogatz_grid",
+]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,253 @@
+"""Synapses listed by sender: the layout of large sparse networks, in which spikes are events."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar, overload
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import wadler_lindig
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, PyTree, Shaped
+
+from neurojax._check import count, working
+from neurojax.wiring import events
+from neurojax.wiring.layouts import (
+    Band,
+    Dense,
+    Edges,
+    FanIn,
+    alike,
+    array,
+    concrete,
+    indices,
+    shaped,
+    sides,
+    sized,
+    within,
+)
+
+__all__ = ["Connectivity", "FanOut", "by_sender"]
+
+Carried = TypeVar("Carried")
+
+
+class FanOut(eqx.Module):
+    """A list of synapses sorted by sender: products cost what the spikes cost, no more.
+
+    `index` [edges] names each synapse's receiver; those of sender j lie at start[j] up to
+    start[j + 1]. `w` has shape [edges]. `apply` and `outer` visit only senders that are not
+    silent, exactly, however many they are (`events`); a batch goes sample by sample, on one
+    device. `longest` is at least the largest fan-out. With `native` False nothing is compiled
+    by a C++ compiler. The gradient of `apply` by `w` holds one [edges] for each sample of a
+    batch; there is no forward mode. Made by `by_sender`, or drawn by `connectivity`. A pair may
+    stand there twice: the two synapses add up, each with its weight.
+
+    >>> wiring = nj.FanOut(index=[1, 2, 0], start=[0, 2, 3], n_post=3, longest=2)
+    >>> wiring
+    FanOut(2 -> 3, 3 synapses)
+    >>> wiring.apply(jnp.array([0.1, 0.2, 0.3]), jnp.array([1.0, 0.0]))
+    Array([0. , 0.1, 0.2], dtype=float32)
+
+    Raises `ValueError` for arrays that are no whole numbers or do not fit one another, and for
+    a receiver that is none of `n_post`. Under `jit` they are taken on trust.
+    """
+
+    index: Int[Array, " edges"] = eqx.field(converter=indices("index"))
+    start: Int[Array, " pre_and_end"] = eqx.field(converter=indices("start"))
+    n_post: int = eqx.field(static=True, converter=count("n_post"))
+    longest: int = eqx.field(static=True, converter=count("longest", 0))
+    native: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self):
+        if self.index.ndim != 1 or self.start.ndim != 1 or self.start.size < 2:
+            shapes = f"{self.index.shape}, {self.start.shape}"
+            raise ValueError(f"index and start must have shapes [edges], [n_pre + 1]; got {shapes}")
+        index, start = concrete(self.index), concrete(self.start)
+        if index is None or start is None:
+            return
+        n_out = np.diff(start)
+        if start[0] != 0 or start[-1] != index.size or n_out.min() < 0:
+            raise ValueError(f"start must rise from 0 to {index.size}, the synapses; got {start}")
+        if n_out.max() > self.longest:
+            raise ValueError(f"longest must be >= {n_out.max()}, a fan-out; got {self.longest}")
+        within("index", index, self.n_post)
+
+    def __pdoc__(self, **_: Any) -> wadler_lindig.AbstractDoc:
+        return sized(self, f"{self.shape[0]:,} synapses")
+
+    @property
+    def n_pre(self) -> int:
+        """Sending neurons."""
+        return self.start.shape[-1] - 1
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Shape of the weights, [edges]."""
+        return (self.index.shape[-1],)
+
+    @property
+    def fan_in(self) -> Float[Array, " post"]:
+        """Synapses onto each neuron."""
+        return jnp.bincount(self.index, length=self.n_post).astype(float)
+
+    @property
+    def fan_out(self) -> Float[Array, " pre"]:
+        """Synapses that a spike of each sender reaches."""
+        return jnp.diff(self.start).astype(float)
+
+    def edges(self) -> Edges:
+        """Who sends to whom."""
+        pre = self.at_pre(jnp.arange(self.n_pre, dtype=self.index.dtype))
+        return Edges(pre, self.index, jnp.ones_like(self.index))
+
+    def at_post(self, x: Shaped[Array, " post"]) -> Shaped[Array, " edges"]:
+        """x of the receiver, at each synapse."""
+        shaped(x=(x, (self.n_post,)))
+        return x[self.index]
+
+    def at_pre(self, x: Shaped[Array, " pre"]) -> Shaped[Array, " edges"]:
+        """x of the sender, at each synapse."""
+        shaped(x=(x, (self.n_pre,)))
+        return jnp.repeat(x, jnp.diff(self.start), total_repeat_length=self.shape[0])
+
+    def matrix(self, w: Float[Array, " edges"]) -> Float[Array, "post pre"]:
+        """The same weights as a dense matrix."""
+        shaped(w=(w, self.shape))
+        pre, post, _ = self.edges()
+        return jnp.zeros((self.n_post, self.n_pre), w.dtype).at[post, pre].add(w)
+
+    def apply(self, w: Float[Array, " edges"], s: Shaped[Array, " pre"]) -> Float[Array, " post"]:
+        """Current into each neuron, nA."""
+        (w, s), dtype = _summable(*alike(w, s))
+        shaped(w=(w, self.shape), s=(s, (self.n_pre,)))
+        return _scattered(self, w, s).astype(dtype)
+
+    def apply_t(self, w: Float[Array, " edges"], e: Shaped[Array, " post"]) -> Float[Array, " pre"]:
+        """Transposed product, over all synapses."""
+        (w, e), dtype = _summable(*alike(w, e))
+        shaped(w=(w, self.shape), e=(e, (self.n_post,)))
+        pre, heard = self.edges().pre, w * e[self.index]
+        return jax.ops.segment_sum(heard, pre, self.n_pre, indices_are_sorted=True).astype(dtype)
+
+    def outer(
+        self, post: Shaped[Array, "*lead post"], pre: Shaped[Array, "*lead pre"]
+    ) -> Float[Array, " edges"]:
+        """Summed outer product on the synapses that exist."""
+        (post, pre), dtype = _summable(*sides(self, post, pre))
+        return events.gathered(self.rows, post, pre, self.native).astype(dtype)
+
+    @property
+    def rows(self) -> events.Rows:
+        """As the event-driven products take it."""
+        return events.Rows(self.index, self.start, self.longest)
+
+
+def _summable(a: Array, b: Array) -> tuple[tuple[Array, Array], Any]:
+    """Both in the dtype to add up in, and that of the result."""
+    return (a.astype(working(a.dtype)), b.astype(working(b.dtype))), a.dtype
+
+
+Connectivity = Dense | FanIn | FanOut | Band
+
+
+@jax.custom_vjp
+def _scattered(c: FanOut, w: Array, s: Array) -> Array:
+    """A loop over spikes has no derivative of its own; the product is linear in w and in s."""
+    return events.scattered(c.rows, w, s, c.n_post, c.native)
+
+
+def _scattered_fwd(c, w, s):
+    return _scattered(c, w, s), (c, w, s)
+
+
+def _scattered_bwd(saved, e):
+    c, w, s = saved
+    return None, c.outer(e, s), c.apply_t(w, e)
+
+
+_scattered.defvjp(_scattered_fwd, _scattered_bwd)
+
+
+@overload
+def by_sender(
+    pre: ArrayLike | Sequence[int],
+    post: ArrayLike | Sequence[int],
+    n_pre: int,
+    n_post: int,
+    w: None = None,
+    *,
+    native: bool = True,
+) -> FanOut: ...
+@overload
+def by_sender(
+    pre: ArrayLike | Sequence[int],
+    post: ArrayLike | Sequence[int],
+    n_pre: int,
+    n_post: int,
+    w: Carried,
+    *,
+    native: bool = True,
+) -> tuple[FanOut, Carried]: ...
+def by_sender(
+    pre: ArrayLike | Sequence[int],
+    post: ArrayLike | Sequence[int],
+    n_pre: int,
+    n_post: int,
+    w: PyTree | None = None,
+    *,
+    native: bool = True,
+) -> Any:
+    """The synapses pre [edges] -> post [edges] as a `FanOut`; a pair may stand there twice.
+
+    They are put in the order of sender, then receiver. What belongs to each synapse is put in
+    the same order, and returned beside the wiring, when it is handed over as `w`: weights
+    [edges], nA, or a tuple or dict of such arrays. Not for use under `jit`: the largest fan-out
+    becomes part of the structure.
+
+    >>> wiring, w = nj.by_sender([2, 0], [1, 1], n_pre=3, n_post=2, w=jnp.array([0.2, 0.7]))
+    >>> wiring, w
+    (FanOut(3 -> 2, 2 synapses), Array([0.7, 0.2], dtype=float32))
+
+    Raises `ValueError` for ends that are not whole numbers, not of equal length, or name no
+    neuron, for populations without neurons, and for `w` of another length.
+    """
+    n_pre, n_post = count("n_pre")(n_pre), count("n_post")(n_post)
+    pre, post = _ends("pre", pre, n_pre), _ends("post", post, n_post)
+    if pre.shape != post.shape:
+        shapes = f"{pre.shape}, {post.shape}"
+        raise ValueError(f"pre and post must be lists of equal length; got {shapes}")
+    order = np.lexsort((post, pre))
+    n_out = np.bincount(pre, minlength=n_pre)
+    start = np.concatenate([[0], np.cumsum(n_out)])
+    wiring = FanOut(post[order], start, n_post, int(n_out.max()), native)
+    if w is None:
+        return wiring
+    return wiring, jax.tree.map(lambda x: _sorted(x, order), w, is_leaf=_is_list)
+
+
+def _is_list(x: Any) -> bool:
+    """A list of numbers is one array, not a tree of them."""
+    return isinstance(x, list)
+
+
+def _sorted(w: Any, order: np.ndarray) -> Array:
+    w = jnp.asarray(w)
+    if w.shape[:1] != order.shape:
+        raise ValueError(f"w must have one entry for each of {order.size} synapses; got {w.shape}")
+    return w[order]
+
+
+def _ends(name: str, ends: ArrayLike | Sequence[int], n: int) -> np.ndarray:
+    """One end of every synapse, checked."""
+    ends = np.asarray(array(name, ends))
+    ends = ends if ends.size else ends.astype(int)
+    if ends.ndim != 1 or not np.issubdtype(ends.dtype, np.integer):
+        raise ValueError(f"{name} must be a list of whole numbers; got {ends.dtype}, {ends.shape}")
+    within(name, ends, n)
+    return ends
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,118 @@
+"""Spike-timing-dependent plasticity against its curve, against sums over pairs, and on lists."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import connectivity as wiring
+
+from neurojax.neurons.leaky import LIF
+from neurojax.plasticity.stdp import STDP
+from neurojax.plasticity.three_factor import Post, ThreeFactor
+from neurojax.wiring.layouts import Dense
+from neurojax.wiring.sparse import by_sender
+
+T, N, DT = 40, 45, 0.5
+RULE = STDP(a_plus=0.03, a_minus=0.02, tau_plus=3.0, tau_minus=5.0)
+
+# Level 0: what these tests spend is the compiler's time.
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def rasters(seed):
+    rng = np.random.default_rng(seed)
+    return [jnp.asarray(rng.random((T, N)) < 0.15, float) for _ in range(2)]
+
+
+@quick
+def stepped(rule, c, pre, post):
+    """Sum of the changes of every step."""
+
+    def step(carry, z):
+        state, w = carry
+        state, dw = rule.step(state, c, *z, dt=DT)
+        return (state, w + dw), None
+
+    return jax.lax.scan(step, (rule.init(c), jnp.zeros(c.shape)), (pre, post))[0][1]
+
+
+@quick
+def at_once(rule, c, pre, post):
+    return rule.change(c, pre, post, dt=DT)
+
+
+def over_pairs(pre, post):
+    """[n_post, n_pre]: every pair of spikes, one at a time."""
+    total = np.zeros((post.shape[1], pre.shape[1]))
+    for t_pre, j in np.argwhere(pre):
+        for t_post, i in np.argwhere(post):
+            lag = DT * (t_post - t_pre)
+            up, down = 0.03 * np.exp(-lag / 3.0), 0.02 * np.exp(lag / 5.0)
+            total[i, j] += up if lag >= 0 else -down
+    return total
+
+
+def test_one_pair_gives_the_curve_of_bi_and_poo():
+    """Bi and Poo (1998), fig. 7: 60 pairs, one a second; the others of each are long gone."""
+    rule, lags = STDP(), np.arange(-100, 101)
+    pre, post = np.zeros((300, 1)), np.zeros((300, lags.size))
+    pre[150], post[150 + lags, np.arange(lags.size)] = 1, 1
+    pre, post = (jnp.asarray(x, float) for x in (pre, post))
+    dw = 60 * np.asarray(rule.change(Dense(1, lags.size), pre, post, dt=1.0))[:, 0]
+    potentiation, depression = 0.6 * np.exp(-lags / 16.8), -0.3 * np.exp(lags / 33.7)
+    # traces decay step by step: a rounding each, of at most 100
+    np.testing.assert_allclose(dw, np.where(lags >= 0, potentiation, depression), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", wiring.KINDS)
+@pytest.mark.parametrize("form", [stepped, at_once])
+def test_all_pairs_of_every_synapse_add_up(kind, form):
+    c, (pre, post) = wiring.example(kind), rasters(0)
+    rows, columns, count = wiring.synapses(c)
+    expected = over_pairs(np.asarray(pre), np.asarray(post))[rows, columns]
+    dw = np.asarray(form(RULE, c, pre, post))
+    exists = count > 0
+    np.testing.assert_allclose(dw[exists], expected[exists], atol=1e-5 * np.abs(expected).max())
+
+
+def three_factor(c, pre, post):
+    q, h = jnp.sin(jnp.arange(1.0 * T * N)).reshape(T, N), jnp.cos(jnp.arange(1.0 * T))[:, None]
+    window = Post(jnp.broadcast_to(jnp.maximum(0, h), (T, N)), post)
+    return c.outer(ThreeFactor(0.9).factor(LIF(), window, q, dt=DT), pre)
+
+
+@pytest.mark.parametrize("rule", [functools.partial(at_once, RULE), quick(three_factor)])
+@pytest.mark.parametrize("native", [True, False])
+def test_a_list_of_synapses_learns_as_the_masked_matrix(rule, native):
+    pre, post = rasters(1)
+    j, i = np.nonzero(np.random.default_rng(2).random((N, N)) < 0.2)
+    listed = np.asarray(rule(by_sender(j, i, N, N, native=native), pre, post))
+    full = np.asarray(rule(Dense(N, N), pre, post))
+    assert np.abs(full[i, j]).max() > 0.01
+    np.testing.assert_allclose(listed, full[i, j], atol=1e-5 * np.abs(full).max())
+
+
+def test_as_the_rule_of_a_layer_it_gives_its_own_change():
+    c, (pre, post) = Dense(N, N), rasters(3)
+    d = RULE.factor(LIF(), Post(post, post), jnp.full((T, N), jnp.nan), dt=DT)
+    np.testing.assert_array_equal(c.outer(d, pre), RULE.change(c, pre, post, dt=DT))
+
+
+@pytest.mark.parametrize("name", ["tau_plus", "tau_minus", "a_plus", "a_minus"])
+def test_refuses_parameters_out_of_range(name):
+    with pytest.raises(ValueError, match=rf"{name} must be finite and >=? 0"):
+        STDP(**{name: -1.0})
+
+
+def test_spikes_may_be_truths_and_have_one_number_a_neuron():
+    c, rule, (pre, post) = Dense(N, N), STDP(), rasters(4)
+    dw = rule.change(c, pre, post, dt=DT)
+    np.testing.assert_array_equal(rule.change(c, pre > 0, post.astype(int), dt=DT), dw)
+    one = rule.step(rule.init(c), c, pre[0] > 0, post[0].astype("uint8"), dt=DT)[1]
+    np.testing.assert_array_equal(one, rule.step(rule.init(c), c, pre[0], post[0], dt=DT)[1])
+    with pytest.raises(ValueError, match=rf"pre must have shape \({N},\).*; got \(3,\)"):
+        rule.step(rule.init(c), c, pre[0][:3], post[0], dt=DT)
+    with pytest.raises(ValueError, match="dt must be finite and > 0 ms; got 0.0"):
+        rule.change(c, pre, post, dt=0.0)

@@ -1,0 +1,95 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neurojax.plasticity.traces import low_pass, low_pass_reversed
+
+EPS = 2.0**-24  # rounding of float32
+
+
+def raster(seed, steps=30, n=4):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(steps, n)), jnp.float32)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.99, 1.0])
+def test_low_pass_is_the_scipy_filter(decay):
+    x = raster(0)
+    init = x[0] + 1
+    expected, _ = scipy.signal.lfilter([1], [1, -decay], x, axis=0, zi=decay * init[None])
+    # two roundings a step, of numbers below 30 * 4, at most all added up
+    np.testing.assert_allclose(low_pass(x, decay, init), expected, atol=2 * 30 * 120 * EPS)
+    backwards = scipy.signal.lfilter([1], [1, -decay], x[::-1], axis=0)[::-1]
+    np.testing.assert_allclose(low_pass_reversed(x, decay), backwards, atol=2 * 30 * 120 * EPS)
+
+
+@given(st.integers(0, 10**6), st.floats(0, 1, width=32), st.booleans())
+def test_reversed_trace_is_the_adjoint(seed, decay, each):
+    x, y = raster(seed), raster(seed + 1)
+    if each:
+        decay = decay * jnp.linspace(0.0, 1.0, 4)
+    forward = jnp.vdot(low_pass(x, decay), y)
+    backward = jnp.vdot(x, low_pass_reversed(y, decay))
+    # 30 * 30 * 4 products of size 1, each rounded a few times, signs at random
+    np.testing.assert_allclose(forward, backward, atol=10 * 3600 * EPS)
+
+
+def test_reversed_trace_is_the_adjoint_for_a_decay_per_step_one_step_on():
+    x, y = raster(0), raster(1)
+    decay = jax.nn.sigmoid(raster(2))
+    forward = jnp.vdot(low_pass(x, jnp.roll(decay, 1, axis=0)), y)
+    np.testing.assert_allclose(forward, jnp.vdot(x, low_pass_reversed(y, decay)), rtol=1e-4)
+
+
+def test_decay_at_a_step_gates_what_comes_from_the_neighbour():
+    x, decay = np.asarray(raster(0)), np.asarray(jax.nn.sigmoid(raster(1)))
+    forward, backward = np.zeros_like(x), np.zeros_like(x)
+    y = np.zeros(4, np.float32)
+    for t in range(30):
+        y = forward[t] = decay[t] * y + x[t]
+    y = np.zeros(4, np.float32)
+    for t in reversed(range(30)):
+        y = backward[t] = x[t] + decay[t] * y
+    np.testing.assert_allclose(low_pass(jnp.asarray(x), jnp.asarray(decay)), forward, atol=1e-5)
+    np.testing.assert_allclose(
+        low_pass_reversed(jnp.asarray(x), jnp.asarray(decay)), backward, atol=1e-5
+    )
+
+
+def test_two_chunks_equal_one_run():
+    x = raster(0)
+    first = low_pass(x[:10], 0.9)
+    again = low_pass(x[10:], 0.9, first[-1])
+    # but for what the rounded init has lost, of numbers below 16
+    np.testing.assert_allclose(low_pass(x, 0.9)[10:], again, atol=16 * EPS)
+
+
+def test_bfloat16_trace_is_summed_in_float32():
+    # a trace of ones tends to 1 / (1 - 0.999) = 1000; summed in bfloat16 it sticks at 256
+    y = low_pass(jnp.ones((5000, 1), jnp.bfloat16), 0.999)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(float(y[-1, 0]), 1000 * (1 - 0.999**5000), rtol=2**-8)
+
+
+@pytest.mark.parametrize("trace", [low_pass, low_pass_reversed])
+@pytest.mark.parametrize("shape", [(1,), (30,), (30, 1), (29, 4)])
+def test_refuses_a_decay_of_another_shape(trace, shape):
+    with pytest.raises(ValueError, match=r"decay must have shape .*; got \("):
+        trace(raster(0), jnp.ones(shape))
+
+
+def test_refuses_a_start_of_another_shape():
+    with pytest.raises(ValueError, match=r"init must have shape \(4,\) for x of .* got \(1,\)"):
+        low_pass(raster(0), 0.5, jnp.ones(1))
+
+
+@pytest.mark.parametrize("trace", [low_pass, low_pass_reversed])
+def test_spikes_may_be_truths(trace):
+    x = raster(0) > 0
+    for kind in (bool, "uint8", int):
+        y = trace(x.astype(kind), 0.9)
+        assert y.dtype == jnp.float32
+        np.testing.assert_array_equal(y, trace(x.astype(float), 0.9))

@@ -1,0 +1,243 @@
+import math
+
+import chex
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+
+from neurojax.layers import Layer
+from neurojax.neurons.leaky import ALIF, LIF, LeakyIntegrator
+from neurojax.synapses.receptors import Alpha, Delay, Exponential
+
+BOTH = pytest.mark.parametrize("synapse", [Exponential, Alpha])
+TAU_MEM = 20.0
+
+
+@eqx.filter_jit
+def drive(synapse, arrivals, dt, tau_mem=TAU_MEM, dtype=float):
+    """A synapse on a membrane without threshold: all potentials, all currents [T, n]."""
+    neuron = LeakyIntegrator(tau_mem=tau_mem, r_mem=3.0)
+
+    def step(states, x):
+        syn, neu = states
+        syn, current = synapse.step(syn, x, dt=dt, tau_mem=neuron.tau_mem)
+        neu, _ = neuron.step(neu, current, dt=dt)
+        return (syn, neu), (neu.v, syn.i)
+
+    start = synapse.init(arrivals.shape[1:], dtype), neuron.init(arrivals.shape[1:], dtype)
+    return jax.lax.scan(step, start, arrivals.astype(start[0].i.dtype))[1]
+
+
+def matrix(synapse, tau_syn, tau_mem):
+    """d/dt of (v, i) or (v, i, rise), and what an arrival of 1 nA adds."""
+    a, b = 1 / tau_mem, 1 / tau_syn
+    if synapse is Exponential:
+        return np.array([[-a, 3 * a], [0, -b]]), np.array([0, 1.0])
+    return np.array([[-a, 3 * a, 0], [0, -b, b], [0, 0, -b]]), np.array([0, 0, math.e])
+
+
+def exact(synapse, tau_syn, tau_mem, arrivals, dt):
+    """The linear system by its matrix exponential, arrivals added at the end of a step.
+
+    In a rotated basis: for a triangular matrix SciPy itself takes the difference that cancels.
+    """
+    rates, jump = matrix(synapse, tau_syn, tau_mem)
+    q = scipy.linalg.qr(np.random.default_rng(0).normal(size=rates.shape))[0]
+    propagator, y, out = q.T @ scipy.linalg.expm(q @ rates @ q.T * dt) @ q, 0.0 * jump, []
+    for x in arrivals:
+        y = propagator @ y + jump * x
+        out.append(y[:2])
+    return np.transpose(out)
+
+
+# equal to TAU_MEM, near it, across the ends of the series, and far away
+TAUS = TAU_MEM * np.array([1, 1 + 1e-12, 1 + 1e-6, 1 - 1e-3, 0.9, 2.0, 0.1, 0.05, 0.02, 50.0])
+
+
+@pytest.mark.usefixtures("x64")
+@BOTH
+@pytest.mark.parametrize("dt", [0.1, 1.0, 15.0, 21.0, 200.0])
+def test_membrane_moves_as_by_the_matrix_exponential(synapse, dt):
+    arrivals = np.random.default_rng(0).poisson(0.3, (60, len(TAUS))).astype(float)
+    v, i = drive(synapse(TAUS), jnp.asarray(arrivals), dt)
+    for n, tau in enumerate(TAUS):
+        v_exact, i_exact = exact(synapse, tau, TAU_MEM, arrivals[:, n], dt)
+        np.testing.assert_allclose(v[:, n], v_exact, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(i[:, n], i_exact, rtol=1e-12, atol=1e-12)
+
+
+@BOTH
+@pytest.mark.parametrize("ratio", [1.0, 1 + 2e-7, 1 + 1e-6, 1 - 1e-5, 1 + 1e-4, 0.999])
+def test_nearly_equal_time_constants_lose_nothing_in_float32(synapse, ratio):
+    tau = np.float32(TAU_MEM * ratio)
+    arrivals = np.random.default_rng(0).poisson(0.3, (60, 1)).astype(np.float32)
+    v, _ = drive(synapse(tau), jnp.asarray(arrivals), 0.1)
+    v_exact, _ = exact(synapse, float(tau), TAU_MEM, arrivals[:, 0], 0.1)
+    # 60 steps of a few roundings of 6e-8 each, all positive terms: 60 * 10 * 6e-8 at worst
+    np.testing.assert_allclose(v[:, 0], v_exact, rtol=4e-5)
+
+
+@pytest.mark.usefixtures("x64")
+@BOTH
+@pytest.mark.parametrize("of", [0, 1])
+def test_gradient_is_right_where_time_constants_meet(synapse, of):
+    taus = TAU_MEM * np.array([1, 1 + 1e-9, 1 - 1e-4, 0.9, 0.5, 0.05]), np.full(6, TAU_MEM)
+    arrivals = np.zeros((6, 6))
+    arrivals[0] = 1.0
+
+    def v_end(*taus):  # of each neuron; neurons are independent, so the sum has their gradients
+        model = eqx.tree_at(lambda m: m.tau_syn, synapse(1.0), taus[0])
+        return drive(model, jnp.asarray(arrivals), 4.0, taus[1])[0][-1].sum()
+
+    slopes = jax.grad(v_end, argnums=of)(*map(jnp.asarray, taus))
+    for n, slope in enumerate(slopes):
+        at = np.array([taus[0][n], taus[1][n]])
+        h = 1e-4 * at[of] * np.eye(2)[of]  # central difference: 1e-8 off, in relative terms
+        up, down = (exact(synapse, *x, arrivals[:, n], 4.0)[0][-1] for x in (at + h, at - h))
+        np.testing.assert_allclose(slope, (up - down) / (2 * h[of]), rtol=1e-6, atol=1e-9)
+
+
+@BOTH
+def test_arrivals_act_from_the_next_step_on(synapse):
+    model = synapse(5.0)
+    state, current = model.step(model.init((2,)), jnp.ones(2), dt=1.0, tau_mem=TAU_MEM)
+    np.testing.assert_array_equal(current, 0.0)
+    _, current = model.step(state, jnp.zeros(2), dt=1.0, tau_mem=TAU_MEM)
+    assert np.all(current > 0)
+
+
+def test_alpha_peaks_at_one_after_tau_syn():
+    arrivals = jnp.zeros((30, 1)).at[0].set(1.0)
+    i = np.asarray(drive(Alpha(5.0), arrivals, 1.0)[1])[:, 0]
+    assert np.argmax(i) == 5
+    t = np.arange(30)
+    np.testing.assert_allclose(i, t / 5 * np.exp(1 - t / 5), atol=1e-6)
+
+
+def test_exponential_jumps_by_the_arrival_and_decays():
+    arrivals = jnp.zeros((30, 1)).at[0].set(1.0)
+    i = drive(Exponential(5.0), arrivals, 1.0)[1][:, 0]
+    np.testing.assert_allclose(i, np.exp(-np.arange(30) / 5), rtol=1e-5)
+
+
+@BOTH
+def test_a_very_fast_membrane_follows_the_current(synapse):
+    # dt = 1000 tau_mem: nothing overflows, v is 3 MOhm times the current of the end of the step
+    arrivals = jnp.zeros((10, 1)).at[0].set(1.0)
+    v, i = drive(synapse(5.0), arrivals, 1.0, 1e-3)
+    np.testing.assert_allclose(v[1:], 3 * i[1:], rtol=1e-3)
+
+
+@pytest.mark.parametrize(("steps", "length"), [(1, 9), (2, 9), (7, 40), (9, 9), (12, 9)])
+def test_delay_shifts_the_raster(steps, length):
+    z = np.random.default_rng(0).integers(0, 2, (length, 3)).astype(np.float32)
+    delay = Delay(steps)
+
+    def step(state, z):
+        return delay.write(state, z), delay.read(state)
+
+    _, out = jax.lax.scan(step, delay.init((3,)), jnp.asarray(z))
+    np.testing.assert_array_equal(out, np.concatenate([np.zeros((steps, 3)), z])[:length])
+
+
+@pytest.mark.parametrize("steps", [10, 10_000])
+def test_delay_never_copies_its_ring(steps):
+    delay = Delay(steps)
+
+    def run(state, zs):
+        return jax.lax.scan(lambda s, z: (delay.write(s, z), delay.read(s)), state, zs)
+
+    state = delay.init((64,))
+    compiled = jax.jit(run, donate_argnums=0).lower(state, jnp.zeros((50, 64))).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 4096  # a row has 256
+
+
+@BOTH
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan])
+def test_refuses_a_time_constant_that_is_not_positive(synapse, bad):
+    with pytest.raises(ValueError, match=rf"tau_syn must be finite and > 0 ms; got {bad}"):
+        synapse(bad)
+
+
+@BOTH
+def test_refuses_a_time_constant_that_does_not_fit_the_population(synapse):
+    with pytest.raises(ValueError, match=r"tau_syn of .* of shape \(3,\); got shape \(2,\)"):
+        synapse(jnp.ones(2)).init((3,))
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1.5, True, "2", None])
+def test_refuses_a_delay_that_is_no_whole_step(bad):
+    with pytest.raises(ValueError, match=rf"steps must be a whole number >= 1; got {bad!r}"):
+        Delay(bad)
+
+
+@BOTH
+@pytest.mark.parametrize("dt", [0.1, 2.0])
+def test_a_neuron_without_a_membrane_time_hears_the_mean_of_a_step(synapse, dt):
+    state, _ = synapse(5.0).step(synapse(5.0).init((1,)), jnp.ones(1), dt=dt)  # and then none
+    u = (np.arange(100_000) + 0.5) / 100_000
+    for t in range(3):
+        state, current = synapse(5.0).step(state, jnp.zeros(1), dt=dt)
+        x = (t + u) * dt / 5.0  # midpoints of a step: 1e-10 off
+        mean = np.mean(np.exp(-x) if synapse is Exponential else x * np.exp(1 - x))
+        np.testing.assert_allclose(current, mean, rtol=2e-6)  # a few roundings
+
+
+@BOTH
+def test_a_very_slow_membrane_hears_nearly_the_mean(synapse):
+    state, _ = synapse(5.0).step(synapse(5.0).init((1,)), jnp.ones(1), dt=2.0)
+    slow, mean = (
+        synapse(5.0).step(state, jnp.zeros(1), dt=2.0, tau_mem=tau)[1] for tau in (1e6, None)
+    )
+    np.testing.assert_allclose(slow, mean, rtol=4e-6)  # dt / tau_mem, and as above
+
+
+class Own:
+    """A neuron that has no time constant: its output is what it hears."""
+
+    def init(self, shape, dtype=float):
+        return jnp.zeros(shape, dtype)
+
+    def step(self, state, current, *, dt):
+        return current, current
+
+
+@BOTH
+def test_a_layer_of_such_neurons_takes_a_synapse(synapse):
+    layer, model = Layer(1, Own(), synapse(5.0)), synapse(5.0)
+    state, _ = model.step(model.init((1,)), jnp.ones(1), dt=0.5)
+    z = layer.step(jnp.zeros(1), state, jnp.zeros(1), dt=0.5).z
+    np.testing.assert_array_equal(z, model.step(state, jnp.zeros(1), dt=0.5)[1])
+
+
+ANY = [Exponential(5.0), Alpha(5.0), LIF(r_mem=30.0), ALIF(r_mem=30.0), LeakyIntegrator()]
+
+
+@pytest.mark.parametrize("model", ANY)
+def test_what_comes_in_is_one_number_a_neuron_at_a_step_above_zero(model):
+    state, name = model.init((3,)), "arrivals" if hasattr(model, "tau_syn") else "current"
+    for bad in (jnp.ones((3, 1)), jnp.ones(()), jnp.ones(1)):
+        match = rf"{name} must have shape \(3,\).*; got \({str(bad.shape)[1:-1]}\): jax.vmap"
+        with pytest.raises(ValueError, match=match):
+            model.step(state, bad, dt=1.0)
+    for dt in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match=f"dt must be finite and > 0 ms; got {dt}"):
+            model.step(state, jnp.ones(3), dt=dt)
+    with pytest.raises(ValueError, match=r"dt must be one number; got shape \(2,\): jax.vmap"):
+        model.step(state, jnp.ones(3), dt=jnp.ones(2))
+
+
+@pytest.mark.parametrize("model", ANY)
+def test_whole_numbers_and_truths_count_as_floats_and_steps_vmap(model):
+    z = np.array([0, 1, 1])
+    steps = jnp.array([0.5, 2.0])
+    run = lambda z, dt: model.step(model.step(model.init((3,)), z, dt=dt)[0], z, dt=dt)  # noqa: E731
+    batch = jax.jit(jax.vmap(run, (None, 0)))(jnp.asarray(z, float), steps)
+    for k, dt in enumerate((0.5, 2.0)):
+        alone = run(jnp.asarray(z, float), dt)
+        chex.assert_trees_all_close(jax.tree.map(lambda x, k=k: x[k], batch), alone, rtol=1e-6)
+    for kind in (bool, np.uint8, int):
+        chex.assert_trees_all_equal(run(jnp.asarray(z.astype(kind)), 2.0), alone)

@@ -1,0 +1,158 @@
+"""The kernel of event-driven products: made once, not needed, and clear where it fails."""
+
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from neurojax.wiring import events
+from neurojax.wiring.generators import bernoulli
+from neurojax.wiring.sparse import FanOut, by_sender
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    return tmp_path / "neurojax"
+
+
+def test_the_kernel_is_compiled_once_and_kept(cache, monkeypatch):
+    kept = events._built(["c++"], cache)
+    assert [*cache.iterdir()] == [kept]
+    monkeypatch.setattr(subprocess, "run", None)
+    assert events._built(["c++"], cache) == kept
+
+
+def test_the_kernel_is_kept_where_xdg_says(cache, monkeypatch, tmp_path):
+    assert events._cache() == cache
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for ignored in ("", "relative/folder"):
+        monkeypatch.setenv("XDG_CACHE_HOME", ignored)
+        assert events._cache() == tmp_path / ".cache/neurojax"
+    monkeypatch.setenv("HOME", "relative")
+    assert events._cache() is None
+
+
+def test_a_compiler_that_fails_says_so_and_leaves_nothing(cache, monkeypatch):
+    monkeypatch.setenv("CXX", "false")
+    with pytest.raises(RuntimeError, match=r"false -std=c\+\+17 .* failed; native=False does"):
+        events.compiled.__wrapped__()
+    assert not [*cache.iterdir()]
+
+
+def test_a_compiler_that_is_asked_for_and_not_there_is_named(cache, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler -O1")
+    with pytest.raises(RuntimeError, match="CXX must name a compiler.*got 'no-such-compiler'"):
+        events.compiled.__wrapped__()
+
+
+def nobody(uid):
+    raise KeyError(uid)
+
+
+@pytest.mark.parametrize("missing", ["compiler", "folder", "home"])
+def test_without_a_kernel_loops_do_the_same(cache, monkeypatch, missing):
+    if missing == "compiler":
+        monkeypatch.setenv("PATH", "")
+    elif missing == "home":  # as in a container: no HOME, and a user that no list has
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr("pwd.getpwuid", nobody)
+        with pytest.raises(RuntimeError, match="home"):
+            events.Path.home()
+    else:
+        cache.write_text("")  # a file where the folder should be
+    assert not events.compiled.__wrapped__()
+    monkeypatch.setattr(events, "compiled", lambda: False)
+    wiring = bernoulli(jax.random.key(0), 50, 40, 0.2)
+    w, s = jnp.arange(1.0 * wiring.shape[0]), (jnp.arange(50) % 7 == 0).astype(float)
+    np.testing.assert_allclose(wiring.apply(w, s), wiring.matrix(w) @ s, rtol=1e-6)
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("part", [0.0, 0.02, 1.0])
+def test_no_spike_is_dropped_however_many_there_are(native, part):
+    wiring = bernoulli(jax.random.key(1), 3000, 700, 0.05, native=native)
+    s = (np.random.default_rng(0).random(3000) < part).astype(np.float32)
+    reached = jax.jit(lambda w, s: wiring.apply(w, s))(jnp.ones(wiring.shape), jnp.asarray(s))
+    pre, post, _ = (np.asarray(x) for x in wiring.edges())
+    np.testing.assert_array_equal(reached, np.bincount(post, s[pre], 700))
+
+
+def test_kernel_and_loops_round_alike():
+    made = [bernoulli(jax.random.key(2), 300, 200, 0.1, native=n) for n in (True, False)]
+    w = jax.random.normal(jax.random.key(3), made[0].shape)
+    s = jax.random.bernoulli(jax.random.key(4), 0.2, (4, 300)).astype(float)
+    post = jax.random.normal(jax.random.key(5), (4, 200))
+    for product in (lambda c: jax.vmap(lambda s: c.apply(w, s))(s), lambda c: c.outer(post, s)):
+        native, pure = (jax.jit(product)(c) for c in made)
+        np.testing.assert_array_equal(native, pure)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_many_terms_add_up_in_bfloat16_and_with_mixed_dtypes(native):
+    wiring = bernoulli(jax.random.key(6), 900, 3, 1.0, native=native)
+    ones = lambda *shape: jnp.ones(shape, jnp.bfloat16)  # noqa: E731
+    np.testing.assert_array_equal(wiring.apply(ones(2700), ones(900)), ones(3) * 900)
+    np.testing.assert_array_equal(wiring.outer(ones(300, 3), ones(300, 900)), ones(2700) * 300)
+    np.testing.assert_array_equal(wiring.apply_t(ones(2700), ones(3)), ones(900) * 3)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        current = wiring.apply(jnp.ones(2700, "float64"), jnp.ones(900, "float32"))
+        assert current.dtype == jnp.float64
+        np.testing.assert_array_equal(current, 900.0)
+
+
+def test_weights_in_the_order_of_the_lists_find_their_synapses():
+    pre, post, w = np.array([0, 1, 0]), np.array([2, 0, 1]), np.array([10.0, 20.0, 30.0])
+    wiring, (sent, late) = by_sender(pre, post, 2, 3, (jnp.asarray(w, float), [1, 2, 3]))
+    matrix = np.asarray(wiring.matrix(sent))
+    assert (matrix[2, 0], matrix[0, 1], matrix[1, 0]) == (10, 20, 30)
+    np.testing.assert_array_equal(late, np.asarray(sent) / 10)
+    pairs = by_sender([1, 1, 0], [0, 0, 0], 2, 1, {"w": jnp.array([1.0, 2.0, 4.0])})
+    np.testing.assert_array_equal(pairs[1]["w"], [4, 1, 2])  # parallel synapses keep their order
+
+
+LIST = by_sender([0, 0, 1], [1, 2, 0], 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LIST.apply(jnp.ones(3), jnp.ones(5)), r"s must have shape \(4,\); got \(5,\)"),
+        (lambda: LIST.apply(jnp.ones(2), jnp.ones(4)), r"w must have shape \(3,\); got \(2,\)"),
+        (lambda: LIST.apply_t(jnp.ones(3), jnp.ones(4)), r"e must have shape \(3,\); got"),
+        (lambda: LIST.outer(jnp.ones((2, 4)), jnp.ones((2, 4))), r"post must have shape \(2, 3\)"),
+        (lambda: LIST.outer(jnp.ones((2, 3)), jnp.ones((2, 5))), r"pre must have shape \(2, 4\)"),
+        (lambda: FanOut(LIST.index, LIST.start, 3, 1), "longest must be >= 2, a fan-out; got 1"),
+        (lambda: FanOut(LIST.index, LIST.start[:-1] - 1, 3, 2), "start must rise from 0 to 3"),
+        (lambda: FanOut(LIST.index, LIST.start, 2, 2), "index must name one of 2 neurons.*got 2"),
+        (
+            lambda: FanOut(LIST.index.astype("float32"), LIST.start, 3, 2),
+            "index must be whole numbers; got f",
+        ),
+        (lambda: FanOut([0, 2**31], LIST.start, 3, 2), "index must be at most 2147483647; got 214"),
+        (lambda: FanOut([1, -1, 0], LIST.start, 3, 2), "index must name one of 3 neurons.*got -1"),
+        (lambda: FanOut([], [0], 3, 0), r"shapes \[edges\], \[n_pre \+ 1\]; got \(0,\), \(1,\)"),
+        (lambda: FanOut([], [0, 0], -3, 0), "n_post must be a whole number >= 1; got -3"),
+        (lambda: by_sender([0, 1], [1, 2], 4, 3, [0.5]), r"one entry for each of 2 .*got \(1,\)"),
+        (lambda: by_sender([[0], [1, 2]], [1, 2], 4, 3), "pre must be an array of numbers, its"),
+        (lambda: by_sender([0, 4], [1, 1], 4, 3), "pre must name one of 4 neurons.*got 4"),
+        (lambda: by_sender([0, 1], [1, -1], 4, 3), "post must name one of 3 neurons.*got -1"),
+        (lambda: by_sender([0, 1], [1], 4, 3), r"lists of equal length; got \(2,\), \(1,\)"),
+        (lambda: by_sender(np.zeros(1), [1], 4, 3), "pre must be a list of whole numbers; got"),
+        (lambda: by_sender([], [], 0, 3), "n_pre must be a whole number >= 1; got 0"),
+    ],
+)
+@pytest.mark.usefixtures("untyped")
+def test_refuses_what_does_not_fit(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_no_synapse_at_all_is_no_current():
+    empty = by_sender([], [], 4, 3)
+    np.testing.assert_array_equal(empty.apply(jnp.zeros(0), jnp.ones(4)), np.zeros(3))
+    assert empty.outer(jnp.ones((2, 3)), jnp.ones((2, 4))).shape == (0,)
