@@ -23,7 +23,7 @@ from neurojax._once import batch_last, once
 from neurojax._repr import described
 from neurojax.layers import Layer, Projection, Record
 from neurojax.neurons.surrogate import heaviside
-from neurojax.synapses.receptors import Delay
+from neurojax.synapses.delays import Delay
 from neurojax.weights import Held, MakeWeights, Weights, ideal
 from neurojax.wiring.layouts import by_matrix
 from neurojax.wiring.sparse import FanOut

@@ -23,7 +23,8 @@ from neurojax.neurons.leaky import ALIF, LIF, LeakyIntegrator
 from neurojax.neurons.sources import Poisson
 from neurojax.plasticity.stdp import STDP
 from neurojax.plasticity.three_factor import Homeostasis, Post, ThreeFactor
-from neurojax.synapses.receptors import Alpha, Delay, Exponential
+from neurojax.synapses.delays import Delay
+from neurojax.synapses.receptors import Alpha, Exponential
 from neurojax.weights import Ideal
 from neurojax.wiring.layouts import Band
 from neurojax.wiring.sparse import by_sender

@@ -4,11 +4,10 @@ What an arrival does (receptors) and when it comes (delays) belong here. State i
 never one a synapse: weights are elsewhere (`wiring`, `weights`).
 """
 
+from neurojax.synapses.delays import Delay, DelayState
 from neurojax.synapses.receptors import (
     Alpha,
     AlphaState,
-    Delay,
-    DelayState,
     Exponential,
     ExponentialState,
 )

@@ -10,7 +10,7 @@ import scipy.linalg
 
 from neurojax.layers import Layer
 from neurojax.neurons.leaky import ALIF, LIF, LeakyIntegrator
-from neurojax.synapses.receptors import Alpha, Delay, Exponential
+from neurojax.synapses.receptors import Alpha, Exponential
 
 BOTH = pytest.mark.parametrize("synapse", [Exponential, Alpha])
 TAU_MEM = 20.0
@@ -131,30 +131,6 @@ def test_a_very_fast_membrane_follows_the_current(synapse):
     np.testing.assert_allclose(v[1:], 3 * i[1:], rtol=1e-3)
 
 
-@pytest.mark.parametrize(("steps", "length"), [(1, 9), (2, 9), (7, 40), (9, 9), (12, 9)])
-def test_delay_shifts_the_raster(steps, length):
-    z = np.random.default_rng(0).integers(0, 2, (length, 3)).astype(np.float32)
-    delay = Delay(steps)
-
-    def step(state, z):
-        return delay.write(state, z), delay.read(state)
-
-    _, out = jax.lax.scan(step, delay.init((3,)), jnp.asarray(z))
-    np.testing.assert_array_equal(out, np.concatenate([np.zeros((steps, 3)), z])[:length])
-
-
-@pytest.mark.parametrize("steps", [10, 10_000])
-def test_delay_never_copies_its_ring(steps):
-    delay = Delay(steps)
-
-    def run(state, zs):
-        return jax.lax.scan(lambda s, z: (delay.write(s, z), delay.read(s)), state, zs)
-
-    state = delay.init((64,))
-    compiled = jax.jit(run, donate_argnums=0).lower(state, jnp.zeros((50, 64))).compile()
-    assert compiled.memory_analysis().temp_size_in_bytes < 4096  # a row has 256
-
-
 @BOTH
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan])
 def test_refuses_a_time_constant_that_is_not_positive(synapse, bad):
@@ -166,12 +142,6 @@ def test_refuses_a_time_constant_that_is_not_positive(synapse, bad):
 def test_refuses_a_time_constant_that_does_not_fit_the_population(synapse):
     with pytest.raises(ValueError, match=r"tau_syn of .* of shape \(3,\); got shape \(2,\)"):
         synapse(jnp.ones(2)).init((3,))
-
-
-@pytest.mark.parametrize("bad", [0, -1, 1.5, True, "2", None])
-def test_refuses_a_delay_that_is_no_whole_step(bad):
-    with pytest.raises(ValueError, match=rf"steps must be a whole number >= 1; got {bad!r}"):
-        Delay(bad)
 
 
 @BOTH
