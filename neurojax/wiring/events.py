@@ -24,9 +24,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 __all__ = ["Rows", "compiled", "gathered", "scattered"]
 
@@ -54,7 +56,9 @@ def scattered(
 
     `w` [edges] and `s` [n_pre] have one dtype.
     """
-    run = _either(_native_scattered(n_post), _pure_scattered(rows.longest, n_post), native)
+    run = _either(
+        _native_scattered(rows.longest, n_post), _pure_scattered(rows.longest, n_post), native
+    )
     return run(rows.post, rows.start, w, s)
 
 
@@ -65,8 +69,26 @@ def gathered(
 
     `post` [T, n_post] and `pre` [T, n_pre] have one dtype; the change has the unit of `post`.
     """
-    run = _either(_native_gathered, _pure_gathered(rows.longest), native)
+    run = _either(_native_gathered(rows.longest), _pure_gathered(rows.longest), native)
     return run(rows.post, rows.start, post, pre)
+
+
+def nowhere(index: Int[Array, " *n"], n_post: int) -> Bool[Array, " *n"]:
+    """Where `index` names none of `n_post` neurons."""
+    return (index < 0) | (index >= n_post)
+
+
+def refused(x: Array, none: Bool[Array, ""], rows: Rows, n_post: int) -> Array:
+    """x, or an error at run time where a receiver is `none`, or the rows are not what they say."""
+    edges, n_out = rows.post.shape[0], jnp.diff(rows.start)
+    rises = (rows.start[0] == 0) & (rows.start[-1] == edges) & (n_out >= 0).all()
+    wrong = jnp.stack([none, ~rises, (n_out > rows.longest).any()])
+    messages = (
+        f"index must name one of {n_post} neurons, 0 to {n_post - 1}",
+        f"start must rise from 0 to {edges}, the synapses",
+        f"longest must be at least the largest fan-out; got {rows.longest}",
+    )
+    return eqx.branched_error_if(x, wrong.any(), wrong.argmax(), messages)
 
 
 def _either(kernel: Callable, pure: Callable, native: bool) -> Callable:
@@ -109,41 +131,47 @@ def _visited(s: Array, visit: Callable, carry):
     return jax.lax.while_loop(lambda state: state[0].any(), block, (blocks.any(1), carry))[1]
 
 
-def _row(x: Array, start: Array, j: Array, longest: int) -> tuple[Array, Array, Array]:
-    """`longest` places of x from where sender j begins, which of them are its own, and where.
+def _own(start: Array, j: Array, edges: int, longest: int) -> tuple[Array, Array]:
+    """Where a window of `longest` places begins that holds those of sender j, and which they are.
 
-    At the end of x the window stays inside and begins early.
+    At the end of the list the window stays inside and begins early.
     """
-    first = jnp.minimum(start[j], x.shape[0] - longest)
+    first = jnp.minimum(start[j], edges - longest)
     place = first + jnp.arange(longest, dtype=start.dtype)
-    own = (place >= start[j]) & (place < start[j + 1])
-    return jax.lax.dynamic_slice(x, (first,), (longest,)), own, first
+    return first, (place >= start[j]) & (place < start[j + 1])
 
 
 def _pure_scattered(longest: int, n_post: int) -> Callable:
     def run(index, start, w, s):
         def visit(j, current):
-            to, own, _ = _row(index, start, j, longest)
-            sent = jnp.where(own, _row(w, start, j, longest)[0] * s[j], 0)
-            return current.at[to].add(sent, mode="promise_in_bounds")
+            first, own = _own(start, j, index.shape[0], longest)
+            to = jax.lax.dynamic_slice(index, (first,), (longest,))
+            sent = jax.lax.dynamic_slice(w, (first,), (longest,)) * s[j]
+            none = own & nowhere(to, n_post)
+            amount = jnp.where(none, 1, jnp.where(own, sent, 0))
+            return current.at[jnp.where(none, n_post, to)].add(amount, mode="drop")
 
-        return _visited(s, visit, jnp.zeros(n_post, w.dtype))
+        # One place more than there are neurons counts the receivers that are none.
+        current = _visited(s, visit, jnp.zeros(n_post + 1, w.dtype))
+        return refused(current[:-1], current[-1] != 0, Rows(index, start, longest), n_post)
 
     return run
 
 
 def _pure_gathered(longest: int) -> Callable:
     def run(index, start, post, pre):
-        n_pre = pre.shape[1]
+        n_pre, n_post = pre.shape[1], post.shape[1]
 
         def visit(i, change):
             t, j = i // n_pre, i % n_pre
-            at, own, first = _row(index, start, j, longest)
+            first, own = _own(start, j, index.shape[0], longest)
+            at = jax.lax.dynamic_slice(index, (first,), (longest,))
             old = jax.lax.dynamic_slice(change, (first,), (longest,))
             heard = jnp.where(own, post[t, at] * pre[t, j], 0)
             return jax.lax.dynamic_update_slice(change, old + heard, (first,))
 
-        return _visited(pre.reshape(-1), visit, jnp.zeros(index.shape, post.dtype))
+        change = _visited(pre.reshape(-1), visit, jnp.zeros(index.shape, post.dtype))
+        return refused(change, nowhere(index, n_post).any(), Rows(index, start, longest), n_post)
 
     return run
 
@@ -151,17 +179,20 @@ def _pure_gathered(longest: int) -> Callable:
 # --- the kernel ---
 
 
-def _native_scattered(n_post: int) -> Callable:
+def _native_scattered(longest: int, n_post: int) -> Callable:
     def run(index, start, w, s):
         call = jax.ffi.ffi_call("neurojax_scattered", jax.ShapeDtypeStruct((n_post,), w.dtype))
-        return call(index, start, w, s)
+        return call(index, start, w, s, longest=np.int64(longest))
 
     return run
 
 
-def _native_gathered(index, start, post, pre):
-    shape = jax.ShapeDtypeStruct(index.shape, post.dtype)
-    return jax.ffi.ffi_call("neurojax_gathered", shape)(index, start, post, pre)
+def _native_gathered(longest: int) -> Callable:
+    def run(index, start, post, pre):
+        call = jax.ffi.ffi_call("neurojax_gathered", jax.ShapeDtypeStruct(index.shape, post.dtype))
+        return call(index, start, post, pre, longest=np.int64(longest))
+
+    return run
 
 
 @functools.cache

@@ -65,7 +65,7 @@ def array(name: str, x: Any) -> Array | np.ndarray:
 
 
 def concrete(x: Any) -> np.ndarray | None:
-    """The numbers of `x`, or None under `jit`, where they are taken on trust."""
+    """The numbers of `x`, or None under `jit`, where they are checked at run time."""
     try:
         return np.asarray(x)
     except jax.errors.TracerArrayConversionError:
@@ -80,6 +80,12 @@ def within(name: str, ends: np.ndarray, n: int) -> None:
             f"{name} must name one of {n} neurons, 0 to {n - 1}; got {ends[wrong][0]}"
             f" ({wrong.sum()} of {wrong.size})"
         )
+
+
+def checked_later(wiring: eqx.Module, field: str, wrong: Array, message: str) -> None:
+    """Refuse a traced field at run time: whoever reads it from now on waits for that."""
+    checked = eqx.error_if(getattr(wiring, field), wrong, message)
+    object.__setattr__(wiring, field, checked)
 
 
 class Edges(NamedTuple):
@@ -121,7 +127,7 @@ class Dense(eqx.Module):
     Array([2., 2.], dtype=float32)
 
     Raises `ValueError` for populations without neurons, and for counts that are negative, no
-    whole numbers or of another shape.
+    whole numbers or of another shape; at run time where they are traced.
     """
 
     n_pre: int = eqx.field(static=True, converter=whole_number("n_pre"))
@@ -134,7 +140,10 @@ class Dense(eqx.Module):
         if self.count.shape != self.shape:
             raise ValueError(f"count must have shape {self.shape}; got {self.count.shape}")
         counted = concrete(self.count)
-        if counted is not None and (counted < 0).any():
+        if counted is None:
+            few = (self.count < 0).any()
+            return checked_later(self, "count", few, "count must be >= 0 synapses a pair")
+        if (counted < 0).any():
             raise ValueError(f"count must be >= 0 synapses a pair; got {counted.min()}")
 
     def __pdoc__(self, **_: Any) -> wadler_lindig.AbstractDoc:
@@ -214,7 +223,7 @@ class FanIn(eqx.Module):
     Array([2., 0., 2.], dtype=float32)
 
     Raises `ValueError` for indices that are no whole numbers, name no neuron, or name one twice
-    in a row (`FanOut` takes parallel synapses). Under `jit` indices are taken on trust.
+    in a row (`FanOut` takes parallel synapses); at run time where they are traced.
     """
 
     index: Int[Array, "post k"] = eqx.field(converter=indices("index"))
@@ -225,9 +234,18 @@ class FanIn(eqx.Module):
             got = self.index.shape
             raise ValueError(f"index must have shape [n_post, k], without a 0; got {got}")
         index = concrete(self.index)
-        if index is not None:
-            within("index", index, self.n_pre)
-            _refuse_twice(index)
+        if index is None:
+            return self._check_later()
+        within("index", index, self.n_pre)
+        _refuse_twice(index)
+
+    def _check_later(self) -> None:
+        ordered = jnp.sort(self.index, axis=1)
+        none = (ordered[:, 0] < 0) | (ordered[:, -1] >= self.n_pre)
+        allowed = f"index must name one of {self.n_pre} neurons, 0 to {self.n_pre - 1}"
+        checked_later(self, "index", none.any(), allowed)
+        twice = (ordered[:, 1:] == ordered[:, :-1]).any()
+        checked_later(self, "index", twice, "index must name a pair once in a row")
 
     def __pdoc__(self, **_: Any) -> wadler_lindig.AbstractDoc:
         return sized(self, f"fan-in {self.shape[1]}")

@@ -51,7 +51,8 @@ class FanOut(eqx.Module):
     Array([0. , 0.1, 0.2], dtype=float32)
 
     Raises `ValueError` for arrays that are no whole numbers or do not fit one another, and for
-    a receiver that is none of `n_post`. Under `jit` they are taken on trust.
+    a receiver that is none of `n_post`; at run time where they are traced, and again where the
+    products come upon one that was put in later.
     """
 
     index: Int[Array, " edges"] = eqx.field(converter=indices("index"))
@@ -66,7 +67,9 @@ class FanOut(eqx.Module):
             raise ValueError(f"index and start must have shapes [edges], [n_pre + 1]; got {shapes}")
         index, start = concrete(self.index), concrete(self.start)
         if index is None or start is None:
-            return
+            none = events.nowhere(self.index, self.n_post).any()
+            index = events.refused(self.index, none, self.rows, self.n_post)
+            return object.__setattr__(self, "index", index)
         n_out = np.diff(start)
         if start[0] != 0 or start[-1] != index.size or n_out.min() < 0:
             raise ValueError(f"start must rise from 0 to {index.size}, the synapses; got {start}")
@@ -141,7 +144,7 @@ class FanOut(eqx.Module):
     @property
     def rows(self) -> events.Rows:
         """As the event-driven products take it."""
-        return events.Rows(self.index, self.start, self.longest)
+        return events.Rows(self.index, self.start, min(self.longest, self.shape[0]))
 
 
 def _summable(a: Array, b: Array) -> tuple[tuple[Array, Array], Any]:
