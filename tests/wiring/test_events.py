@@ -2,6 +2,7 @@
 
 import subprocess
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -150,6 +151,57 @@ LIST = by_sender([0, 0, 1], [1, 2, 0], 4, 3)
 def test_refuses_what_does_not_fit(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+TRUE = ([1, 2, 0, 1], [0, 2, 4], 2)
+NONE, NOT_RISING, TOO_SHORT = (
+    "index must name one of 3 neurons, 0 to 2",
+    "start must rise from 0 to 4, the synapses",
+    "longest must be",
+)
+
+
+def made(index, start, longest):
+    """A list that is made as it runs."""
+    return FanOut(index, start, 3, longest).at_post(jnp.ones(3))
+
+
+def put(native, product):
+    """A product of a list whose arrays were put in past the checks."""
+
+    def run(index, start, longest):
+        wiring = FanOut([0] * 4, [0, 2, 4], 3, longest, native)
+        return product(eqx.tree_at(lambda c: (c.index, c.start), wiring, (index, start)))
+
+    return run
+
+
+def reached(wiring):
+    return wiring.apply(jnp.ones(4), jnp.ones(2))
+
+
+def changed(wiring):
+    return wiring.outer(jnp.ones((2, 3)), jnp.ones((2, 2)))
+
+
+@pytest.mark.parametrize(
+    "run",
+    [made, *(put(native, product) for native in (True, False) for product in (reached, changed))],
+)
+def test_receivers_that_are_none_end_in_an_error_and_touch_no_memory(run):
+    program = jax.jit(run, static_argnums=2)
+    at_run_time = (RuntimeError, ValueError)  # XLA raises either
+    index, start = [1, 2, 0, 1], [0, 2, 4]
+    compute = lambda i, at, n: jax.block_until_ready(program(jnp.array(i), jnp.array(at), n))  # noqa: E731
+    assert jnp.isfinite(compute(index, start, 2)).all()
+    for far in (3, 10**8, 2**31 - 1, -1, -5, -(2**31)):
+        with pytest.raises(at_run_time, match="index must name one of 3 neurons, 0"):
+            compute([1, 2, 0, far], start, 2)
+    for no in ([0, -3, 4], [0, 9, 4], [-1, 2, 4], [0, 2, 10**7], [4, 2, 0], [0, 2, -(2**31)]):
+        with pytest.raises(at_run_time, match="start must rise from 0 to 4, the sy"):
+            compute(index, no, 2)
+    with pytest.raises(at_run_time, match="longest must be"):
+        compute(index, [0, 3, 4], 2)
 
 
 def test_no_synapse_at_all_is_no_current():

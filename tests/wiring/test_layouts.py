@@ -137,9 +137,20 @@ def test_copies_are_equal(x):
         assert eqx.tree_equal(again, x)
 
 
-def test_indices_under_jit_are_taken_on_trust():
-    drawn = jax.jit(lambda index: nj.FanIn(index, 5))(jnp.array([[4, 0]]))
-    np.testing.assert_array_equal(drawn.index, [[4, 0]])
+@pytest.mark.parametrize(
+    ("make", "good", "bad", "message"),
+    [
+        (lambda i: nj.FanIn(i, 5), [[4, 0]], [[4, 5]], "index must name one of 5 neurons, 0 to 4"),
+        (lambda i: nj.FanIn(i, 5), [[4, 0]], [[-1, 0]], "index must name one of 5 neurons, 0"),
+        (lambda i: nj.FanIn(i, 5), [[4, 0]], [[4, 4]], "index must name a pair once in a row"),
+        (lambda n: nj.Dense(2, 1, n), [[2, 0]], [[1, -1]], "count must be >= 0 synapses a pair"),
+    ],
+)
+def test_what_is_traced_is_refused_at_run_time(make, good, bad, message):
+    program = eqx.filter_jit(lambda x: make(x))
+    np.testing.assert_array_equal(jax.tree.leaves(program(jnp.array(good)))[0], good)
+    with pytest.raises(RuntimeError, match=message):
+        jax.block_until_ready(program(jnp.array(bad)))
 
 
 def test_completion_shows_public_names_alone():
