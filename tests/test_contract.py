@@ -42,6 +42,11 @@ def filtered(synapse, state, x):
     return synapse.step(state, x, dt=1.0, tau_mem=20.0)
 
 
+def opened(neuron, state, x):
+    """`x` plays the current, and at a quarter the conductance."""
+    return neuron.step(state, x, dt=1.0, conductance=x / 4)
+
+
 def drawn(source, state, x):
     """`x` plays the rate."""
     source = eqx.tree_at(lambda s: s.rate, source, 100 * x)
@@ -112,6 +117,7 @@ ROWS = {
             spike=surrogate.fast_sigmoid(),
         )
     ),
+    "LIF, conductance": Row(LIF(tau_mem=each, v_rest=-0.1, v_reset=-0.2), opened),
     "ALIF": Row(ALIF(tau_adapt=50.0)),
     "ALIF, all options": Row(ALIF(tau_mem=each, t_ref=each / 4, reset="subtract", beta_adapt=0.3)),
     "LeakyIntegrator": Row(LeakyIntegrator(tau_mem=each)),

@@ -102,6 +102,19 @@ def test_first_spikes_near_rheobase_are_those_of_the_closed_form(over_inputs):
     np.testing.assert_allclose(first, exact + 0.005, atol=0.005 + 0.008)
 
 
+def test_first_spikes_under_a_conductance_near_rheobase_are_those_of_the_closed_form():
+    above, g, r = np.array([0.05, 0.005]), 0.02, 50.0  # mV, uS, MOhm: twice the leak
+    lif = LIF(tau_mem=20.0, r_mem=r, v_rest=-65.0, v_reset=-65.0, v_th=-50.0)
+    current = jnp.asarray((-65 + (1 + r * g) * (15 + above)) / r + 65 / r - 65 * g, "float32")
+    held = jnp.full(2, g)
+    step = lambda s, _: lif.step(s, current, dt=0.01, conductance=held)  # noqa: E731
+    z = jax.lax.scan(step, lif.init((2,)), length=9_000)[1]
+    first = 0.01 * (1 + np.argmax(np.asarray(z) > 0, axis=0))
+    exact = 10 * np.log((15 + above) / above)
+    # r I, near 15 and -65 mV in the sum, and v are rounded by 8e-6 of .005 mV: 10 * 1.6e-3 ms
+    np.testing.assert_allclose(first, exact + 0.005, atol=0.005 + 0.016)
+
+
 @pytest.mark.parametrize(
     ("kept", "neuron", "dtype"),
     [

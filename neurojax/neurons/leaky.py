@@ -1,7 +1,8 @@
 """Neuron models: parameters in a frozen pytree, `init` the state, `step` by one `dt`.
 
-All are exact for a current held over `dt`, as their equations are linear between spikes;
-only spike times are rounded up to the grid. Each parameter is one number or one per neuron.
+All are exact for a current and a conductance held over `dt`, as their equations are linear
+between spikes; only spike times are rounded up to the grid. Each parameter is one number or one
+per neuron.
 Within a step the last step's spikes reset the potential first, then it is integrated, then
 compared with the threshold (>=): a spike belongs to the interval (t, t + dt].
 
@@ -10,7 +11,7 @@ What that dtype cannot hold of a potential is kept beside it, so that no step is
 small beside v_rest or in however long a run: spikes of a bfloat16 state are those of float32.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -102,8 +103,9 @@ class LeakyIntegratorState(NamedTuple):
 class LIF(eqx.Module):
     """Leaky integrate-and-fire neuron.
 
-        tau_mem dv/dt = -(v - v_rest) + r_mem I,    and where v >= v_th: spike, then reset
+        tau_mem dv/dt = -(v - v_rest) + r_mem (I - g v),    where v >= v_th: spike, then reset
 
+    g is the `conductance` of a step, uS, and I then holds g E of its reversal potentials E.
     Reset "hard" restarts at v = v_reset; "subtract" lowers v by v_th - v_reset, which keeps
     what went over the threshold. With `t_ref` the neuron is silent after a spike for
     ceil(t_ref / dt) whole steps, v held where the reset left it; with None there is no
@@ -146,14 +148,25 @@ class LIF(eqx.Module):
         return LIFState(v, jnp.zeros(shape, dtype), _ready(self, shape), v_low)
 
     def step(
-        self, state: LIFState, current: Shaped[Array, "*n"], *, dt: ArrayLike
+        self,
+        state: LIFState,
+        current: Shaped[Array, "*n"],
+        *,
+        dt: ArrayLike,
+        conductance: Shaped[Array, "*n"] | None = None,
     ) -> tuple[LIFState, Float[Array, "*n"]]:
-        """State after `dt` ms under `current` (nA), and its spikes."""
+        """State after `dt` ms under `current` (nA) and `conductance` (uS), and its spikes."""
         dtype = state.v.dtype
         p, s, current, dt = _ready_to_step(self, state, current, dt)
-        v, v_low, refractory = _potential(p, s, current, dt, dtype)
+        g = _conductance(conductance, s)
+        v, v_low, refractory = _potential(p, s, current, g, dt, dtype)
         z = _fire(p, whole(v, v_low, dtype) - p.v_th, refractory).astype(dtype)
         return LIFState(v.astype(dtype), z, refractory, v_low), z
+
+    def potential(self, state: LIFState) -> Float[Array, "*n"]:
+        """What the next step starts from, mV [n]: v after the reset by this step's spikes."""
+        p, s = cast((self, state), working(state.v.dtype))
+        return _reset(p, s)[0].astype(state.v.dtype)
 
     def threshold(self, state: LIFState) -> Float[Array, "*n"]:
         """The potential at which the neurons fired in this step, mV."""
@@ -168,7 +181,7 @@ class LIF(eqx.Module):
 class ALIF(eqx.Module):
     """Leaky integrate-and-fire neuron whose threshold rises with each of its spikes.
 
-        tau_mem dv/dt = -(v - v_rest) + r_mem I,    spike where v >= v_th + beta_adapt a
+        tau_mem dv/dt = -(v - v_rest) + r_mem (I - g v),    spike where v >= v_th + beta_adapt a
         a_t = exp(-dt / tau_adapt) a_{t-1} + z_{t-1}
 
     A spike raises the threshold by `beta_adapt` (mV) from the next step on; the reset by
@@ -212,18 +225,29 @@ class ALIF(eqx.Module):
         return ALIFState(v, zero, _ready(self, shape), zero, v_low, none)
 
     def step(
-        self, state: ALIFState, current: Shaped[Array, "*n"], *, dt: ArrayLike
+        self,
+        state: ALIFState,
+        current: Shaped[Array, "*n"],
+        *,
+        dt: ArrayLike,
+        conductance: Shaped[Array, "*n"] | None = None,
     ) -> tuple[ALIFState, Float[Array, "*n"]]:
-        """State after `dt` ms under `current` (nA), and its spikes."""
+        """State after `dt` ms under `current` (nA) and `conductance` (uS), and its spikes."""
         dtype = state.v.dtype
         p, s, current, dt = _ready_to_step(self, state, current, dt)
-        v, v_low, refractory = _potential(p, s, current, dt, dtype)
+        g = _conductance(conductance, s)
+        v, v_low, refractory = _potential(p, s, current, g, dt, dtype)
         a, a_low = fade(s.a, s.a_low, leak(dt, p.tau_adapt), dtype)
         a, a_low = add(a, s.z + a_low, dtype)
         threshold = p.v_th + p.beta_adapt * whole(a, a_low, dtype)
         z = _fire(p, whole(v, v_low, dtype) - threshold, refractory).astype(dtype)
         new = ALIFState(v.astype(dtype), z, refractory, a.astype(dtype), v_low, a_low)
         return new, z
+
+    def potential(self, state: ALIFState) -> Float[Array, "*n"]:
+        """What the next step starts from, mV [n]: v after the reset by this step's spikes."""
+        p, s = cast((self, state), working(state.v.dtype))
+        return _reset(p, s)[0].astype(state.v.dtype)
 
     def threshold(self, state: ALIFState) -> Float[Array, "*n"]:
         """The potential at which the neurons fired in this step, v_th + beta_adapt a, mV."""
@@ -298,14 +322,27 @@ def _ready_to_step(model, state, current, dt):
     return *cast((model, state, current), dtype), time_step(dt, dtype)
 
 
-def _potential(p, s, current, dt, dtype) -> tuple[Array, Array | None, Array | None]:
+def _conductance(g: Any, s: LIFState | ALIFState) -> Array | None:
+    return None if g is None else one_each("conductance", g, s.v.shape).astype(s.v.dtype)
+
+
+def _potential(p, s, current, g, dt, dtype) -> tuple[Array, Array | None, Array | None]:
     """Potential before reset, what `dtype` cannot hold of it, and refractory steps left."""
     start, low = _reset(p, s)
-    by = leak(dt, p.tau_mem) * (whole(start, low, dtype) - p.v_rest - p.r_mem * current)
+    by = _towards_rest(p, whole(start, low, dtype), current, g, dt)
     if p.t_ref is None:
         return *_moved(start, by, low, dtype), None
     refractory = jnp.where(s.z > 0, _whole_steps(p.t_ref, dt), jnp.maximum(s.refractory - 1, 0))
     return *_moved(start, jnp.where(refractory > 0, 0, by), low, dtype), refractory
+
+
+def _towards_rest(p, v, current, g, dt) -> Array:
+    """How far v moves in `dt` towards where current and conductance take it, mV."""
+    if g is None:
+        return leak(dt, p.tau_mem) * (v - p.v_rest - p.r_mem * current)
+    total = 1 + p.r_mem * g  # conductances in units of the leak's
+    gap = v - p.v_rest - p.r_mem * (current - g * v)
+    return leak(dt * total, p.tau_mem) / total * gap
 
 
 def _moved(v, by, low, dtype) -> tuple[Array, Array | None]:

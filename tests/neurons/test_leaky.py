@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.signal
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -130,6 +131,87 @@ def test_refractory_time_is_whole_steps_rounded_up(model, t_ref, dt, held):
     silent = np.asarray(z) == 0
     np.testing.assert_array_equal(np.asarray(state.v)[silent], -0.5)
     np.testing.assert_array_equal(np.asarray(state.refractory)[silent] > 0, True)
+
+
+E = np.array([0.0, -80.0])  # mV, reversal potentials of excitation and inhibition
+
+
+@eqx.filter_jit
+def driven(model, g, dt, dtype=float):
+    """Potentials and spikes [T, n] under conductances g [T, 2, n] (uS) that reverse at `E`."""
+
+    def step(state, g):
+        state, z = model.step(state, jnp.asarray(E, g.dtype) @ g, dt=dt, conductance=g.sum(0))
+        return state, (state.v, z)
+
+    return jax.lax.scan(step, model.init(g.shape[2:], dtype), jnp.asarray(g, dtype))[1]
+
+
+@pytest.mark.usefixtures("x64")
+@BOTH
+def test_conductances_held_over_a_step_are_those_of_the_closed_form(model):
+    g = np.random.default_rng(0).uniform(0.0, 0.05, (50, 2, 3))
+    tau, r = np.array([5.0, 20.0, 300.0]), 100.0
+    v = driven(model(tau_mem=tau, r_mem=r, v_rest=-65.0, v_th=10.0, v_reset=-70.0), g, 0.5)[0]
+    expected, u = np.empty((50, 3)), np.full(3, -65.0)
+    for t in range(50):  # C dv/dt = -g_total (v - v_inf), with C = tau / r
+        g_total = 1 / r + g[t].sum(0)
+        v_inf = (-65.0 / r + E @ g[t]) / g_total
+        u = v_inf + (u - v_inf) * np.exp(-0.5 * g_total * r / tau)
+        expected[t] = u
+    np.testing.assert_allclose(v, expected, rtol=1e-12)
+    assert np.ptp(expected) > 30
+
+
+@pytest.mark.usefixtures("x64")
+def test_conductances_that_decay_are_of_second_order_where_taken_at_mid_step():
+    neuron = LIF(r_mem=100.0, v_rest=-60.0, v_th=10.0, v_reset=-70.0)
+    g = lambda t: np.array([0.03 * np.exp(-t / 5), 0.04 * np.exp(-t / 10)])  # noqa: E731
+    slope = lambda t, v: (-(v + 60) + 100 * ((E - v) @ g(t))) / 20  # noqa: E731
+    exact = scipy.integrate.solve_ivp(slope, (0, 10), [-60.0], rtol=1e-11, atol=1e-11).y[0, -1]
+
+    def error(steps):
+        middle = (np.arange(steps) + 0.5) * 10 / steps
+        return float(driven(neuron, g(middle).T[:, :, None], 10 / steps)[0][-1, 0]) - exact
+
+    assert math.log2(error(20) / error(40)) == pytest.approx(2.0, abs=0.02)
+
+
+@BOTH
+def test_no_conductance_is_none_and_another_neurons_is_not_felt(model):
+    neuron = model(v_rest=-65.0, v_th=-50.0, v_reset=-60.0, t_ref=2.0, r_mem=10.0)
+    current = jnp.asarray(np.random.default_rng(0).uniform(1, 5, (100, 3)), jnp.float32)
+
+    @jax.jit
+    def run(g):
+        step = lambda s, i: neuron.step(s, i, dt=0.5, conductance=g)  # noqa: E731
+        return jax.lax.scan(step, neuron.init((3,)), current)
+
+    plain, zero, one = run(None), run(jnp.zeros(3)), run(jnp.array([0.0, 0.1, 0.0]))
+    for a, b, c in zip(*map(jax.tree.leaves, (plain, zero, one)), strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a[..., ::2], c[..., ::2])
+    assert np.all(plain[1].sum(0) >= 2)
+    assert plain[0].v[1] != one[0].v[1]
+
+
+@pytest.mark.usefixtures("untyped")
+@BOTH
+def test_refuses_a_conductance_that_is_not_one_number_a_neuron(model):
+    neuron = model()
+    with pytest.raises(ValueError, match=r"conductance must have shape \(3,\).*got \(1,\)"):
+        neuron.step(neuron.init((3,)), jnp.zeros(3), dt=1.0, conductance=jnp.ones(1))
+
+
+@BOTH
+@pytest.mark.parametrize("reset", ["hard", "subtract"])
+def test_potential_is_what_the_next_step_starts_from(model, reset):
+    neuron = model(v_th=1.0, v_reset=-0.5, reset=reset, t_ref=1.0)
+    state, z = neuron.step(neuron.init((2,)), jnp.array([4.0, 40.0]), dt=1.0)
+    held, _ = neuron.step(state, jnp.zeros(2), dt=1.0)  # v of the one that is refractory stays
+    np.testing.assert_array_equal(z, [0, 1])
+    np.testing.assert_array_equal(neuron.potential(state)[0], state.v[0])
+    np.testing.assert_array_equal(neuron.potential(state)[1], held.v[1])
 
 
 @BOTH
