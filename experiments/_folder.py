@@ -6,24 +6,30 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
-
-from experiments import _signals
+from experiments import _command, _lock, _signals
 from experiments._run import Run, dashed
 from neurojax import checkpoint
-from neurojax._files import write_whole
+from neurojax._files import digest, sealed, unsealed, write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _PACKAGES = ("neurojax", "jax", "jaxlib", "equinox", "optax", "flax", "orbax-checkpoint", "numpy")
 _BEGUN = "run.json"  # the configuration; its presence says that a run has begun
+_METRICS = "metrics.json"  # its presence says that the run is complete
+_SUMS = "SHA256SUMS"  # of it and the figures, as `sha256sum -c` reads them
 _FIGURES = ("learning_curve", "raster", "weights", "advantage", "variation", "routing_cost")
 _OURS = (
-    "metrics.json", "search.json", "checkpoints", "parts", _BEGUN,
+    _METRICS, _SUMS, "search.json", "checkpoints", "parts", _BEGUN,
     *(f"{name}.png" for name in _FIGURES),
 )  # fmt: skip
 # May differ when a run goes on.
@@ -47,119 +53,206 @@ class History:
         )  # fmt: skip
 
 
-class Folder:
-    """The folder of one run: refuses another run's results, keeps checkpoints, writes whole files.
+@contextmanager
+def held(config: Run, may_grow: tuple[str, ...] = ()) -> Iterator["Folder"]:
+    """The folder in --out, this process's alone until the block ends.
 
-    Nothing is changed before `begin` or `start`. Raises `ValueError` for a folder that holds
-    results or cannot be written, and with --resume for a run of another configuration, in which
-    only the options in `may_grow` may be larger than they were; `FileNotFoundError` for none.
+        with held(config) as folder:
+            ...                 # what may be refused
+            folder.begin()
+            ...                 # what takes time
+
+    A run that fails before its first result leaves nothing behind, so that it can be started anew.
+    Raises `ValueError` for a folder that holds another run's results, is in use or cannot be
+    written; with --resume, for one in which anything was made with another configuration, but
+    for the options in `may_grow`, which may be larger than they were.
+    """
+    with _lock.held(Path(config.out)):
+        folder = Folder(config, may_grow)
+        try:
+            yield folder
+        except Exception:
+            folder.leave()
+            raise
+
+
+class Folder:
+    """What a run keeps: checkpoints or finished parts, whose it is beside them, its results.
+
+    Nothing is changed before `begin`.
     """
 
-    def __init__(self, config: Run, may_grow: tuple[str, ...] = ()):
-        self.config = config
-        self.path = Path(config.out)
-        self._checkpoints = self.path / "checkpoints"
+    def __init__(self, config: Run, may_grow: tuple[str, ...]):
+        self.config, self.path = config, Path(config.out)
+        self._checkpoints, self._parts = self.path / "checkpoints", self.path / "parts"
         self._may_grow = may_grow
+        self._held = [name for name in _OURS if (self.path / name).exists()]
+        self._fruitless = False  # begun, and nothing would be lost with it
+        self._warned: set[str] = set()
         if config.resume:
-            self._refuse_other_config()
-        elif not config.overwrite:
-            self._refuse_results()
-        self._refuse_unwritable()
+            self._refuse_others()
+        elif self._held and not config.overwrite:
+            raise ValueError(
+                f"--out {str(self.path)!r} holds the results of another run ({self._held[0]}):"
+                " pass --resume to go on with it, --overwrite to replace it"
+            )
 
     def begin(self) -> None:
         """Make the folder this run's: unless it goes on, nothing of another run stays in it."""
-        begun = self.path / _BEGUN
+        self._fruitless = not self.config.resume or not self._held
         if not self.config.resume:
             self._clear()
-            write_whole(begun, text(jsonable(self.config)))
-        elif self._grown(json.loads(begun.read_text())):
-            (self.path / "metrics.json").unlink(missing_ok=True)  # it is not complete any more
-            write_whole(begun, text(jsonable(self.config)))
+        elif not self._held:
+            print(f"nothing to go on with in {str(self.path)!r}: the run begins")  # noqa: T201
+        now, begun = jsonable(self.config), self.path / _BEGUN
+        then = unsealed(begun) if begun.exists() else None
+        if then is None or any(now[name] != then[name] for name in self._may_grow):
+            (self.path / _METRICS).unlink(missing_ok=True)  # it is not complete any more
+            write_whole(begun, sealed(now))
         _signals.goes_on("--resume")
 
-    def _grown(self, then: dict[str, Any]) -> bool:
-        """Whether the run that has begun is to be longer now."""
-        return any(getattr(self.config, name) > then[name] for name in self._may_grow)
-
-    def start(self, state: Any) -> tuple[int, Any, History]:
-        """Epoch, state and history to go on from: the last checkpoint's, or `state` afresh."""
-        self.begin()
-        if checkpoint.latest(self._checkpoints) is None:
-            return 0, state, History()
-        epoch, state, kept = checkpoint.restore(self._checkpoints, state)
+    def last(self, state: Any) -> tuple[int, Any, History]:
+        """Epoch, state and history of the last whole checkpoint; without any, `state` afresh."""
+        with self._telling():
+            if checkpoint.latest(self._checkpoints) is None:
+                return 0, state, History()
+            epoch, state, kept = checkpoint.restore(self._checkpoints, state)
         return epoch, state, History(**{k: tuple(v) for k, v in kept["history"].items()})
-
-    def part(self, name: str) -> Path:
-        """File for a finished part of a run that has no epochs to keep checkpoints of."""
-        folder = self.path / "parts"
-        folder.mkdir(exist_ok=True)
-        return folder / f"{name.replace(' ', '-')}.json"
 
     def save(self, epoch: int, state: Any, history: History) -> None:
         """One checkpoint; returns when it is on disk."""
         kept = {"config": jsonable(self.config), "history": asdict(history)}
         with _signals.unbroken():
             checkpoint.save(self._checkpoints, epoch, state, kept)
+        self._fruitless = False
 
-    def finish(self, metrics: dict[str, Any], figures: dict[str, Figure]) -> dict[str, Any]:
+    def part(self, name: str) -> list[dict[str, Any]] | None:
+        """Rows of a finished part of a run that has no epochs; None if it is still to be made."""
+        file = self._part(name)
+        return self._unsealed(file)["rows"] if file.exists() else None
+
+    def keep(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Write the rows of a finished part."""
+        self._parts.mkdir(exist_ok=True)
+        whose = {"part": name, "config": jsonable(self.config)}
+        write_whole(self._part(name), sealed(whose | {"rows": rows}))
+        self._fruitless = False
+
+    def write(self, name: str, content: dict[str, Any]) -> None:
+        """Write a JSON file of results."""
+        write_whole(self.path / name, sealed(content))
+
+    def finish(self, metrics: dict[str, Any], figures: dict[str, "Figure"]) -> dict[str, Any]:
         """Write the figures, then metrics.json, whose presence says that the run is complete."""
-        for name, figure in figures.items():
-            buffer = BytesIO()
-            figure.savefig(buffer, format="png", dpi=150)
-            write_whole(self.path / f"{name}.png", buffer.getvalue())
         metrics = metrics | provenance(self.config)
-        write_whole(self.path / "metrics.json", text(metrics))
+        files = {f"{name}.png": _drawn(figure) for name, figure in figures.items()}
+        files[_METRICS] = (json.dumps(metrics, indent=1) + "\n").encode()
+        sums = "".join(f"{digest(content)}  {name}\n" for name, content in files.items())
+        for name, content in ({_SUMS: sums.encode()} | files).items():
+            write_whole(self.path / name, content)
         return metrics
+
+    def leave(self) -> None:
+        """Take away what was begun, if nothing has come of it."""
+        if self._fruitless:
+            self._clear()
 
     def _clear(self) -> None:
         for name in _OURS:
             target = self.path / name
-            if target.is_dir():
+            if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)
             else:
                 target.unlink(missing_ok=True)
 
-    def _refuse_results(self) -> None:
-        held = [name for name in _OURS if (self.path / name).exists()]
-        if held:
-            raise ValueError(
-                f"--out {str(self.path)!r} holds the results of another run ({held[0]}):"
-                " pass --resume to go on with it, --overwrite to replace it"
-            )
+    def _part(self, name: str) -> Path:
+        return self._parts / f"{name.replace(' ', '-')}.json"
 
-    def _refuse_unwritable(self) -> None:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with TemporaryFile(dir=self.path):
-                pass
-        except OSError as error:
-            raise ValueError(
-                f"--out must be a folder that can be written; got {str(self.path)!r}"
-                f" ({error.strerror})"
-            ) from None
+    def _refuse_others(self) -> None:
+        """What is in the folder must be of this run, whatever lies beside it."""
+        with self._telling():
+            for what, then, cure in self._claims():
+                self._refuse_other(what, then, cure)
 
-    def _refuse_other_config(self) -> None:
-        try:
-            then = json.loads((self.path / _BEGUN).read_text())
-        except OSError:
-            raise FileNotFoundError(
-                f"--resume needs a run that has begun in --out; {str(self.path)!r} holds none"
-            ) from None
+    def _claims(self) -> Iterator[tuple[str, Any, str]]:
+        """What says whose it is: its name, the configuration in it, the cure if it is another."""
+        cure = "pass what it was made with, or another --out"
+        if (self.path / _BEGUN).exists():
+            yield "the run", self._unsealed(self.path / _BEGUN), cure
+        elif (self.path / _METRICS).exists():  # without its beginning the end says whose it is
+            yield "the run", self._without(results, self.path).get("config"), cure
+        foreign = "it is of another run: take it away, or pass --overwrite to begin anew"
+        if checkpoint.latest(self._checkpoints) is not None:
+            kept = checkpoint.metadata(self._checkpoints)
+            yield "the checkpoint", kept.get("config"), foreign
+        for file in sorted(self._parts.glob("*.json")):
+            kept = self._unsealed(file)
+            if self._part(str(kept.get("part"))) != file:
+                raise ValueError(f"{str(file)!r} holds another part; {foreign}")
+            yield f"parts/{file.name}", kept.get("config"), foreign
+
+    def _refuse_other(self, what: str, then: Any, cure: str) -> None:
+        where = f"--resume: {what} in {str(self.path)!r}"
+        if not isinstance(then, dict):
+            raise ValueError(f"{where} does not say what it was made with; {cure}")
         now = jsonable(self.config)
         for name in sorted({*then, *now} - {*_NOT_THE_RUN}):
             before, asked = then.get(name), now.get(name)
             may_grow = name in self._may_grow
-            if before != asked and not (may_grow and asked > before):
-                raise ValueError(
-                    f"--resume: the run in {str(self.path)!r} was made with"
-                    f" --{dashed(name)} {before}{', which may only grow' if may_grow else ''};"
-                    f" got {asked}"
-                )
+            if before != asked and not (may_grow and before is not None and asked > before):
+                made = f"was made with {_option(name, before)}"
+                only = ", which may only grow" if may_grow else ""
+                raise ValueError(f"{where} {made}{only}; got {_option(name, asked)}; {cure}")
+
+    def _unsealed(self, file: Path) -> dict[str, Any]:
+        return self._without(unsealed, file)
+
+    def _without(self, read: Callable[[Path], dict[str, Any]], file: Path) -> dict[str, Any]:
+        """What is read from a file, or the cure."""
+        try:
+            return read(file)
+        except ValueError as error:
+            raise ValueError(f"{error}; take it away, and --resume goes on without it") from None
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Say each warning once, in a line."""
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            yield
+        for line in {str(warning.message) for warning in told} - self._warned:
+            self._warned.add(line)
+            print(f"warning: {line}", file=sys.stderr)  # noqa: T201
 
 
-def text(content: Any) -> str:
-    """JSON as it is written to files."""
-    return json.dumps(content, indent=1) + "\n"
+def results(folder: Path) -> dict[str, Any]:
+    """The metrics.json of a run; `ValueError` naming it if it is not what was written."""
+    file = folder / _METRICS
+    try:
+        content = file.read_bytes()
+        known = f"{digest(content)}  {_METRICS}" in (folder / _SUMS).read_text().splitlines()
+        why = f"its digest is not that in {_SUMS}"
+        if known:
+            return json.loads(content)
+    except (OSError, UnicodeDecodeError) as error:
+        why = str(error)
+    raise ValueError(f"{str(file)!r} is not what was written: {why}")
+
+
+def _drawn(figure: "Figure") -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()
+
+
+def _option(name: str, value: Any) -> str:
+    """An option as one types it, from its value in JSON."""
+    if value is None:
+        return f"no --{dashed(name)}"
+    if isinstance(value, bool):
+        return f"--{'' if value else 'no-'}{dashed(name)}"
+    shown = _command.shown(tuple(value) if isinstance(value, list) else value)
+    return f"--{dashed(name)} {shown}"
 
 
 def jsonable(config: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What every experiment needs around its science: options, refusals, a progress bar."""
 
 import ctypes
+import errno
 import platform
 import re
 import sys
@@ -45,7 +46,7 @@ class Run:
     seed: int = 0
     """Decides weights, wiring, order of samples and augmentation; never the split."""
     resume: bool = False
-    """Go on with the run in --out, from what it has saved."""
+    """Go on with the run in --out, from what it has saved; begin it if there is none."""
     overwrite: bool = False
     """Replace another run's results in --out."""
 
@@ -98,8 +99,19 @@ def main(config: type, run: Callable[[Any], Any], argv: list[str] | None = None)
     try:
         run(_command.parsed(config, argv, sys.modules[run.__module__]))
     except (ValueError, OSError) as error:
-        console.print(f"error: {in_options(str(error), config)}", style="red", markup=False)
+        console.print(
+            f"error: {in_options(_told(error, config), config)}", style="red", markup=False
+        )
         sys.exit(2)
+
+
+def _told(error: Exception, config: type) -> str:
+    """What an error says, and what to do about a full disk."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return str(error)
+    file = f"cannot write {error.filename!r}: " if error.filename else ""
+    again = " with --resume" if hasattr(config, "resume") else ""
+    return f"{file}{error.strerror}; make room, and the same command{again} goes on"
 
 
 def in_options(message: str, config: type) -> str:

@@ -10,7 +10,6 @@ trained at the middle of both alone. What is trained before, on validation pictu
 chooses the learning rate of each response and policy, and the thresholds of refresh.
 """
 
-import json
 import time
 from dataclasses import dataclass
 from itertools import product
@@ -23,7 +22,6 @@ from experiments import _device_figures, _folder, _run
 from experiments._devices import Response, Update
 from experiments._perceptron import HELD, Outcome, Program, Setting, lesson, side_by_side, use_cores
 from neurojax import data
-from neurojax._files import write_whole
 
 _IDEAL = ("ideal", "none")
 _SEARCH_SEED = 1_000_000  # a seed of its own: what is chosen is not chosen for the grid's draws
@@ -191,17 +189,22 @@ def _middle(values: tuple) -> Any:
 
 def run(config: Config) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
-    c, folder = config, _folder.Folder(config)
-    use_cores(c.cores)
-    sets = data.load(c.dataset, c.data_dir)
-    n_train = len(sets.train.labels[: c.train_size])
-    if n_train < c.batch_size:
-        raise ValueError(f"--batch-size must be at most {n_train} pictures; got {c.batch_size}")
-    folder.begin()
+    use_cores(config.cores)
+    sets = data.load(config.dataset, config.data_dir)
+    n_train = len(sets.train.labels[: config.train_size])
+    if n_train < config.batch_size:
+        allowed = f"--batch-size must be at most {n_train} pictures"
+        raise ValueError(f"{allowed}; got {config.batch_size}")
+    with _folder.held(config) as folder:
+        folder.begin()
+        return _run_in(folder, config, sets)
+
+
+def _run_in(folder: _folder.Folder, c: Config, sets: data.Dataset) -> dict[str, Any]:
     search = _made(c, folder, sets, searched(c), "search")
     best = chosen(search)
     kept = [{"response": r, "policy": p} | s._asdict() for (r, p), s in best.items()]
-    write_whole(folder.path / "search.json", _folder.text({"tried": search, "chosen": kept}))
+    folder.write("search.json", {"tried": search, "chosen": kept})
     trainings = _made(c, folder, sets, grid(c, best), "grid")
     points = [
         {name: at[name] for name in ("response", "policy", *_POINT)} | mean
@@ -234,8 +237,8 @@ def _made(
     with _run.jobs_bar() as bar:
         task = bar.add_task(title, total=sum(len(job.settings) for job in jobs))
         for job in jobs:
-            file = folder.part(job.name)
-            if file.exists():
+            made = folder.part(job.name)
+            if made is not None:
                 bar.advance(task, len(job.settings))
             else:
                 begin, outcomes = time.perf_counter(), []
@@ -246,9 +249,9 @@ def _made(
                     outcomes += some
                     bar.advance(task, len(some))
                 made = _rows(job, outcomes, time.perf_counter() - begin)
-                write_whole(file, _folder.text(made))
+                folder.keep(job.name, made)
                 bar.console.print(_line(made), markup=False)
-            rows += json.loads(file.read_text())
+            rows += made
     return rows
 
 

@@ -7,7 +7,6 @@ goes anywhere. For each p the network learns without backpropagation, all seeds 
 in one `vmap`; then its spikes are routed over a mesh of cores and priced.
 """
 
-import json
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +24,6 @@ from experiments._small_world import Plan, columns, network, price
 from experiments._training import Trainer
 from hardware import topology
 from neurojax import data
-from neurojax._files import write_whole
 from neurojax.learning import wta_broadcast as wb
 from neurojax.network import Layer, fold
 from neurojax.neurons.leaky import LIF, LeakyIntegrator
@@ -178,32 +176,46 @@ class Learner(NamedTuple):
 
 def run(config: Config) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
-    c, folder = config, _folder.Folder(config)
+    c = config
     sets = data.load(c.dataset, c.data_dir)
     n_train = len(sets.train.labels[: c.train_size])
     if n_train < c.batch_size:
         raise ValueError(f"--batch-size must be at most {n_train} pictures; got {c.batch_size}")
     learner, mesh = Learner.of(c, sets, n_train), topology.Mesh(*c.mesh, c.neurons_per_core)
     sets, placement = _training.shown(learner.base, sets), columns(learner.plan, mesh)
-    folder.begin()
+    with _folder.held(c) as folder:
+        key, p = jax.random.key(c.seed), jnp.ones(())
+        eqx.filter_eval_shape(learner.fresh, key, p)  # what cannot be wired is refused here
+        folder.begin()
+        rows = _made(folder, learner, sets, mesh, placement)
+        table = [_summary([row for row in rows if row["p_rewire"] == p]) for p in c.p_rewire]
+        found = {
+            "table": table, "networks": rows, "chip": "Loihi", "placement": "columns",
+            "n_neurons": len(placement), "seconds": sum(row["seconds"] for row in rows) / c.seeds,
+        }  # fmt: skip
+        return folder.finish(found, {"routing_cost": _world_figure.knee(table)})
+
+
+def _made(
+    folder: _folder.Folder, learner: Learner, sets: data.Dataset, mesh: topology.Mesh,
+    placement: Array,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """A row for each network; of probabilities whose part is there they are read, not trained."""
+    c, rows = learner.c, []
     with _run.jobs_bar() as bar:
         task = bar.add_task("networks", total=len(c.p_rewire) * c.seeds)
         for p in c.p_rewire:
-            file = folder.part(f"p {p!r}")
-            if not file.exists():
+            made = folder.part(f"p {p!r}")
+            if made is None:
                 begin = time.perf_counter()
-                rows = _networks(learner, sets, mesh, placement, p)
+                found = _networks(learner, sets, mesh, placement, p)
                 seconds = time.perf_counter() - begin
-                write_whole(file, _folder.text([row | {"seconds": seconds} for row in rows]))
-                bar.console.print(_line(rows, seconds), markup=False)
+                made = [row | {"seconds": seconds} for row in found]
+                folder.keep(f"p {p!r}", made)
+                bar.console.print(_line(found, seconds), markup=False)
+            rows += made
             bar.advance(task, c.seeds)
-    rows = [row for p in c.p_rewire for row in json.loads(folder.part(f"p {p!r}").read_text())]
-    table = [_summary([row for row in rows if row["p_rewire"] == p]) for p in c.p_rewire]
-    found = {
-        "table": table, "networks": rows, "chip": "Loihi", "placement": "columns",
-        "n_neurons": len(placement), "seconds": sum(row["seconds"] for row in rows) / c.seeds,
-    }  # fmt: skip
-    return folder.finish(found, {"routing_cost": _world_figure.knee(table)})
+    return rows
 
 
 def _networks(

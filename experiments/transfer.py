@@ -22,13 +22,12 @@ from experiments import _config, _devices, _folder, _run, _training, wta_broadca
 from experiments._devices import Response, Synapses, Update, Write
 from hardware import transferred
 from neurojax import data
-from neurojax._files import write_whole
 from neurojax.learning import wta_broadcast as wb
 from neurojax.network import fold
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_run.Run):
     """What is moved, onto which devices, and how long it learns on each side."""
 
     dataset: str = "digits"
@@ -36,7 +35,7 @@ class Config:
     data_dir: Path | None = None
     """Folder of the data."""
     seeds: int = 3
-    """How many networks, from seed 0 on."""
+    """How many networks, from --seed on."""
     epochs: int = 10
     """Passes over the training pictures on numbers."""
     tuned: int = 5
@@ -52,22 +51,30 @@ class Config:
     rate: float = 0.25
     """Learning rates on devices, as a part of those on numbers."""
     out: Path = Path("runs/transfer")
-    """Folder for metrics.json."""
 
 
 def run(config: Config) -> list[dict[str, Any]]:
-    """All networks, spreads and ways to write; returns what it writes to metrics.json."""
-    console, rows = Console(highlight=False), []
+    """All networks, spreads and ways to write; returns the runs that metrics.json holds."""
     sets = data.load(config.dataset, config.data_dir)
-    for seed in range(config.seeds):
+    with _folder.held(config) as folder:
+        folder.begin()
+        seeds = range(config.seed, config.seed + config.seeds)
+        rows = [row for seed in seeds for row in _made(folder, config, sets, seed)]
+        folder.finish({"runs": rows}, {})
+    return rows
+
+
+def _made(
+    folder: _folder.Folder, config: Config, sets: data.Dataset, seed: int
+) -> list[dict[str, Any]]:
+    """The runs of one network; if its part is there they are read, not run."""
+    console, rows = Console(highlight=False), folder.part(f"seed {seed}")
+    if rows is None:
+        rows = []
         for row in _one(config, sets, seed):
             rows.append(row)
             console.print(_line(row), markup=False)
-    config.out.mkdir(parents=True, exist_ok=True)
-    write_whole(
-        config.out / "metrics.json",
-        _folder.text({"config": _folder.jsonable(config), "runs": rows}),
-    )
+        folder.keep(f"seed {seed}", rows)
     return rows
 
 

@@ -80,7 +80,13 @@ def run(config: Config, changes: wb.Changes = wb.deltas) -> dict[str, Any]:
     sets = data.load(config.dataset, config.data_dir)
     c = resolved(config, len(sets.train.labels[: config.train_size]))
     refuse_idle(config, c)
-    folder = _folder.Folder(c, may_grow=("epochs",))
+    with _folder.held(c, may_grow=("epochs",)) as folder:
+        return _run_in(folder, c, sets, changes)
+
+
+def _run_in(
+    folder: _folder.Folder, c: Config, sets: data.Dataset, changes: wb.Changes
+) -> dict[str, Any]:
     sets = _training.shown(c, sets)
     lesson = _lesson(c, sets.train)
     n_in, n_steps = _input_shape(c, sets.train.images.shape)
@@ -90,10 +96,13 @@ def run(config: Config, changes: wb.Changes = wb.deltas) -> dict[str, Any]:
     make = lambda key: fresh(c, n_in, sets.n_classes, n_steps, tx, key, synapses)  # noqa: E731
     # Used once: lightly optimised, the same numbers are compiled in half the time.
     quick: Any = {"compiler_options": {"xla_backend_optimization_level": 1}}
-    system, state = eqx.filter_jit(make, **quick)(key)
+    traced: Any = eqx.filter_jit(make, **quick)
+    traced = traced.lower(key)  # what cannot be built is refused here
+    folder.begin()
+    system, state = traced.compile()(key)
     steps = _training.trainer(c, system, tx, n_batches, changes)
     written = {name: _devices.spent(w) for name, w in state.weights.items()}
-    done, state, history = folder.start(state)
+    done, state, history = folder.last(state)
     if done == 0:
         state = _training.settled(c, steps, state, lesson)
     with _run.Progress(c.epochs, n_batches // c.epochs, done) as bar:

@@ -70,7 +70,12 @@ def unsealed(path: str | os.PathLike[str]) -> dict[str, Any]:
     raise ValueError(f"{os.fspath(path)!r} is not what was written: {why}")
 
 
+def digest(content: bytes) -> str:
+    """SHA-256 of a file's content."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def _digest(content: dict[str, Any]) -> str:
     """Of what JSON gives back, in whatever order and layout."""
     plain = json.loads(json.dumps(content))
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return digest(json.dumps(plain, sort_keys=True).encode())

@@ -44,7 +44,11 @@ def stopped(capsys, run, *argv):
             ValueError("'h1': data_dir must be there; got no; pass another seed or Out('x')"),
             "'h1': --data-dir must be there; got no; pass another --seed or --out x",
         ),
-        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (OSError(13, "Permission denied", "x"), "[Errno 13] Permission denied: 'x'"),
+        (
+            OSError(28, "No space left on device"),
+            "No space left on device; make room, and the same command with --resume goes on",
+        ),
     ],
 )
 def test_a_refusal_is_one_line_that_names_the_option(error, line, capsys):

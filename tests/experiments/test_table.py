@@ -87,7 +87,8 @@ def test_a_finished_run_is_not_run_again(runs, config):
 
 def test_an_interrupted_run_goes_on_and_what_never_began_is_cleared_away(runs, config):
     begun = table.run_folder(config(), "density 100%", 0)
-    _folder.Folder(wta.Config(out=begun)).start({})
+    with _folder.held(wta.Config(out=begun)) as folder:
+        folder.begin()
     table.main(config(seeds=1))
     assert [words[-1] for words in runs.commands] == ["--resume", "--overwrite"]
 
