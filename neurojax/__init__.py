@@ -34,7 +34,14 @@ from neurojax.ranges import unconstrained
 from neurojax.simulation import simulate
 from neurojax.split_bf16 import SplitBF16, split_bf16
 from neurojax.structured import Recurrence, structured
-from neurojax.synapses import Alpha, Delay, Exponential
+from neurojax.synapses import (
+    Alpha,
+    Conductance,
+    Delay,
+    DoubleExponential,
+    Exponential,
+    MagnesiumBlock,
+)
 from neurojax.weights import Ideal, Weights, ideal, normal
 from neurojax.wiring import (
     Band,
@@ -63,16 +70,17 @@ if TYPE_CHECKING:
 _SLOW = {"metrics": "wiring", "plotting": "analysis"}  # SciPy and matplotlib are slow to import
 
 __all__ = [
-    "ALIF", "Alpha", "Band", "Broadcast", "Delay", "Dense", "Exponential", "FanIn", "FanOut",
-    "HardWTA", "Homeostasis", "Ideal", "LIF", "Layer", "LeakyIntegrator", "Modulators",
-    "Network", "Poisson", "Post", "Projection", "Record", "Recurrence", "STDP", "SoftWTA",
-    "SplitBF16", "State", "ThreeFactor", "Weights", "always", "augment", "bernoulli", "blocks",
-    "boxcar", "broadcast", "by_sender", "checkpoint", "class_scores", "data",
-    "distance_dependent", "encoding", "exponential_profile", "fan_in", "fan_out", "fold",
-    "gaussian_profile", "ideal", "k_winners", "locally_dense", "merged", "metrics",
-    "modulators", "normal", "one_to_one", "plotting", "post_spike", "recording", "simulate",
-    "split_bf16", "structured", "surrogate", "traces", "triangle", "unconstrained",
-    "watts_strogatz", "watts_strogatz_grid", "wta_broadcast",
+    "ALIF", "Alpha", "Band", "Broadcast", "Conductance", "Delay", "Dense", "DoubleExponential",
+    "Exponential", "FanIn", "FanOut", "HardWTA", "Homeostasis", "Ideal", "LIF", "Layer",
+    "LeakyIntegrator", "MagnesiumBlock", "Modulators", "Network", "Poisson", "Post",
+    "Projection", "Record", "Recurrence", "STDP", "SoftWTA", "SplitBF16", "State",
+    "ThreeFactor", "Weights", "always", "augment", "bernoulli", "blocks", "boxcar", "broadcast",
+    "by_sender", "checkpoint", "class_scores", "data", "distance_dependent", "encoding",
+    "exponential_profile", "fan_in", "fan_out", "fold", "gaussian_profile", "ideal",
+    "k_winners", "locally_dense", "merged", "metrics", "modulators", "normal", "one_to_one",
+    "plotting", "post_spike", "recording", "simulate", "split_bf16", "structured", "surrogate",
+    "traces", "triangle", "unconstrained", "watts_strogatz", "watts_strogatz_grid",
+    "wta_broadcast",
 ]  # fmt: skip
 
 

@@ -24,7 +24,13 @@ from neurojax.neurons.sources import Poisson
 from neurojax.plasticity.stdp import STDP
 from neurojax.plasticity.three_factor import Homeostasis, Post, ThreeFactor
 from neurojax.synapses.delays import Delay
-from neurojax.synapses.receptors import Alpha, Exponential
+from neurojax.synapses.receptors import (
+    Alpha,
+    Conductance,
+    DoubleExponential,
+    Exponential,
+    MagnesiumBlock,
+)
 from neurojax.weights import Ideal
 from neurojax.wiring.layouts import Band
 from neurojax.wiring.sparse import by_sender
@@ -45,6 +51,11 @@ def filtered(synapse, state, x):
 def opened(neuron, state, x):
     """`x` plays the current, and at a quarter the conductance."""
     return neuron.step(state, x, dt=1.0, conductance=x / 4)
+
+
+def gated(receptor, state, x):
+    """`x` plays the potential too."""
+    return receptor.step(state, x, dt=1.0, v=20 * x - 60)
 
 
 def drawn(source, state, x):
@@ -125,6 +136,8 @@ ROWS = {
     "Exponential, each": Row(Exponential(each), filtered),
     "Alpha": Row(Alpha(5.0), filtered),
     "Alpha, each": Row(Alpha(each), filtered),
+    "DoubleExponential, each": Row(DoubleExponential(each, 10.0), filtered),
+    "Conductance, gated": Row(Conductance(Alpha(5.0), each, MagnesiumBlock(each / 20)), gated),
     "Delay": Row(Delay(3), delayed),
     "Poisson": Row(Poisson(each), drawn),
     "Network": Row(NETWORK, looped, lambda net, dtype: net.init(dtype)),

@@ -8,11 +8,18 @@ from neurojax.synapses.delays import Delay, DelayState
 from neurojax.synapses.receptors import (
     Alpha,
     AlphaState,
+    Conductance,
+    DoubleExponential,
+    DoubleExponentialState,
     Exponential,
     ExponentialState,
+    MagnesiumBlock,
 )
 
-__all__ = ["Alpha", "AlphaState", "Delay", "DelayState", "Exponential", "ExponentialState"]
+__all__ = [
+    "Alpha", "AlphaState", "Conductance", "Delay", "DelayState", "DoubleExponential",
+    "DoubleExponentialState", "Exponential", "ExponentialState", "MagnesiumBlock",
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:

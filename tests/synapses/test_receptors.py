@@ -6,21 +6,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.linalg
+import scipy.optimize
 
 from neurojax.layers import Layer
 from neurojax.neurons.leaky import ALIF, LIF, LeakyIntegrator
-from neurojax.synapses.receptors import Alpha, Exponential
+from neurojax.synapses.receptors import (
+    Alpha,
+    Conductance,
+    DoubleExponential,
+    Exponential,
+    MagnesiumBlock,
+)
 
 BOTH = pytest.mark.parametrize("synapse", [Exponential, Alpha])
 TAU_MEM = 20.0
 
 
-@eqx.filter_jit
 def drive(synapse, arrivals, dt, tau_mem=TAU_MEM, dtype=float):
     """A synapse on a membrane without threshold: all potentials, all currents [T, n]."""
     neuron = LeakyIntegrator(tau_mem=tau_mem, r_mem=3.0)
+    return _drive(synapse, neuron, arrivals, jnp.asarray(dt, float), dtype)
 
+
+@eqx.filter_jit
+def _drive(synapse, neuron, arrivals, dt, dtype):
     def step(states, x):
         syn, neu = states
         syn, current = synapse.step(syn, x, dt=dt, tau_mem=neuron.tau_mem)
@@ -44,7 +55,10 @@ def exact(synapse, tau_syn, tau_mem, arrivals, dt):
 
     In a rotated basis: for a triangular matrix SciPy itself takes the difference that cancels.
     """
-    rates, jump = matrix(synapse, tau_syn, tau_mem)
+    return by_expm(*matrix(synapse, tau_syn, tau_mem), arrivals, dt)
+
+
+def by_expm(rates, jump, arrivals, dt):
     q = scipy.linalg.qr(np.random.default_rng(0).normal(size=rates.shape))[0]
     propagator, y, out = q.T @ scipy.linalg.expm(q @ rates @ q.T * dt) @ q, 0.0 * jump, []
     for x in arrivals:
@@ -98,6 +112,199 @@ def test_gradient_is_right_where_time_constants_meet(synapse, of):
         h = 1e-4 * at[of] * np.eye(2)[of]  # central difference: 1e-8 off, in relative terms
         up, down = (exact(synapse, *x, arrivals[:, n], 4.0)[0][-1] for x in (at + h, at - h))
         np.testing.assert_allclose(slope, (up - down) / (2 * h[of]), rtol=1e-6, atol=1e-9)
+
+
+def of_two(tau_rise, tau_decay, tau_mem):
+    """As `matrix`, of a double exponential; its peak is found by search."""
+    a, c, b = 1 / tau_mem, 1 / tau_decay, 1 / tau_rise
+    rates = np.array([[-a, 3 * a, 0], [0, -c, b], [0, 0, -b]])
+    current = lambda t: scipy.linalg.expm(rates[1:, 1:] * t)[0, 1]  # noqa: E731
+    longest = 5 * max(tau_rise, tau_decay)
+    peak = scipy.optimize.minimize_scalar(
+        lambda t: -current(t), bounds=(0, longest), method="bounded", options={"xatol": 1e-9}
+    )
+    return rates, np.array([0, 0, 1 / current(peak.x)])
+
+
+DOUBLE = DoubleExponential(2.0, 10.0)
+
+# Any two of the three equal or near, all of them, none; slow and fast ones
+THREE = TAU_MEM * np.array(
+    [
+        (1, 1), (1, 1 + 1e-12), (1 + 1e-6, 1 - 1e-6), (0.999, 1.0005), (0.9, 0.8), (0.05, 1),
+        (1, 0.05), (0.1, 0.1), (0.1, 0.1001), (0.2, 0.5), (50, 2), (2, 1.9), (0.02, 0.021),
+        (0.1, 9),
+    ]
+).T  # fmt: skip
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("dt", [0.1, 15.0, 200.0])
+def test_a_double_exponential_moves_the_membrane_as_the_matrix_exponential(dt):
+    arrivals = np.random.default_rng(0).poisson(0.3, (60, THREE.shape[1])).astype(float)
+    v, i = drive(DoubleExponential(*THREE), jnp.asarray(arrivals), dt)
+    for n, taus in enumerate(THREE.T):
+        v_exact, i_exact = by_expm(*of_two(*taus, TAU_MEM), arrivals[:, n], dt)
+        # the search finds a flat peak to 1e-12 of its height
+        np.testing.assert_allclose(v[:, n], v_exact, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(i[:, n], i_exact, rtol=1e-11, atol=1e-12)
+
+
+def test_a_double_exponential_loses_nothing_in_float32():
+    taus = THREE.astype(np.float32)
+    arrivals = np.random.default_rng(0).poisson(0.3, (60, taus.shape[1])).astype(np.float32)
+    v, _ = drive(DoubleExponential(*taus), jnp.asarray(arrivals), 0.1)
+    for n, two in enumerate(taus.astype(float).T):
+        v_exact, _ = by_expm(*of_two(*two, TAU_MEM), arrivals[:, n], 0.1)
+        np.testing.assert_allclose(v[:, n], v_exact, rtol=4e-5)  # as of one time constant
+
+
+@pytest.mark.usefixtures("x64")
+def test_rise_and_decay_meet_in_the_alpha_function_and_so_do_gradients():
+    rise = TAU_MEM * np.array([1, 1, 1, 1, 1, 0.2, 0.2, 0.9])
+    decay = rise * np.array([1, 1 + 1e-9, 1 - 1e-4, 1.1, 3.0, 1, 1.2, 1])
+    arrivals = np.zeros((6, len(rise)))
+    arrivals[0] = 1
+
+    @jax.jit
+    def end(rise, decay):
+        model = eqx.tree_at(lambda m: (m.tau_rise, m.tau_decay), DOUBLE, (rise, decay))
+        return drive(model, jnp.asarray(arrivals), 4.0)[0][-1].sum()
+
+    slopes = jax.jit(jax.grad(end, (0, 1)))(jnp.asarray(rise), jnp.asarray(decay))
+    by_hand = lambda r, d: by_expm(*of_two(r, d, TAU_MEM), arrivals[:, 0], 4.0)[0][-1]  # noqa: E731
+    for n, (r, d) in enumerate(zip(rise, decay, strict=True)):
+        h = 1e-4 * r  # central difference: 1e-8 off, and the search 1e-12 / 1e-4
+        of_r, of_d = by_hand(r + h, d) - by_hand(r - h, d), by_hand(r, d + h) - by_hand(r, d - h)
+        expected = np.array([of_r, of_d]) / (2 * h)
+        np.testing.assert_allclose([s[n] for s in slopes], expected, rtol=1e-5, atol=1e-7)
+    alpha = drive(Alpha(rise), jnp.asarray(arrivals), 4.0)[0][-1].sum()
+    np.testing.assert_allclose(end(jnp.asarray(rise), jnp.asarray(rise)), alpha, rtol=1e-13)
+
+
+@pytest.mark.parametrize("taus", [(2.0, 10.0), (10.0, 2.0)])
+def test_a_double_exponential_peaks_at_one(taus):
+    model = DoubleExponential(*taus)
+    state, _ = model.step(model.init((1,)), jnp.ones(1), dt=1.0)
+    ahead = lambda dt: float(model.step(state, jnp.zeros(1), dt=dt)[0].i[0])  # noqa: E731
+    at = 2 * 10 / (10 - 2) * math.log(10 / 2)  # 4.0236 ms
+    np.testing.assert_allclose(ahead(at), 1.0, rtol=1e-6)
+    assert ahead(at - 0.1) < ahead(at) > ahead(at + 0.1)
+    f = 1.86919  # of the difference of exponentials, for these two
+    expected = f * (math.exp(-1) - math.exp(-5))
+    np.testing.assert_allclose(ahead(10.0), expected, rtol=1e-5)  # the digits of f
+
+
+@pytest.mark.parametrize("name", ["tau_rise", "tau_decay"])
+def test_a_double_exponential_refuses_what_is_not_positive(name):
+    with pytest.raises(ValueError, match=rf"{name} must be finite and > 0 ms; got -1.0"):
+        DoubleExponential(**{"tau_rise": 1.0, "tau_decay": 2.0, name: -1.0})
+
+
+C, G_LEAK, E_LEAK = 0.2, 0.01, -60.0  # nF, uS, mV: a membrane of 20 ms
+
+
+@eqx.filter_jit
+def leaky(receptor, w, dt, steps, v):
+    """A membrane under one arrival of w uS; g is held over a step, and the step exact for it."""
+
+    def step(_, carry):
+        state, v = carry
+        state, g = receptor.step(state, jnp.zeros(1), dt=dt, v=v)
+        total = G_LEAK + g
+        aim = (G_LEAK * E_LEAK + g * receptor.e_rev) / total
+        return state, aim + (v - aim) * jnp.exp(-dt * total / C)
+
+    start, _ = receptor.step(receptor.init((1,)), w, dt=dt, v=v)
+    return jax.lax.fori_loop(0, steps, step, (start, v))[1][0]
+
+
+def errors(receptor, g, gate=lambda v: 1.0, v=E_LEAK):
+    """Of the potential after 10 ms, at steps of 1, .5, .25 and .125 ms; g(t) in uS."""
+    slope = lambda t, v: (G_LEAK * (E_LEAK - v) + gate(v) * g(t) * (float(receptor.e_rev) - v)) / C  # noqa: E731
+    answer = scipy.integrate.solve_ivp(
+        slope, (0, 10.0), [v], method="DOP853", rtol=1e-12, atol=1e-12
+    )
+    steps, w, v = (10, 20, 40, 80), jnp.array([0.03]), jnp.array([v])
+    ends = [leaky(receptor, w, jnp.array(10.0 / n), n, v) for n in steps]
+    return np.abs(np.array(ends) - answer.y[0, -1])
+
+
+ORDERS = {
+    "exponential": (Exponential(5.0), lambda t: 0.03 * np.exp(-t / 5)),
+    "alpha": (Alpha(2.0), lambda t: 0.03 * t / 2 * np.exp(1 - t / 2)),
+    "double exponential": (
+        DOUBLE,
+        lambda t: 0.03 * 1.8691859765265433 * (np.exp(-t / 10) - np.exp(-t / 2)),
+    ),
+}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("kind", ORDERS)
+@pytest.mark.parametrize("e_rev", [0.0, -80.0])
+def test_a_conductance_is_second_order(kind, e_rev):
+    kinetics, g = ORDERS[kind]
+    off = errors(Conductance(kinetics, e_rev), g)
+    np.testing.assert_allclose(np.log2(off[1:-1] / off[2:]), 2, atol=0.02)
+    assert off[-1] < 3e-4  # mV, of an excursion of 30 mV at dt .125 ms
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_gate_follows_the_potential_to_first_order():
+    block = lambda v: 1 / (1 + np.exp(-0.062 * v) / 3.57)  # noqa: E731
+    receptor = Conductance(Exponential(50.0), 0.0, MagnesiumBlock())
+    off = errors(receptor, lambda t: 0.03 * np.exp(-t / 50), block)
+    np.testing.assert_allclose(np.log2(off[1:-1] / off[2:]), 1, atol=0.05)
+    assert off[-1] < 0.1
+
+
+@pytest.mark.parametrize("v", [-90.0, -80.0, -50.0])
+def test_the_driving_force_changes_sign_at_the_reversal_potential(v):
+    receptor = Conductance(Exponential(5.0), -80.0)
+    strong = leaky(receptor, jnp.array([1e3]), jnp.array(0.1), 10, jnp.array([v]))
+    np.testing.assert_allclose(strong, -80.0, atol=1e-3)  # 1e5 times the leak
+
+
+def test_without_kinetics_arrivals_are_the_conductance_of_the_step():
+    receptor = Conductance(None, 0.0, MagnesiumBlock(mg=0.0))
+    state, g = receptor.step(receptor.init((2,)), jnp.array([0.1, 0.2]), dt=0.1, v=jnp.zeros(2))
+    np.testing.assert_array_equal(g, jnp.array([0.1, 0.2]))  # and without magnesium, open
+    assert receptor.init((2,)) == state == ()
+
+
+def test_the_block_is_that_of_jahr_and_stevens():
+    v = np.array([-1e5, -100.0, -60.0, -20.53, 0.0, 40.0, 1e5])
+    open_part = MagnesiumBlock(mg=1.0)(jnp.asarray(v))
+    expected = 1 / (1 + np.exp(np.clip(-0.062 * v, None, 700)) / 3.57)
+    np.testing.assert_allclose(open_part, expected, rtol=1e-5, atol=1e-30)
+    assert abs(float(MagnesiumBlock()(jnp.array([-20.53]))[0]) - 0.5) < 1e-4  # ln(1 / 3.57) / .062
+    slope = jax.grad(lambda v: MagnesiumBlock(0.0)(v).sum() + MagnesiumBlock()(v).sum())
+    assert np.isfinite(slope(jnp.asarray(v))).all()
+
+
+def test_refuses_what_is_no_conductance():
+    for bad in (math.nan, math.inf):
+        with pytest.raises(ValueError, match=rf"e_rev must be finite, in mV; got {bad}"):
+            Conductance(Exponential(5.0), bad)
+    with pytest.raises(TypeError, match="kinetics must be an instance; got the class"):
+        Conductance(Exponential, 0.0)
+    with pytest.raises(TypeError, match="gate must have __call__; got float 1.0"):
+        Conductance(Exponential(5.0), 0.0, 1.0)
+    with pytest.raises(ValueError, match=r"mg must be finite and >= 0 mM; got -1.0"):
+        MagnesiumBlock(-1.0)
+    receptor = Conductance(Exponential(jnp.array([5.0, 6.0])), 0.0, MagnesiumBlock())
+    with pytest.raises(ValueError, match=r"kinetics.tau_syn of Conductance .* got shape \(2,\)"):
+        receptor.init((3,))
+    with pytest.raises(ValueError, match="v must be given, as this receptor is gated"):
+        receptor.step(receptor.init((2,)), jnp.zeros(2), dt=0.1)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_refuses_a_potential_that_is_not_one_a_neuron():
+    receptor = Conductance(None, 0.0, MagnesiumBlock())
+    with pytest.raises(ValueError, match=r"v must have shape \(2,\).*; got \(\): jax.vmap"):
+        receptor.step((), jnp.zeros(2), dt=0.1, v=jnp.zeros(()))
 
 
 @BOTH
