@@ -100,16 +100,20 @@ class Folder:
     def begin(self) -> None:
         """Make the folder this run's: unless it goes on, nothing of another run stays in it."""
         self._fruitless = not self.config.resume or not self._held
-        if not self.config.resume:
-            self._clear()
-        elif not self._held:
+        if self.config.resume and not self._held:
             print(f"nothing to go on with in {str(self.path)!r}: the run begins")  # noqa: T201
+        with _signals.unbroken():  # so that what an interrupt says of it is true
+            if not self.config.resume:
+                self._clear()
+            self._note_begun()
+            _signals.goes_on("--resume")
+
+    def _note_begun(self) -> None:
         now, begun = jsonable(self.config), self.path / _BEGUN
         then = unsealed(begun) if begun.exists() else None
         if then is None or any(now[name] != then[name] for name in self._may_grow):
             (self.path / _METRICS).unlink(missing_ok=True)  # it is not complete any more
             write_whole(begun, sealed(now))
-        _signals.goes_on("--resume")
 
     def last(self, state: Any) -> tuple[int, Any, History]:
         """Epoch, state and history of the last whole checkpoint; without any, `state` afresh."""

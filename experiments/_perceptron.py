@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
-from experiments import _devices
+from experiments import _devices, _finite
 from experiments._devices import EVERY, Synapses
 from neurojax.data.sets import Dataset
 from neurojax.weights import MakeWeights, Weights, normal
@@ -126,7 +126,7 @@ def lesson(sets: Dataset, train_size: int | None = None) -> Lesson:
 def trained(
     program: Program, n_out: int, epochs: int, batch_size: int, data: Lesson, s: Setting
 ) -> Outcome:
-    """One training from scratch, all chance from its seed."""
+    """One training from scratch, all chance from its seed; of one not finite, NaN right."""
     made, shuffled, pulsed = jax.random.split(jax.random.key(s.seed), 3)
     x, target = data.train
     start = Perceptron.fresh(program, s, x.shape[1], n_out, made)
@@ -140,7 +140,8 @@ def trained(
         return net.trained(x[picked], target[picked], s.lr, key), None
 
     net = jax.lax.scan(batch, start, (jnp.arange(len(order)), order))[0]
-    right = lambda x, target: (net(x)[1].argmax(1) == target).mean()  # noqa: E731
+    hits = lambda x, target: (net(x)[1].argmax(1) == target).mean()  # noqa: E731
+    right = lambda *split: _finite.or_nan(hits(*split), net)  # noqa: E731
     now, before = (jax.tree.map(jnp.add, *map(_devices.spent, each)) for each in (net, start))
     return Outcome(right(*data.val), right(*data.test), *jax.tree.map(jnp.subtract, now, before))
 

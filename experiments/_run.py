@@ -98,7 +98,7 @@ def main(config: type, run: Callable[[Any], Any], argv: list[str] | None = None)
     keep_freed_memory()
     try:
         run(_command.parsed(config, argv, sys.modules[run.__module__]))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         console.print(
             f"error: {in_options(_told(error, config), config)}", style="red", markup=False
         )

@@ -1,6 +1,7 @@
 """From pictures to a trained state: encoding, optimiser, compiled steps, evaluation."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -10,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key
 
-from experiments import _run
+from experiments import _finite, _run
 from experiments._config import Config
 from neurojax import data
 from neurojax.data import augment, encoding
@@ -146,17 +147,25 @@ def train(
     c: Config, run: Trainer, state: wb.TrainState, split: data.Split, key: Key[Array, ""],
     first_epoch: int, progress: _run.Progress,
 ) -> Iterator[tuple[int, wb.TrainState]]:  # fmt: skip
-    """Yield the state after each epoch; the order of samples follows from key and epoch."""
+    """Yield the state after each epoch; the order of samples follows from key and epoch.
+
+    Raises `NotFinite` in place of an epoch after which something is NaN or infinite.
+    """
+    _finite.refuse_lost(state, "before the first batch")
     images, labels = jnp.asarray(split.images), jnp.asarray(split.labels)
     n_batches = len(labels) // c.batch_size
     for epoch in range(first_epoch, c.epochs):
         key_e = jax.random.fold_in(fold(key, "epoch"), epoch)
         order = jax.random.permutation(fold(key_e, "order"), len(labels))
         order = order[: n_batches * c.batch_size].reshape(n_batches, -1)
+        learn = partial(run.learn, order=order, images=images, labels=labels, key=key_e)
+        begun = state
         for first, last in progress.stretches():
             stretch = jnp.asarray([first, last])  # traced: one program for all stretches
-            state, seen = run.learn(state, order, images, labels, key_e, stretch)
+            state, seen = learn(state, stretch=stretch)
             progress.show(*(float(x) for x in seen))
+        if _finite.lost(state):
+            raise _finite.first_loss(learn, begun, n_batches, epoch + 1)
         yield epoch + 1, state
 
 

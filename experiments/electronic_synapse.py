@@ -247,12 +247,23 @@ def _made(
                     job.settings, c.width,
                 ):  # fmt: skip
                     outcomes += some
+                    _refuse_lost(job, outcomes)
                     bar.advance(task, len(some))
                 made = _rows(job, outcomes, time.perf_counter() - begin)
                 folder.keep(job.name, made)
                 bar.console.print(_line(made), markup=False)
             rows += made
     return rows
+
+
+def _refuse_lost(job: Job, outcomes: list[Outcome]) -> None:
+    """The learning rate is all that can take weights out of range."""
+    for s, outcome in zip(job.settings, outcomes, strict=False):
+        if not np.isfinite([*outcome]).all():
+            raise FloatingPointError(
+                f"{job.name!r} must stay finite; got NaN or infinity in a training at"
+                f" --lr {s.lr:g}; pass a smaller --lr"
+            )
 
 
 def _rows(job: Job, outcomes: list, seconds: float) -> list[dict[str, Any]]:

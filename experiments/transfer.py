@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments import _config, _devices, _folder, _run, _training, wta_broadcast
+from experiments import _config, _devices, _finite, _folder, _run, _training, wta_broadcast
 from experiments._devices import Response, Synapses, Update, Write
 from hardware import transferred
 from neurojax import data
@@ -83,21 +83,25 @@ def _one(config: Config, sets: data.Dataset, seed: int):
     options: Any = dict(dataset=config.dataset, epochs=config.epochs, seed=seed, average=0.0)
     c = _config.resolved(_config.Config(**options), len(sets.train.labels))
     sets = _training.shown(c, sets)
-    learner = _Learner(c, sets, config.epochs)
+    learner = _Learner(c, sets)
     state = _training.settled(c, learner.steps, learner.fresh, sets.train)
-    state = learner.trained(state, config.epochs)
+    state = learner.trained(state)
     at_start = learner.accuracy(state)
     yield {"seed": seed, "write": "numbers", "moved": at_start}
     w_max = max(float(jnp.abs(w.w).max()) for w in state.weights.values())
-    slow = replace(c, lr=config.rate * c.lr, lr_readout=config.rate * c.lr_readout)
-    tuner = _Learner(slow, sets, config.tuned)
+    slow = dict(lr=config.rate * c.lr, lr_readout=config.rate * c.lr_readout)
+    tuner = _Learner(replace(c, epochs=config.tuned, **slow), sets)
     for sigma in config.sigma_d2d:
         for write in get_args(Write):
             synapses = Synapses(
                 config.synapse, config.update, config.n_states, sigma_d2d=sigma, write=write
             )
             moved = tuner.moved(state, _devices.make_weights(synapses, w_max))
-            tuned = tuner.trained(moved, config.tuned)
+            try:
+                tuned = tuner.trained(moved)
+            except _finite.NotFinite as found:
+                cure = f" on devices; pass a smaller --rate than {config.rate:g}"
+                raise _finite.NotFinite(found.parts, found.since, cure) from None
             yield {
                 "seed": seed, "sigma_d2d": sigma, "write": write, "w_max": w_max,
                 "moved": tuner.accuracy(moved), "tuned": tuner.accuracy(tuned),
@@ -106,28 +110,25 @@ def _one(config: Config, sets: data.Dataset, seed: int):
 
 
 class _Learner:
-    """A network's compiled steps, with an optimiser for a number of epochs."""
+    """A network's compiled steps, with an optimiser for the epochs of `c`."""
 
-    def __init__(self, c: _config.Config, sets: data.Dataset, epochs: int):
+    def __init__(self, c: _config.Config, sets: data.Dataset):
         self.c, self.sets, self.key = c, sets, jax.random.key(c.seed)
         self.n_batches = len(sets.train.labels) // c.batch_size
         n_in = int(np.prod(sets.train.images.shape[1:]))
-        self.tx = _training.optimiser(c, epochs * self.n_batches)
+        self.tx = _training.optimiser(c, c.epochs * self.n_batches)
         make = lambda key: wta_broadcast.fresh(  # noqa: E731
             c, n_in, sets.n_classes, c.n_steps, self.tx, key
         )
         system, self.fresh = eqx.filter_jit(make)(self.key)
-        self.steps = _training.trainer(c, system, self.tx, epochs * self.n_batches)
+        self.steps = _training.trainer(c, system, self.tx, c.epochs * self.n_batches)
 
-    def trained(self, state: wb.TrainState, epochs: int) -> wb.TrainState:
-        """After some epochs."""
-        images, labels = (jnp.asarray(x) for x in self.sets.train)
-        for epoch in range(epochs):
-            key = jax.random.fold_in(fold(self.key, "epoch"), epoch)
-            order = jax.random.permutation(fold(key, "order"), len(labels))
-            order = order[: self.n_batches * self.c.batch_size].reshape(self.n_batches, -1)
-            stretch = jnp.array([0, self.n_batches])
-            state, _ = self.steps.learn(state, order, images, labels, key, stretch)
+    def trained(self, state: wb.TrainState) -> wb.TrainState:
+        """After all epochs."""
+        with _run.Progress(self.c.epochs, self.n_batches, 0) as bar:
+            epochs = _training.train(self.c, self.steps, state, self.sets.train, self.key, 0, bar)
+            for _, now in epochs:
+                state = now
         return state
 
     def moved(self, state: wb.TrainState, make_weights: Any) -> wb.TrainState:

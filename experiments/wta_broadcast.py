@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from experiments import _devices, _folder, _on_chips, _run, _training
+from experiments import _devices, _finite, _folder, _on_chips, _run, _training
 from experiments._config import Config, refuse_idle, resolved
 from neurojax import data
 from neurojax.analysis import plotting
@@ -105,7 +105,8 @@ def _run_in(
     done, state, history = folder.last(state)
     if done == 0:
         state = _training.settled(c, steps, state, lesson)
-    with _run.Progress(c.epochs, n_batches // c.epochs, done) as bar:
+    bar = _run.Progress(c.epochs, n_batches // c.epochs, done)
+    with bar, _finite.blamed(c):
         for epoch, learnt in _training.train(c, steps, state, lesson, key, done, bar):
             val = _training.evaluate(c, steps, learnt.average, sets.val).accuracy
             history = history.grown(val, bar.accuracy, bar.seconds(), c.epochs)

@@ -60,6 +60,8 @@ def test_each_split_is_judged_by_its_own_labels(pictures):
         good, bad = (outcome.val_accuracy, outcome.test_accuracy)[:: 1 if val is right else -1]
         assert good > 0.6
         assert bad < 0.2  # of the right ones at most what is left
+    lost = train(_perceptron.Lesson(right, right, right), SETTING._replace(lr=1e38))
+    assert np.isnan([lost.val_accuracy, lost.test_accuracy]).all()
 
 
 def test_a_lesson_keeps_the_splits_apart():

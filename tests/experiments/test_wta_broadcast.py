@@ -67,13 +67,13 @@ def trained(out, argv, *, draw=False) -> Run:
     return Run(out, json.loads((out / "metrics.json").read_text()), *held)
 
 
-def refused(capsys, argv) -> str:
-    """The only line on stderr of a run that ends with an error."""
+def refused(capsys, argv, epochs=0) -> str:
+    """The only line on stderr of a run that ends with an error, after some epochs."""
     with pytest.raises(SystemExit) as end:
         _run.main(wta.Config, wta.run, list(argv))
     assert end.value.code == 2
     said = capsys.readouterr()
-    assert said.out == ""
+    assert said.out.count("\n") == epochs
     assert said.err.count("\n") == 1
     assert said.err.startswith("error: ")
     return said.err
@@ -241,6 +241,30 @@ def test_an_interrupted_run_goes_on_to_the_same_end(whole, tmp_path, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             trained(tmp_path, SMALL)
     assert (checkpoint.latest(tmp_path / "checkpoints") or 0) == epochs
+    assert_same_end(trained(tmp_path, [*SMALL, "--resume"]), whole)
+
+
+def test_a_training_that_is_lost_ends_in_one_line_and_keeps_the_epoch_before(
+    whole, tmp_path, monkeypatch, capsys
+):
+    def learn(state, **how):
+        before = int(state.step)
+        state, seen = whole.steps.learn(state, **how)
+        if before < 25 <= int(state.step):  # ten batches an epoch
+            name = "h1->readout"
+            state = eqx.tree_at(lambda s: s.weights[name].w, state, replace_fn=lambda w: w * np.nan)
+        return state, seen
+
+    lossy = whole.steps._replace(learn=learn)
+    monkeypatch.setattr(_training, "trainer", lambda *args: lossy)
+    said = refused(capsys, [*SMALL, "--out", str(tmp_path)], epochs=2)
+    assert said == (
+        "error: weights h1->readout must stay finite; got NaN or infinity in batch 5 of epoch 3;"
+        " pass a smaller --lr-readout than 0.005\n"
+    )
+    assert checkpoint.latest(tmp_path / "checkpoints") == 2
+    assert not (tmp_path / "metrics.json").exists()
+    monkeypatch.undo()
     assert_same_end(trained(tmp_path, [*SMALL, "--resume"]), whole)
 
 
