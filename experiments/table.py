@@ -157,13 +157,10 @@ def picked(only: tuple[str, ...]) -> dict[str, tuple[str, str]]:
             words = {word for name in ROWS for word in (name, *re.findall(r"[\w-]+", name))}
             near = get_close_matches(part, sorted(words), cutoff=0.5)
             groups = sorted({re.split("[:,]", name)[0] for name in ROWS})
+            cure = f"did you mean {' or '.join(map(repr, near))}?"
             raise ValueError(
                 f"--only must be part of the name of a row; got {part!r};"
-                + (
-                    f" did you mean {' or '.join(map(repr, near))}?"
-                    if near
-                    else f" rows: {', '.join(groups)}"
-                )
+                f" {cure if near else 'rows: ' + ', '.join(groups)}"
             )
     return {n: r for n, r in ROWS.items() if not only or any(part in n for part in only)}
 

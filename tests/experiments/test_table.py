@@ -242,10 +242,9 @@ def test_a_result_of_another_row_or_seed_is_named_and_left_out(runs, config, cap
     mine.write_bytes(table.result_file(config(), "density 100%", 1).read_bytes())
     assert "0.json' is of seed 1, not 0" in shown(config, capsys, code=1)[1][0]
     mine.write_bytes(whole)
-    changed = {
-        n: (m, f"{o} --gain 9" if n == "frozen, 5%" else o) for n, (m, o) in table.ROWS.items()
-    }
-    monkeypatch.setattr(table, "ROWS", changed)
+    module, options = table.ROWS["frozen, 5%"]
+    changed = {"frozen, 5%": (module, f"{options} --gain 9")}
+    monkeypatch.setattr(table, "ROWS", table.ROWS | changed)
     rows, said = shown(config, capsys, code=1)
     assert rows == {"density 100%": 2}
     assert len(said) == 2
@@ -281,8 +280,8 @@ def test_two_tables_in_one_place_are_refused_and_one_may_look(runs, config, caps
 @pytest.mark.parametrize(
     ("part", "cure"),
     [
-        ("desity", "did you mean density?"),
-        ("frozen 5%", "did you mean frozen, 5%"),
+        ("desity", "did you mean 'density'"),
+        ("frozen 5%", "did you mean 'frozen, 5%'"),
         ("xyz", "rows: density 100%, frozen"),
     ],
 )
