@@ -41,6 +41,9 @@ from neurojax.synapses import (
     DoubleExponential,
     Exponential,
     MagnesiumBlock,
+    NMDAGate,
+    Quantal,
+    TsodyksMarkram,
 )
 from neurojax.weights import Ideal, Weights, ideal, normal
 from neurojax.wiring import (
@@ -72,15 +75,15 @@ _SLOW = {"metrics": "wiring", "plotting": "analysis"}  # SciPy and matplotlib ar
 __all__ = [
     "ALIF", "Alpha", "Band", "Broadcast", "Conductance", "Delay", "Dense", "DoubleExponential",
     "Exponential", "FanIn", "FanOut", "HardWTA", "Homeostasis", "Ideal", "LIF", "Layer",
-    "LeakyIntegrator", "MagnesiumBlock", "Modulators", "Network", "Poisson", "Post",
-    "Projection", "Record", "Recurrence", "STDP", "SoftWTA", "SplitBF16", "State",
-    "ThreeFactor", "Weights", "always", "augment", "bernoulli", "blocks", "boxcar", "broadcast",
-    "by_sender", "checkpoint", "class_scores", "data", "distance_dependent", "encoding",
-    "exponential_profile", "fan_in", "fan_out", "fold", "gaussian_profile", "ideal",
-    "k_winners", "locally_dense", "merged", "metrics", "modulators", "normal", "one_to_one",
-    "plotting", "post_spike", "recording", "simulate", "split_bf16", "structured", "surrogate",
-    "traces", "triangle", "unconstrained", "watts_strogatz", "watts_strogatz_grid",
-    "wta_broadcast",
+    "LeakyIntegrator", "MagnesiumBlock", "Modulators", "NMDAGate", "Network", "Poisson", "Post",
+    "Projection", "Quantal", "Record", "Recurrence", "STDP", "SoftWTA", "SplitBF16", "State",
+    "ThreeFactor", "TsodyksMarkram", "Weights", "always", "augment", "bernoulli", "blocks",
+    "boxcar", "broadcast", "by_sender", "checkpoint", "class_scores", "data",
+    "distance_dependent", "encoding", "exponential_profile", "fan_in", "fan_out", "fold",
+    "gaussian_profile", "ideal", "k_winners", "locally_dense", "merged", "metrics",
+    "modulators", "normal", "one_to_one", "plotting", "post_spike", "recording", "simulate",
+    "split_bf16", "structured", "surrogate", "traces", "triangle", "unconstrained",
+    "watts_strogatz", "watts_strogatz_grid", "wta_broadcast",
 ]  # fmt: skip
 
 

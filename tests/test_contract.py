@@ -31,6 +31,7 @@ from neurojax.synapses.receptors import (
     Exponential,
     MagnesiumBlock,
 )
+from neurojax.synapses.release import NMDAGate, Quantal, TsodyksMarkram
 from neurojax.weights import Ideal
 from neurojax.wiring.layouts import Band
 from neurojax.wiring.sparse import by_sender
@@ -56,6 +57,12 @@ def opened(neuron, state, x):
 def gated(receptor, state, x):
     """`x` plays the potential too."""
     return receptor.step(state, x, dt=1.0, v=20 * x - 60)
+
+
+def released(release, state, x):
+    """`x` plays the spikes of the senders."""
+    key = {"key": jax.random.key(0)} if isinstance(release, Quantal) else {}
+    return release.step(state, x / 4, dt=1.0, **key)
 
 
 def drawn(source, state, x):
@@ -138,6 +145,9 @@ ROWS = {
     "Alpha, each": Row(Alpha(each), filtered),
     "DoubleExponential, each": Row(DoubleExponential(each, 10.0), filtered),
     "Conductance, gated": Row(Conductance(Alpha(5.0), each, MagnesiumBlock(each / 20)), gated),
+    "TsodyksMarkram": Row(TsodyksMarkram(each / 40, 10 * each, tau_psc=each), released),
+    "Quantal": Row(Quantal(5, each / 40), released),
+    "NMDAGate": Row(NMDAGate(each / 10, 10 * each), released),
     "Delay": Row(Delay(3), delayed),
     "Poisson": Row(Poisson(each), drawn),
     "Network": Row(NETWORK, looped, lambda net, dtype: net.init(dtype)),

@@ -1,7 +1,8 @@
 """Synapses: what happens to a spike between its sender and the membrane that it reaches.
 
-What an arrival does (receptors) and when it comes (delays) belong here. State is one a neuron,
-never one a synapse: weights are elsewhere (`wiring`, `weights`).
+What a spike sets free (release), when it comes (delays) and what an arrival does (receptors)
+belong here. State is one a neuron, never one a synapse: weights are elsewhere (`wiring`,
+`weights`).
 """
 
 from neurojax.synapses.delays import Delay, DelayState
@@ -15,10 +16,19 @@ from neurojax.synapses.receptors import (
     ExponentialState,
     MagnesiumBlock,
 )
+from neurojax.synapses.release import (
+    NMDAGate,
+    NMDAGateState,
+    Quantal,
+    QuantalState,
+    TsodyksMarkram,
+    TsodyksMarkramState,
+)
 
 __all__ = [
     "Alpha", "AlphaState", "Conductance", "Delay", "DelayState", "DoubleExponential",
-    "DoubleExponentialState", "Exponential", "ExponentialState", "MagnesiumBlock",
+    "DoubleExponentialState", "Exponential", "ExponentialState", "MagnesiumBlock", "NMDAGate",
+    "NMDAGateState", "Quantal", "QuantalState", "TsodyksMarkram", "TsodyksMarkramState",
 ]  # fmt: skip
 
 
