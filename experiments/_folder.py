@@ -62,7 +62,8 @@ def held(config: Run, may_grow: tuple[str, ...] = ()) -> Iterator["Folder"]:
             folder.begin()
             ...                 # what takes time
 
-    A run that fails before its first result leaves nothing behind, so that it can be started anew.
+    A run that fails before its first result leaves the folder as it was, so that it can be started
+    anew; what it was to overwrite goes with its first result.
     Raises `ValueError` for a folder that holds another run's results, is in use or cannot be
     written; with --resume, for one in which anything was made with another configuration, but
     for the options in `may_grow`, which may be larger than they were.
@@ -85,6 +86,7 @@ class Folder:
     def __init__(self, config: Run, may_grow: tuple[str, ...]):
         self.config, self.path = config, Path(config.out)
         self._checkpoints, self._parts = self.path / "checkpoints", self.path / "parts"
+        self._aside = self.path / ".replaced"
         self._may_grow = may_grow
         self._held = [name for name in _OURS if (self.path / name).exists()]
         self._fruitless = False  # begun, and nothing would be lost with it
@@ -104,7 +106,7 @@ class Folder:
             print(f"nothing to go on with in {str(self.path)!r}: the run begins")  # noqa: T201
         with _signals.unbroken():  # so that what an interrupt says of it is true
             if not self.config.resume:
-                self._clear()
+                self._set_aside()
             self._note_begun()
             _signals.goes_on("--resume")
 
@@ -128,7 +130,7 @@ class Folder:
         kept = {"config": jsonable(self.config), "history": asdict(history)}
         with _signals.unbroken():
             checkpoint.save(self._checkpoints, epoch, state, kept)
-        self._fruitless = False
+        self._bear_fruit()
 
     def part(self, name: str) -> list[dict[str, Any]] | None:
         """Rows of a finished part of a run that has no epochs; None if it is still to be made."""
@@ -140,7 +142,7 @@ class Folder:
         self._parts.mkdir(exist_ok=True)
         whose = {"part": name, "config": jsonable(self.config)}
         write_whole(self._part(name), sealed(whose | {"rows": rows}))
-        self._fruitless = False
+        self._bear_fruit()
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         """Write a JSON file of results."""
@@ -154,20 +156,30 @@ class Folder:
         sums = "".join(f"{digest(content)}  {name}\n" for name, content in files.items())
         for name, content in ({_SUMS: sums.encode()} | files).items():
             write_whole(self.path / name, content)
+        self._bear_fruit()
         return metrics
 
     def leave(self) -> None:
-        """Take away what was begun, if nothing has come of it."""
+        """Take away what was begun, if nothing has come of it, and bring back what was there."""
         if self._fruitless:
-            self._clear()
+            _remove(self.path)
+            _move(self._aside, self.path)
+            self._bear_fruit()
 
-    def _clear(self) -> None:
-        for name in _OURS:
-            target = self.path / name
-            if target.is_dir() and not target.is_symlink():
-                shutil.rmtree(target)
-            else:
-                target.unlink(missing_ok=True)
+    def _set_aside(self) -> None:
+        """What is to be overwritten, until there is something in its place."""
+        if self._aside.exists():  # by a run that was killed, whose own results came to nothing
+            _remove(self.path)
+        elif self._held:
+            self._aside.mkdir()
+            _move(self.path, self._aside)
+
+    def _bear_fruit(self) -> None:
+        """From here on something would be lost with the run, and what it replaces goes."""
+        self._fruitless = False
+        if self._aside.exists():
+            _remove(self._aside)
+            self._aside.rmdir()
 
     def _part(self, name: str) -> Path:
         return self._parts / f"{name.replace(' ', '-')}.json"
@@ -241,6 +253,22 @@ def results(folder: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         why = str(error)
     raise ValueError(f"{str(file)!r} is not what was written: {why}")
+
+
+def _remove(folder: Path) -> None:
+    """All in it that is ours."""
+    for name in _OURS:
+        target = folder / name
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+
+def _move(source: Path, target: Path) -> None:
+    for name in _OURS:
+        if (source / name).exists():
+            (source / name).rename(target / name)
 
 
 def _drawn(figure: "Figure") -> bytes:

@@ -104,7 +104,7 @@ def test_overwriting_takes_away_what_the_other_run_left_and_nothing_else(tmp_pat
     finished(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     assert started(out=tmp_path, overwrite=True, seed=9)[0] == 0
-    assert sorted(p.name for p in content(tmp_path)) == ["notes.txt", "run.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".replaced", "notes.txt", "run.json"]
     assert json.loads((tmp_path / "run.json").read_text())["seed"] == 9
 
 
@@ -392,6 +392,29 @@ def test_a_run_that_fails_before_its_first_result_leaves_nothing(tmp_path, error
     with pytest.raises(error):
         failing(error, out=tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+    finished(tmp_path)
+    before = content(tmp_path)
+    with pytest.raises(error):
+        failing(error, out=tmp_path, overwrite=True, seed=1)
+    assert content(tmp_path) == before
+
+
+def test_what_is_overwritten_goes_with_the_first_result_that_replaces_it(tmp_path):
+    finished(tmp_path)
+    before = content(tmp_path)
+    started(out=tmp_path, overwrite=True, seed=1)  # and killed
+    started(out=tmp_path, overwrite=True, seed=2)  # and killed
+    assert unsealed(tmp_path / "run.json")["seed"] == 2
+    with pytest.raises(ValueError, match="no"):
+        failing(ValueError, out=tmp_path, overwrite=True, seed=3)
+    assert content(tmp_path) == before
+    started(out=tmp_path, overwrite=True, seed=1)
+    with _folder.held(Config(out=tmp_path, resume=True, seed=1)) as folder:
+        folder.begin()
+        folder.save(1, state(1), _folder.History())
+    assert not (tmp_path / ".replaced").exists()
+    assert unsealed(tmp_path / "run.json")["seed"] == 1
+    assert not (tmp_path / "metrics.json").exists()
 
 
 @pytest.mark.parametrize(
