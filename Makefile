@@ -1,6 +1,7 @@
 # make demo         sets up .venv and learns the digits, in about a minute
 # make test         runs the tests in the same environment; make slow, its long ones
 # make check        format, lint, types and tests: what a change must pass
+# make torture      kills runs at random moments and has them go on: KILLS, SEED; half an hour
 # make mutants      plants faults and prints those that no test sees: MODULES, SAMPLE, SEED
 # make bench        measures us, the peers that are installed and the floor; bench-peers installs
 # make constraints  pins again all that an install takes in
@@ -13,7 +14,7 @@ DEMO := -m experiments.wta_broadcast --dataset digits --out runs/demo --overwrit
 python := .venv/bin/python
 stamp := .venv/.installed
 
-.PHONY: demo test slow check mutants bench bench-peers constraints clean
+.PHONY: demo test slow check torture mutants bench bench-peers constraints clean
 .NOTPARALLEL: # two targets at once would install into one .venv
 
 demo: $(stamp)
@@ -31,9 +32,13 @@ check: $(stamp)-dev
 	$(python) -m pyright
 	$(python) -m pytest -n 2 --dist loadgroup
 
+KILLS ?= 50
+SEED ?= 0
+torture: $(stamp)-test
+	KILLS=$(KILLS) SEED=$(SEED) $(python) -m pytest -m slow tests/reliability
+
 # Minutes to hours, as SAMPLE faults of each module have their tests run: tests/mutants.py.
 MODULES ?= neurojax/learning neurojax/plasticity hardware experiments/_training.py
-SEED ?= 0
 mutants: $(stamp)-test
 	$(python) tests/mutants.py $(MODULES) $(if $(SAMPLE),--sample $(SAMPLE)) --seed $(SEED)
 

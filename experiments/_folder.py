@@ -141,12 +141,12 @@ class Folder:
         """Write the rows of a finished part."""
         self._parts.mkdir(exist_ok=True)
         whose = {"part": name, "config": jsonable(self.config)}
-        write_whole(self._part(name), sealed(whose | {"rows": rows}))
+        _write(self._part(name), sealed(whose | {"rows": rows}))
         self._bear_fruit()
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         """Write a JSON file of results."""
-        write_whole(self.path / name, sealed(content))
+        _write(self.path / name, sealed(content))
 
     def finish(self, metrics: dict[str, Any], figures: dict[str, "Figure"]) -> dict[str, Any]:
         """Write the figures, then metrics.json, whose presence says that the run is complete."""
@@ -155,7 +155,7 @@ class Folder:
         files[_METRICS] = (json.dumps(metrics, indent=1) + "\n").encode()
         sums = "".join(f"{digest(content)}  {name}\n" for name, content in files.items())
         for name, content in ({_SUMS: sums.encode()} | files).items():
-            write_whole(self.path / name, content)
+            _write(self.path / name, content)
         self._bear_fruit()
         return metrics
 
@@ -269,6 +269,12 @@ def _move(source: Path, target: Path) -> None:
     for name in _OURS:
         if (source / name).exists():
             (source / name).rename(target / name)
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    """A signal waits, so that not even a hidden file is left."""
+    with _signals.unbroken():
+        write_whole(path, content)
 
 
 def _drawn(figure: "Figure") -> bytes:

@@ -1,0 +1,45 @@
+"""Long tests of bad luck: `make torture`. Counts of what was tried are printed at the end."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+_COUNTS = pytest.StashKey[Counter]()
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_configure(config):
+    config.stash[_COUNTS] = Counter()
+
+
+@pytest.fixture(scope="session")
+def counts(pytestconfig) -> Counter:
+    """What was tried, by its name: printed when all is done."""
+    return pytestconfig.stash[_COUNTS]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    counts = config.stash[_COUNTS]
+    if counts:
+        terminalreporter.section("what was tried")
+        for name in sorted(counts):
+            terminalreporter.line(f"{counts[name]:6}  {name}")
+
+
+@pytest.fixture(scope="session")
+def surroundings(tmp_path_factory) -> dict[str, str]:
+    """The environment of a user who keeps compiled programs, so that runs are short."""
+    kept = {name: x for name, x in os.environ.items() if not name.startswith(("JAX", "XLA"))}
+    return kept | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("programs")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
