@@ -38,12 +38,14 @@ from neurojax.synapses import (
     Alpha,
     Conductance,
     Delay,
+    Delays,
     DoubleExponential,
     Exponential,
     MagnesiumBlock,
     NMDAGate,
     Quantal,
     TsodyksMarkram,
+    steps,
 )
 from neurojax.weights import Ideal, Weights, ideal, normal
 from neurojax.wiring import (
@@ -51,6 +53,7 @@ from neurojax.wiring import (
     Dense,
     FanIn,
     FanOut,
+    Visit,
     bernoulli,
     blocks,
     by_sender,
@@ -73,17 +76,17 @@ if TYPE_CHECKING:
 _SLOW = {"metrics": "wiring", "plotting": "analysis"}  # SciPy and matplotlib are slow to import
 
 __all__ = [
-    "ALIF", "Alpha", "Band", "Broadcast", "Conductance", "Delay", "Dense", "DoubleExponential",
-    "Exponential", "FanIn", "FanOut", "HardWTA", "Homeostasis", "Ideal", "LIF", "Layer",
-    "LeakyIntegrator", "MagnesiumBlock", "Modulators", "NMDAGate", "Network", "Poisson", "Post",
-    "Projection", "Quantal", "Record", "Recurrence", "STDP", "SoftWTA", "SplitBF16", "State",
-    "ThreeFactor", "TsodyksMarkram", "Weights", "always", "augment", "bernoulli", "blocks",
-    "boxcar", "broadcast", "by_sender", "checkpoint", "class_scores", "data",
-    "distance_dependent", "encoding", "exponential_profile", "fan_in", "fan_out", "fold",
-    "gaussian_profile", "ideal", "k_winners", "locally_dense", "merged", "metrics",
-    "modulators", "normal", "one_to_one", "plotting", "post_spike", "recording", "simulate",
-    "split_bf16", "structured", "surrogate", "traces", "triangle", "unconstrained",
-    "watts_strogatz", "watts_strogatz_grid", "wta_broadcast",
+    "ALIF", "Alpha", "Band", "Broadcast", "Conductance", "Delay", "Delays", "Dense",
+    "DoubleExponential", "Exponential", "FanIn", "FanOut", "HardWTA", "Homeostasis", "Ideal",
+    "LIF", "Layer", "LeakyIntegrator", "MagnesiumBlock", "Modulators", "NMDAGate", "Network",
+    "Poisson", "Post", "Projection", "Quantal", "Record", "Recurrence", "STDP", "SoftWTA",
+    "SplitBF16", "State", "ThreeFactor", "TsodyksMarkram", "Visit", "Weights", "always",
+    "augment", "bernoulli", "blocks", "boxcar", "broadcast", "by_sender", "checkpoint",
+    "class_scores", "data", "distance_dependent", "encoding", "exponential_profile", "fan_in",
+    "fan_out", "fold", "gaussian_profile", "ideal", "k_winners", "locally_dense", "merged",
+    "metrics", "modulators", "normal", "one_to_one", "plotting", "post_spike", "recording",
+    "simulate", "split_bf16", "steps", "structured", "surrogate", "traces", "triangle",
+    "unconstrained", "watts_strogatz", "watts_strogatz_grid", "wta_broadcast",
 ]  # fmt: skip
 
 

@@ -122,18 +122,38 @@ def state(net: "Network", given: Any) -> None:
 
 
 def learn(net: "Network", asked: bool | None) -> None:
-    """Refuse to leave open whether rules are applied, and to apply them."""
-    if asked:
-        raise ValueError(
-            f"learn must be False, as simulate applies no rules; got {asked}: learn by"
-            " wta_broadcast.train_step, or a loop over net.step"
-        )
-    plastic = {net.projections[name].post for name in net.plastic()}
-    taught = [n for n in sorted(plastic) if net.layers[n].rule is not None]
+    """Refuse to leave open whether rules are applied, and to apply those that cannot be."""
+    taught = {n: net.rule(n) for n in net.plastic() if net.rule(n) is not None}
     if taught and asked is None:
+        name = next(iter(taught))
+        own = net.projections[name].rule is not None
+        who = f"projection {name!r}" if own else f"layer {net.projections[name].post!r}"
         raise ValueError(
-            f"layer {taught[0]!r} has a rule, which simulate does not apply: pass learn=False to"
-            " run the network as it is"
+            f"learn must be said, as {who} has a rule: pass learn=True to change weights"
+            " while the network runs, learn=False to run it as it is"
+        )
+    if not asked:
+        return
+    for name, rule in taught.items():
+        if not hasattr(rule, "visit"):
+            raise ValueError(
+                f"learn must be False, as {type(rule).__name__}, the rule of projection {name!r},"
+                " has no visit: learn by wta_broadcast.train_step, or a loop over net.step"
+            )
+        wiring, delays = net.projections[name].connectivity, net.projections[name].delays
+        if getattr(wiring, "columns", ()) is None:
+            raise ValueError(
+                f"projection {name!r} learns where receivers fire, for which its event list must"
+                " have columns: pass connectivity.with_columns()"
+            )
+        if delays is not None and delays.steps.ndim:
+            raise ValueError(
+                f"delays of projection {name!r} must be one number, as it learns; got one a synapse"
+            )
+    if not taught:
+        raise ValueError(
+            "learn must be False, as no plastic projection has a rule: pass Layer(..., rule=...)"
+            " or Projection(..., rule=...)"
         )
 
 

@@ -7,8 +7,7 @@ those of d steps ago. Layers that no projection feeds from inside read external 
 
 from collections.abc import Callable, Iterable
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, NamedTuple, overload
-from zlib import crc32
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -19,13 +18,12 @@ from jaxtyping import Array
 
 from neurojax import _given
 from neurojax._check import prng_key, real, step_size
-from neurojax._once import batch_last, once
+from neurojax._draw import fold
 from neurojax._repr import described
+from neurojax._transmission import Arrived, delivered, under_way
 from neurojax.layers import Layer, Projection, Record
 from neurojax.neurons.surrogate import heaviside
-from neurojax.synapses.delays import Delay
-from neurojax.weights import Held, MakeWeights, Weights, ideal
-from neurojax.wiring.layouts import by_matrix
+from neurojax.weights import Held, MakeWeights, Weights, ideal, visited
 from neurojax.wiring.sparse import FanOut
 
 __all__ = ["Layer", "Network", "Projection", "Record", "State", "fold"]
@@ -51,14 +49,21 @@ class State(NamedTuple):
     Fields:
         neurons: dict[str, any]; state of each layer's neurons, such as LIFState: [n], mV
         synapses: dict[str, any]; state of each layer's synapse, such as ExponentialState: [n], nA
-        sent: dict[str, array]; last output [n] of layers that a delayed projection starts from
+        sent: dict[str, array]; last output [n] of layers and inputs that delayed projections read
         delays: dict[str, any]; spikes under way in projections of two steps and more
+        ports: dict[str, dict[str, any]]; state of each layer's receptors by port: [n], nA or uS
+        release: dict[str, any]; state of each projection's release: [n_pre]
+        rules: dict[str, any]; traces of the rules of plastic projections, [n_pre] and [n_post],
+            where the network learns while it runs
     """
 
     neurons: dict[str, Any]
     synapses: dict[str, Any]
     sent: dict[str, Array]
     delays: dict[str, Any]
+    ports: dict[str, dict[str, Any]]
+    release: dict[str, Any]
+    rules: dict[str, Any]
 
 
 def _all(what: str, kind: type) -> Callable[[Any], dict]:
@@ -99,6 +104,13 @@ class Network(eqx.Module):
     def __check_init__(self):
         for name, p in self.projections.items():
             self._check_ends(name, p)
+        for name, layer in self.layers.items():
+            for port, to in _targets(name, layer)[1:]:
+                if to in self.layers:
+                    raise ValueError(
+                        f"layer {to!r} must have another name, as port {port!r} of layer {name!r}"
+                        " goes by it"
+                    )
         self.order()
 
     def _check_ends(self, name: str, p: Projection) -> None:
@@ -107,10 +119,11 @@ class Network(eqx.Module):
                 f"projection {name!r} ends at {p.post!r}, which is no layer, {sorted(self.layers)}"
                 f"{_given.meant(p.post, self.layers)}"
             )
-        if p.delay and p.pre not in self.layers:
+        ports = self.layers[p.post].ports
+        if p.port is not None and p.port not in ports:
             raise ValueError(
-                f"delay of projection {name!r} must be 0, as input {p.pre!r} is no layer,"
-                f" {sorted(self.layers)}; got {p.delay}{_given.meant(p.pre, self.layers)}"
+                f"projection {name!r} ends at port {p.port!r}, which layer {p.post!r} lacks, whose"
+                f" ports are {sorted(ports)}{_given.meant(p.port, ports)}"
             )
         if not getattr(self.layers[p.post].neuron, "hears", True):
             raise ValueError(
@@ -128,7 +141,7 @@ class Network(eqx.Module):
         """Layers such that each comes after those that it hears without delay."""
         graph = {name: set() for name in sorted(self.layers)}
         for p in self.projections.values():
-            if p.delay == 0 and p.pre in self.layers:
+            if not p.late and p.pre in self.layers:
                 graph[p.post].add(p.pre)
         try:
             ordered = {name: sorted(before) for name, before in graph.items()}
@@ -159,6 +172,10 @@ class Network(eqx.Module):
     def external(self) -> tuple[str, ...]:
         """Names of projections that start outside the network."""
         return tuple(n for n in sorted(self.projections) if self._pre(n) not in self.layers)
+
+    def unsteady(self) -> tuple[str, ...]:
+        """Names of projections from outside with a release or a delay: read in each step."""
+        return tuple(n for n in self.external() if not self.projections[n].steady)
 
     def internal(self) -> tuple[str, ...]:
         """Names of projections between layers."""
@@ -196,22 +213,40 @@ class Network(eqx.Module):
                 )
         return made
 
-    def init(self, dtype: DTypeLike = float) -> State:
-        """Everything at rest, nothing under way."""
-        late = {n: p for n, p in self.projections.items() if p.delay}
-        far = {n: p for n, p in late.items() if p.delay > 1}
+    def init(self, dtype: DTypeLike = float, *, learn: bool = False) -> State:
+        """Everything at rest, nothing under way; with `learn` no spike seen by any rule yet."""
+        late = {n: p for n, p in self.projections.items() if p.late}
+        releasing = {n: p for n, p in self.projections.items() if p.release is not None}
+        layers = {n: x.init(dtype) for n, x in self.layers.items()}
         return State(
-            {n: x.neuron.init((x.n,), dtype) for n, x in self.layers.items()},
-            {
-                n: None if x.synapse is None else x.synapse.init((x.n,), dtype)
-                for n, x in self.layers.items()
-            },
-            {p.pre: jnp.zeros(self.layers[p.pre].n, dtype) for p in late.values()},
-            {n: Delay(p.delay - 1).init((self.layers[p.pre].n,), dtype) for n, p in far.items()},
+            {n: x[0] for n, x in layers.items()},
+            {n: x[1] for n, x in layers.items()},
+            {p.pre: jnp.zeros(p.connectivity.n_pre, dtype) for p in late.values()},
+            {n: under_way(p, dtype) for n, p in late.items() if p.delay != 1},
+            {n: x[2] for n, x in layers.items()},
+            {n: p.release.init((p.connectivity.n_pre,), dtype) for n, p in releasing.items()},
+            self.init_rules(dtype) if learn else {},
         )
+
+    def init_rules(self, dtype: DTypeLike = float) -> dict[str, Any]:
+        """Traces of each rule that learns while the network runs, at rest."""
+        found = {n: self.projections[n].connectivity for n in self.learning()}
+        return {n: self.rule(n).init(c, dtype) for n, c in found.items()}
+
+    def rule(self, name: str) -> Any:
+        """What the projection learns by: its own rule, or that of the layer it ends at."""
+        p = self.projections[name]
+        return self.layers[p.post].rule if p.rule is None else p.rule
+
+    def learning(self) -> tuple[str, ...]:
+        """Names of projections that have a rule which can run with the network."""
+        return tuple(n for n in self.plastic() if hasattr(self.rule(n), "visit"))
 
     def drive(self, weights: Any, inputs: Any, *, key: Array | None = None) -> dict[str, Array]:
         """Current from outside into each layer, in one product: [n], or [T, n] over time, nA.
+
+        What arrives at a named port stands under "layer.port"; projections with a release or a
+        delay are left out, as they are read step by step.
 
         An input [n_in] is read once; [T, n_in] changes with time, and step t reads it with the
         noise of fold_in(key, t). Raises `ValueError` for an input that is missing, that no
@@ -219,7 +254,7 @@ class Network(eqx.Module):
         """
         inputs = _given.inputs(self, inputs)
         _given.weights(self, weights)
-        return currents(self, weights, inputs, key)
+        return currents(self, weights, inputs, key, besides=self.unsteady())
 
     def step(
         self,
@@ -229,32 +264,79 @@ class Network(eqx.Module):
         *,
         dt: Any,
         key: Array | None = None,
-    ) -> tuple[State, dict[str, Record]]:
+        inputs: dict[str, Array] | None = None,
+        learn: bool = False,
+    ) -> Any:
         """All layers after `dt` ms under the external currents `drive`, [n] of each layer, nA.
 
+        Returns (state, records); with `learn` (weights, state, records), each plastic projection
+        changed by its rule after its layer fired. `inputs` [n_in] of this step are read by
+        projections from outside that `drive` leaves out. A state of `init(learn=True)` has traces.
         Raises `ValueError` for a current of another shape, and `TypeError` for a model whose
         `step` does not return (state, output), or a state unlike the one it got.
         """
         dt = dt if isinstance(dt, Tracer) else step_size(dt)
-        arriving, delays = arrivals(self, state)
+        stepwise = self._stepwise(state, inputs, learn)
+        inputs = {} if inputs is None else inputs
         records: dict[str, Record] = {}
+        arrived: dict[str, Arrived] = {}
         for name in self.order():
             layer = self.layers[name]
-            current = drive[name] if name in drive else _no_current(layer, state.neurons[name])
-            _given.drive(name, layer.n, current)
-            for p in (n for n in self.internal() if self.projections[n].post == name):
-                s = arriving[p] if p in arriving else records[self._pre(p)].z
-                arrived = weights[p].apply(s, key=fold(key, p))
-                ready = batch_last if by_matrix(self.projections[p].connectivity) else once
-                current = current + ready(arrived)
+            total = {port: drive[to] for port, to in _targets(name, layer) if to in drive}
+            for to, current in total.items():
+                _given.drive(_at(name, to), layer.n, current)
+            for p in (n for n in stepwise if self.projections[n].post == name):
+                s = self._sent(p, state, records, inputs)
+                arrived[p] = delivered(self.projections[p], p, weights[p], s, state, dt, key)
+                port, heard = self.projections[p].port, arrived[p].current
+                total[port] = total[port] + heard if port in total else heard
+            current = total.pop(None, None)
             records[name] = layer.step(
-                state.neurons[name], state.synapses[name], current, dt=dt,
+                state.neurons[name], state.synapses[name],
+                _no_current(layer, state.neurons[name]) if current is None else current,
+                dt=dt, ports=state.ports[name], onto=total,  # pyright: ignore[reportArgumentType]
                 key=fold(fold(key, "layers"), name), name=name,
             )  # fmt: skip
-        kept = {n: records[n].z for n in state.sent}
-        neurons = {n: r.neuron for n, r in records.items()}
-        synapses = {n: r.synapse for n, r in records.items()}
-        return State(neurons, synapses, kept, delays), records
+        new = State(
+            {n: r.neuron for n, r in records.items()},
+            {n: r.synapse for n, r in records.items()},
+            {n: _now(n, records, inputs).astype(x.dtype) for n, x in state.sent.items()},
+            state.delays | {n: a.under_way for n, a in arrived.items() if n in state.delays},
+            {n: {m: r.state for m, r in x.ports.items()} for n, x in records.items()},
+            state.release | {n: a.release for n, a in arrived.items() if n in state.release},
+            state.rules,
+        )
+        if not learn:
+            return new, records
+        changed, rules = self._learnt(weights, state.rules, arrived, records, dt, key)
+        return weights | changed, new._replace(rules=rules), records
+
+    def _stepwise(self, state: State, inputs: dict[str, Array] | None, learn: bool) -> list[str]:
+        """Projections that are read in the step, sorted; those from outside need inputs."""
+        outside = {*self.unsteady(), *(state.rules if learn else ())} & {*self.external()}
+        for name in sorted(outside):
+            if self._pre(name) not in (inputs or {}):
+                raise ValueError(
+                    f"inputs must have {self._pre(name)!r}, which projection {name!r} reads in each"
+                    f" step: pass inputs={{{self._pre(name)!r}: x}}"
+                )
+        return sorted({*self.internal(), *outside})
+
+    def _sent(self, name: str, state: State, records: dict, inputs: dict[str, Array]) -> Array:
+        """What a projection is handed in the step: output of this one, or of the one before."""
+        pre = self._pre(name)
+        if self.projections[name].late:
+            return state.sent[pre]
+        return _now(pre, records, inputs)
+
+    def _learnt(self, weights, rules, arrived, records, dt, key):
+        """Weights and traces of the projections that have traces, after the step."""
+        changed, after = {}, {}
+        for name, traces in rules.items():
+            post, key_n = records[self.projections[name].post].z, fold(fold(key, "learn"), name)
+            after[name], visits = self.rule(name).visit(traces, arrived[name].spikes, post, dt=dt)
+            changed[name] = visited(weights[name], visits, key=key_n)
+        return changed, after
 
     def __repr__(self) -> str:
         n = sum(layer.n for layer in self.layers.values())
@@ -266,34 +348,22 @@ class Network(eqx.Module):
         return "\n".join([f"Network: {', '.join([layers, f'{n:,} neurons', *total])}", *lines])
 
 
-@overload
-def fold(key: Array, name: str) -> Array: ...
-@overload
-def fold(key: None, name: str) -> None: ...
-def fold(key: Array | None, name: str) -> Array | None:
-    """A key of its own for each name: adding a component changes no other's draws.
-
-    No key stays no key. Source: `jax.random.fold_in` of the name's CRC-32.
-
-    >>> key = jax.random.key(0)
-    >>> bool((nj.fold(key, "a") == nj.fold(key, "b")).all())
-    False
-    """
-    return None if key is None else jax.random.fold_in(key, crc32(name.encode()))
+def _targets(name: str, layer: Layer) -> list[tuple[str | None, str]]:
+    """Ports of a layer, and where `drive` has the current for each."""
+    return [(None, name), *((port, f"{name}.{port}") for port in layer.ports)]
 
 
-def arrivals(net: Network, state: State) -> tuple[dict[str, Array], dict[str, Any]]:
-    """What delayed projections deliver in the coming step, and what stays under way."""
-    arriving, delays = {}, {}
-    for name in net.internal():
-        p = net.projections[name]
-        if p.delay == 1:
-            arriving[name] = state.sent[p.pre]
-        if p.delay > 1:
-            line = Delay(p.delay - 1)
-            arriving[name] = line.read(state.delays[name])
-            delays[name] = line.write(state.delays[name], state.sent[p.pre])
-    return arriving, delays
+def _at(name: str, port: str | None) -> str:
+    return name if port is None else f"{name}.{port}"
+
+
+def _target(p: Projection) -> str:
+    return _at(p.post, p.port)
+
+
+def _now(name: str, records: dict[str, Record], inputs: dict[str, Array]) -> Array:
+    """What a layer or an input sends in this step."""
+    return records[name].z if name in records else real(inputs[name])
 
 
 def _no_current(layer: Layer, neuron: Any) -> Array:
@@ -319,7 +389,7 @@ def _loops(layers: Iterable[str], links: list[Projection]) -> Iterable[tuple[str
     """Layers that hear one another, a delay making a link go both ways, in order of depth."""
     hears = {n: {n} | {p.pre for p in links if p.post == n} for n in sorted(layers)}
     for p in links:
-        if p.delay:
+        if p.late:
             hears[p.pre].add(p.post)
     for via in hears:  # Warshall: what is heard at second hand, and so on
         for heard in hears.values():
@@ -339,17 +409,18 @@ def currents(
     for name in net.external():
         p = net.projections[name]
         if name not in besides:
-            current = _read(weights[name], real(inputs[p.pre]), key, name, start)
-            total[p.post] = _add(total[p.post], current) if p.post in total else current
+            current, to = _read(weights[name], real(inputs[p.pre]), key, name, start), _target(p)
+            total[to] = _add(total[to], current) if to in total else current
     return total
 
 
 def held(
-    net: Network, weights: dict[str, Weights], inputs: dict[str, Array], key: Array | None
-) -> dict[str, Held]:
+    net: Network, weights: dict[str, Weights], inputs: dict[str, Array], key: Array | None,
+    besides: Iterable[str] = (),
+) -> dict[str, Held]:  # fmt: skip
     """Inputs that stay and yet read differently in each step, by projection."""
     found = {}
-    for name in net.external() if key is not None else ():
+    for name in set(net.external()) - {*besides} if key is not None else ():
         x = inputs[net.projections[name].pre]
         if x.ndim == 1 and hasattr(weights[name], "hold"):
             found[name] = weights[name].hold(real(x))  # pyright: ignore[reportAttributeAccessIssue]
@@ -362,7 +433,7 @@ def read(
     """`drive` [n] of one step, and with it what is held, as it reads with the step's key."""
     total = dict(drive)
     for name, x in held.items():
-        post, current = net.projections[name].post, x.read(key=fold(key, name))
+        post, current = _target(net.projections[name]), x.read(key=fold(key, name))
         total[post] = total[post] + current if post in total else current
     return total
 

@@ -7,10 +7,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array
 
 from neurojax import _given
-from neurojax._check import count, prng_key, step_size, working
+from neurojax._check import count, prng_key, real, step_size, working
 from neurojax._compile import compiling
 from neurojax._functions import Known, UnknownError, known
 from neurojax.network import Network, State, currents, held, read
@@ -30,7 +31,7 @@ def __dir__() -> list[str]:
 def simulate(
     net: Any, weights: Any, state: Any, inputs: Any, *, n_steps: Any, dt: Any,
     probe: Any = outputs, key: Any = None, every: Any = 1, learn: bool | None = None,
-) -> tuple[State, Any]:  # fmt: skip
+) -> Any:  # fmt: skip
     """Run one sample for `n_steps` of `dt` ms; what `probe` returns of a step is stacked over time.
 
     `net` is a `Network`, `weights` those of its `init_weights`, `state` that of its `init`.
@@ -38,7 +39,10 @@ def simulate(
     bools. `probe` maps {layer: Record} to arrays, by default each layer's output [n]; `every=k`
     keeps steps k, 2k, ... alone. The answer is the last state, and [T / k, ...] of each array.
     Chance, of noisy weights and sources, is drawn from `key`, in step t from fold_in(key, t).
-    Nothing is learned: a network with rules must be told so, by learn=False.
+    A network with rules must be told whether to learn. With learn=True the answer is (weights,
+    state, seen): each plastic projection whose rule can run with the network (`STDP`) changes in
+    every step, after its layer fired; the state keeps the traces, so that a run in two pieces is
+    the run in one, bit for bit.
 
     Batch is `jax.vmap`; so are sweeps over `dt`, weights, states and parameters.
 
@@ -73,12 +77,15 @@ def simulate(
     _given.learn(net, learn)
     _given.weights(net, weights)
     _given.state(net, state)
+    learn = bool(learn)
+    if learn and not state.rules:
+        state = state._replace(rules=net.init_rules(_dtype(state)))
     inputs, dt = _given.inputs(net, inputs, n_steps), _checked(dt)
     key = None if key is None else prng_key(key)
-    values = net, weights, state, inputs, key, dt, n_steps, every
+    values = net, weights, state, inputs, key, dt, n_steps, every, learn
     if compiling():
         return _run(*values, probe=probe)
-    values = net, weights, state, inputs, key, _as_input(dt, state), n_steps, every
+    values = net, weights, state, inputs, key, _as_input(dt, state), n_steps, every, learn
     try:
         function, arrays = known(probe, net, weights, state)
     except UnknownError:
@@ -104,8 +111,13 @@ def _as_input(dt: Any, state: State) -> Array:
     """`dt` as an array that widens nothing."""
     if not isinstance(dt, jax.Array):
         return jnp.asarray(float(dt))  # of a weak type, as the number itself
+    return dt.astype(working(_dtype(state)))
+
+
+def _dtype(state: State) -> Any:
+    """That of the first float in the state."""
     floats = [x.dtype for x in jax.tree.leaves(state) if eqx.is_inexact_array(x)]
-    return dt.astype(working(floats[0])) if floats else dt
+    return floats[0] if floats else float
 
 
 @eqx.filter_jit
@@ -119,15 +131,35 @@ def _anew(values, probe: Callable):
     return jax.jit(lambda arrays: _run(*eqx.combine(arrays, rest), probe=probe))(arrays)
 
 
-def _run(net: Network, weights, state, inputs, key, dt, n_steps: int, every: int, probe):
-    groups = net.groups()
+def _run(net: Network, weights, state, inputs, key, dt, n_steps: int, every: int, learn, probe):
+    net, groups = _in_reach(net), net.groups()
     ahead = len(groups) > 1 or any(x.ndim == 2 for x in inputs.values())
-    block = partial(_block, net, groups, weights, inputs, key, dt, probe)
+    block = partial(_block, net, groups, inputs, key, dt, probe, learn, weights)
     over = partial(_in_blocks, block, _BLOCK if ahead else n_steps)
+    # What learns is carried from step to step, the rest is not.
+    changing = {n: weights[n] for n in net.learning()} if learn else {}
+    start = changing, state
     if every == 1:
-        return over(state, 0, n_steps, last=False)
-    starts = every * jnp.arange(n_steps // every)
-    return jax.lax.scan(lambda s, start: over(s, start, every, last=True), state, starts)
+        end, seen = over(start, 0, n_steps, last=False)
+    else:
+        starts = every * jnp.arange(n_steps // every)
+        end, seen = jax.lax.scan(lambda s, at: over(s, at, every, last=True), start, starts)
+    return (weights | end[0], end[1], seen) if learn else (end[1], seen)
+
+
+def _in_reach(net: Network) -> Network:
+    """The network, or an error at run time where a traced delay is out of its range."""
+    for name, p in net.projections.items():
+        if p.delays is not None and isinstance(p.delays.steps, Tracer):
+            d, longest = p.delays.steps, p.delays.longest
+            told = f"delays must be in [1, {longest}] steps, those of projection {name!r} too"
+            checked = eqx.error_if(d, ((d < 1) | (d > longest)).any(), told)
+            net = eqx.tree_at(lambda net, name=name: _steps_of(net, name), net, checked)
+    return net
+
+
+def _steps_of(net: Network, name: str) -> Any:
+    return getattr(net.projections[name].delays, "steps", None)
 
 
 def _in_blocks(block: Callable, longest: int, state, start, n_steps: int, last: bool):
@@ -150,11 +182,17 @@ def _whole_part(n: int, longest: int) -> int:
     return max(range(max(longest // 8, 1), longest + 1), key=lambda k: (n % k == 0, k))
 
 
-def _block(net: Network, groups, weights, inputs, key, dt, probe, state, start, n_steps, last):
+def _block(
+    net: Network, groups, inputs, key, dt, probe, learn, weights, carry, start, n_steps, last
+):
     """Group after group of layers over the same steps."""
+    changing, state = carry
     inputs = {n: x if x.ndim == 1 else _steps(x, start, n_steps) for n, x in inputs.items()}
-    run = partial(_over_time, weights=weights, n_steps=n_steps, dt=dt, key=key, start=start)
-    ends, records, sent = state, {}, {}
+    run = partial(
+        _over_time, weights=weights | changing, n_steps=n_steps, dt=dt, key=key, start=start,
+        learn=learn,
+    )  # fmt: skip
+    ends, records, sent = carry, {}, {}
     for layers in groups[:-1]:
         own = net.onto(layers)
         ended, seen = run(own, state=state, inputs=inputs | sent, probe=lambda r: r)
@@ -174,23 +212,33 @@ def _steps(x: Array, start, n_steps: int) -> Array:
 
 
 def _over_time(
-    net: Network, weights, state, inputs, n_steps, dt, key, start, probe, records=None, last=False
-):
+    net: Network, weights, state, inputs, n_steps, dt, key, start, learn, probe, records=None,
+    last=False,
+):  # fmt: skip
     """One scan over `net`; `probe` sees its records beside those of layers that ran before."""
-    noisy = held(net, weights, inputs, key)
-    drive = currents(net, weights, inputs, key, start, besides=noisy)
-    still = {n: x for n, x in drive.items() if x.ndim == 1}
-    moving = {n: x for n, x in drive.items() if x.ndim == 2}
+    stepwise = {*net.unsteady(), *(net.learning() if learn else ())} & {*net.external()}
+    noisy = held(net, weights, inputs, key, besides=stepwise)
+    drive = currents(net, weights, inputs, key, start, besides={*noisy, *stepwise})
+    read_now = {net.projections[n].pre for n in stepwise}
+    heard = {n: real(x) for n, x in inputs.items() if n in read_now}
+    still, moving = ({n: x for n, x in drive.items() if x.ndim == d} for d in (1, 2))
+    stays, varies = ({n: x for n, x in heard.items() if x.ndim == d} for d in (1, 2))
+    changing = {n: weights[n] for n in net.learning()} if learn else {}
 
-    def step(state, now):
-        t, moving, before = now
+    def step(carry, now):
+        changing, state = carry
+        t, moving, varies, before = now
         key_t = None if key is None else jax.random.fold_in(key, t)
         drive = read(net, still | moving, noisy, key_t)
-        state, own = net.step(weights, state, drive, dt=dt, key=key_t)
-        return state, probe(before | own)
+        given = {"dt": dt, "key": key_t, "inputs": stays | varies}
+        if not learn:
+            state, own = net.step(weights, state, drive, **given)
+            return (changing, state), probe(before | own)
+        changed, state, own = net.step(weights | changing, state, drive, **given, learn=True)
+        return ({n: changed[n] for n in changing}, state), probe(before | own)
 
     steps = start + jnp.arange(n_steps)
-    return _scan(step, _of(net, state), (steps, moving, records or {}), last)
+    return _scan(step, (changing, _of(net, state)), (steps, moving, varies, records or {}), last)
 
 
 def _scan(step: Callable, state, xs, last: bool):
@@ -203,12 +251,15 @@ def _scan(step: Callable, state, xs, last: bool):
     return jax.lax.scan(lambda carry, x: (step(carry[0], x), None), (state, none), xs)[0]
 
 
-def _joined(old: State, new: State) -> State:
-    return State._make(a | b for a, b in zip(old, new, strict=True))
+def _joined(old: tuple[dict, State], new: tuple[dict, State]) -> tuple[dict, State]:
+    parts = (a | b for a, b in zip(old[1], new[1], strict=True))
+    return old[0] | new[0], State._make(parts)
 
 
 def _of(net: Network, state: State) -> State:
     """What of `state` belongs to the layers and projections of `net`."""
-    names = net.layers, net.layers, net.layers, net.projections
-    parts = zip(state, names, strict=True)
-    return State(*({n: x for n, x in part.items() if n in of} for part, of in parts))
+    sent = {p.pre for p in net.projections.values() if p.late}
+    layers, projections = net.layers, net.projections
+    owners = layers, layers, sent, projections, layers, projections, projections
+    parts = zip(state, owners, strict=True)
+    return State._make({n: x for n, x in part.items() if n in of} for part, of in parts)

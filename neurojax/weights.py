@@ -14,9 +14,10 @@ from jaxtyping import Array, Float, Key
 
 from neurojax._check import real
 from neurojax.wiring.layouts import Band, Dense
-from neurojax.wiring.sparse import Connectivity
+from neurojax.wiring.sparse import Connectivity, FanOut
+from neurojax.wiring.visits import Visits
 
-__all__ = ["Held", "Ideal", "MakeWeights", "Weights", "ideal", "normal"]
+__all__ = ["Held", "Ideal", "MakeWeights", "Weights", "ideal", "normal", "visited"]
 
 
 @runtime_checkable
@@ -97,6 +98,32 @@ class Ideal(eqx.Module):
         if dw.shape != self.w.shape:
             raise ValueError(f"dw must have shape {self.w.shape}; got {dw.shape}")
         return replace(self, w=_within(self.w + dw, self.low, self.high))
+
+    def visit(self, visits: Visits) -> "Ideal":
+        """Changed where senders or receivers fire, event by event; on `FanOut` alone."""
+        w = self.connectivity.visited(  # pyright: ignore[reportAttributeAccessIssue]
+            self.w, visits, self.low, self.high
+        )
+        return replace(self, w=w)
+
+
+def visited(weights: Weights, visits: Visits, *, key: Array | None = None) -> Weights:
+    """Weights after the visits of one step: at the senders that fired, then at the receivers.
+
+    On event lists of numbers no other synapse is touched; elsewhere each visit is an outer
+    product to `program`. The bounds of the weights hold after each.
+    """
+    if isinstance(weights, Ideal) and isinstance(weights.connectivity, FanOut):
+        return weights.visit(visits)
+    for side, visit in zip(("pre", "post"), visits, strict=True):
+        if visit is None:
+            continue
+        post, pre = (visit.trace, visit.event) if side == "pre" else (visit.event, visit.trace)
+        dw = weights.outer(post, pre)
+        dw = dw if visit.scale is None else dw * visit.scale(weights.w)
+        drawn = None if key is None else jax.random.fold_in(key, side == "post")
+        weights = weights.program(dw, key=drawn)
+    return weights
 
 
 def ideal(*, bounds: Any = None, keep_sign: bool = False) -> "MakeWeights":

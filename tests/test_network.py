@@ -297,10 +297,6 @@ def two(**links):
             r"projection 'ac' ends at 'c', which is no layer, \['a', 'b'\]",
         ),
         (
-            lambda: two(x=one_to_one("input", "b", 2)),
-            "delay of projection 'x' must be 0, as input 'input' is no layer, .*; got 2",
-        ),
-        (
             lambda: two(ab=one_to_one("a", "b", 0, n=4)),
             "projection 'ab' has 4 pre neurons; layer 'a' has 5",
         ),
@@ -405,11 +401,15 @@ def shown(net=None, *, given=None, n_steps=T, **options):
         ({"n_steps": 0}, ValueError, "n_steps must be a whole number >= 1; got 0"),
         ({"every": 5}, ValueError, f"n_steps must be a multiple of every, 5; got {T}"),
         ({"key": 3}, TypeError, r"key must be a JAX key; got 3: pass jax.random.key\(3\)"),
-        ({"learn": True}, ValueError, "learn must be False, as simulate applies no rules"),
+        (
+            {"learn": True},
+            ValueError,
+            "learn must be False, as ThreeFactor, the rule of projection",
+        ),
         (
             {"net": Network({"a": TAUGHT}, {"x": one_to_one("input", "a", 0)})},
             ValueError,
-            "layer 'a' has a rule, which simulate does not apply: pass learn=False",
+            "learn must be said, as layer 'a' has a rule: pass learn=True .* learn=False to run it",
         ),
         (
             {"weights": {"x": jnp.ones((5, 5))}},

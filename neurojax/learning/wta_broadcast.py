@@ -30,6 +30,7 @@ from neurojax._check import (
     working,
 )
 from neurojax._compile import compiled
+from neurojax._transmission import due
 from neurojax.layers import Record
 from neurojax.learning._system import (
     INPUT,
@@ -43,7 +44,7 @@ from neurojax.learning._system import (
     samples,
     system,
 )
-from neurojax.network import arrivals, currents, fold, held, read
+from neurojax.network import currents, fold, held, read
 from neurojax.neurons.leaky import LeakyIntegrator
 from neurojax.plasticity.teaching import class_scores
 from neurojax.plasticity.three_factor import HomeostasisState, Post, ThreeFactor
@@ -312,11 +313,12 @@ def _online_deltas(system, weights, tone, x, target, key):
     inputs = {INPUT: x}
     noisy = held(net, weights, inputs, key)
     drive = currents(net, weights, inputs, key, besides=noisy)
+    late = [n for n in net.plastic() if net.projections[n].late]
     at = lambda x, t: x if x.ndim == 1 else x[t]  # noqa: E731
 
     def step(carry, t):
         state, told, synapses, dw = carry
-        delayed, _ = arrivals(net, state)
+        delayed = {n: due(net.projections[n], n, state) for n in late}
         key_t = None if key is None else jax.random.fold_in(key, t)
         now = read(net, {n: at(d, t) for n, d in drive.items()}, noisy, key_t)
         state, records = net.step(weights, state, now, dt=system.dt, key=key_t)

@@ -5,7 +5,7 @@ belong here. State is one a neuron, never one a synapse: weights are elsewhere (
 `weights`).
 """
 
-from neurojax.synapses.delays import Delay, DelayState
+from neurojax.synapses.delays import Delay, Delays, DelayState, steps
 from neurojax.synapses.receptors import (
     Alpha,
     AlphaState,
@@ -26,9 +26,9 @@ from neurojax.synapses.release import (
 )
 
 __all__ = [
-    "Alpha", "AlphaState", "Conductance", "Delay", "DelayState", "DoubleExponential",
+    "Alpha", "AlphaState", "Conductance", "Delay", "DelayState", "Delays", "DoubleExponential",
     "DoubleExponentialState", "Exponential", "ExponentialState", "MagnesiumBlock", "NMDAGate",
-    "NMDAGateState", "Quantal", "QuantalState", "TsodyksMarkram", "TsodyksMarkramState",
+    "NMDAGateState", "Quantal", "QuantalState", "TsodyksMarkram", "TsodyksMarkramState", "steps",
 ]  # fmt: skip
 
 

@@ -1,17 +1,22 @@
-"""Delays: when a spike that was sent arrives."""
+"""Delays: spikes under way, in whole steps.
 
-from typing import NamedTuple
+Times that a user writes in ms become whole steps by `steps`, or are refused.
+"""
+
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Shaped
 
-from neurojax._check import count, one_each
+from neurojax._check import count, one_each, step_size
 from neurojax._repr import described
 
-__all__ = ["Delay", "DelayState"]
+__all__ = ["Delay", "DelayState", "Delays", "steps"]
 
 
 def __dir__() -> list[str]:
@@ -66,3 +71,118 @@ class Delay(eqx.Module):
         head = (state.head + 1) % self.steps
         due = jax.lax.dynamic_index_in_dim(ring, head, keepdims=False)
         return DelayState(ring, head, due)
+
+
+class Late(NamedTuple):
+    """What was sent in the last `longest` steps, or arrives in the next ones.
+
+    Fields:
+        ring: float [longest, n]; a row a step
+        head: int []; the row of the coming step
+    """
+
+    ring: Float[Array, "longest n"]
+    head: Int[Array, ""]
+
+
+class Delays(eqx.Module):
+    """Delays that are data: `steps`, whole steps from 1 to `longest`, which alone is structure.
+
+    One number, or one a synapse, shaped as the weights. A sweep over them is a `vmap` and
+    compiles once. What is sent is held in a ring of [longest, n_pre]; with one a synapse on an
+    event list what arrives is, [longest, n_post], and a spike costs what it reaches.
+    Raises `ValueError` for steps that are not whole, below 1 or above `longest`.
+
+    >>> nj.Delays(nj.steps([1.5, 0.3], dt=0.1))
+    Delays(2 delays, 3 to 15 of at most 15 steps)
+    """
+
+    steps: Int[Array, "*w"]
+    longest: int = eqx.field(static=True)
+
+    def __init__(self, steps: Any, longest: Any = None):
+        self.steps = _whole(steps)
+        known = not isinstance(self.steps, Tracer)
+        if longest is None and not known:
+            raise ValueError("longest must be given where steps are traced: pass longest=50")
+        found = np.asarray(self.steps) if known else np.ones(1, int)
+        if found.size == 0 or found.min() < 1:
+            least = f"{found.min()}" if found.size else "none"
+            raise ValueError(f"delays must be >= 1 step; got {least}")
+        self.longest = int(found.max()) if longest is None else count("longest")(longest)
+        if found.max() > self.longest:
+            raise ValueError(
+                f"delays must be <= longest, {self.longest} steps; got {found.max()}:"
+                f" pass longest={found.max()}"
+            )
+
+    def __repr__(self) -> str:
+        if isinstance(self.steps, Tracer):
+            return f"Delays({self.steps.shape}, at most {self.longest} steps)"
+        n, low, high = self.steps.size, int(self.steps.min()), int(self.steps.max())
+        span = f"{low}" if low == high else f"{low} to {high}"
+        some = "1 delay" if n == 1 else f"{n:,} delays"
+        return f"Delays({some}, {span} of at most {self.longest} steps)"
+
+    def init(self, n: int, dtype: DTypeLike = float) -> Late:
+        """Nothing under way, of `n` neurons."""
+        return Late(jnp.zeros((self.longest, n), dtype), jnp.zeros((), jnp.int32))
+
+    def pushed(self, state: Late, sent: Shaped[Array, " n"]) -> Late:
+        """With what was sent in the last step, in place of the oldest."""
+        ring = jax.lax.dynamic_update_index_in_dim(
+            state.ring, sent.astype(state.ring.dtype), state.head, 0
+        )
+        return Late(ring, (state.head + 1) % self.longest)
+
+    def read(self, state: Late) -> Float[Array, " n"]:
+        """What was sent `steps` steps ago, once it is `pushed`; one delay for all."""
+        row = (state.head - self.steps) % self.longest
+        return jax.lax.dynamic_index_in_dim(state.ring, row, keepdims=False)
+
+    def read_each(self, state: Late, pre: Int[Array, "*w"]) -> Float[Array, "*w"]:
+        """The same at each synapse, of its own delay and of its sender `pre`."""
+        return state.ring[(state.head - self.steps) % self.longest, pre]
+
+
+def steps(ms: Any, *, dt: Any, nearest: bool = False) -> Int[np.ndarray, "..."]:
+    """Times in ms as whole steps of `dt` ms.
+
+    A time that is not whole, to a part in a million, is refused; with `nearest` it is rounded.
+
+    >>> nj.steps([1.5, 0.3], dt=0.1).tolist()
+    [15, 3]
+
+    Raises `ValueError` for times that are not finite, not whole steps, or negative.
+    """
+    dt = float(step_size(dt))
+    given = np.asarray(ms, np.float64)
+    if not np.isfinite(given).all() or (given < 0).any():
+        raise ValueError(f"ms must be finite and >= 0; got {ms!r:.60}")
+    exact = given / dt
+    whole = np.rint(exact)
+    off = np.abs(exact - whole) > 1e-6 * np.maximum(whole, 1)
+    if off.any() and not nearest:
+        worst = given[off].flat[0] if given.ndim else float(given)
+        raise ValueError(
+            f"ms must be whole steps of {dt:g} ms; got {worst:g}: pass nearest=True to round"
+        )
+    return np.asarray(whole, np.int32)
+
+
+def _whole(x: Any) -> Array:
+    """Steps as whole numbers, refused in the user's own words."""
+    if isinstance(x, Tracer):
+        if not jnp.issubdtype(x.dtype, jnp.integer):
+            raise ValueError(f"delays must be whole steps; got {x.dtype}")
+        return x
+    try:
+        found = np.asarray(x)
+        kind = found.dtype.kind
+    except (TypeError, ValueError):
+        kind, found = "O", np.zeros(1)
+    if kind not in "iu" and not (kind == "f" and (found == np.rint(found)).all()):
+        raise ValueError(
+            f"delays must be whole numbers of steps; got {x!r:.60}: pass nj.steps(ms, dt=dt)"
+        )
+    return jnp.asarray(found, jnp.int32)

@@ -20,11 +20,13 @@ from neurojax.wiring.generators import (
 )
 from neurojax.wiring.layouts import Band, Dense, Edges, FanIn
 from neurojax.wiring.sparse import Connectivity, FanOut, by_sender
+from neurojax.wiring.visits import Visit
 
 __all__ = [
-    "Band", "Connectivity", "Dense", "Edges", "FanIn", "FanOut", "bernoulli", "blocks", "by_sender",
-    "distance_dependent", "exponential_profile", "fan_in", "fan_out", "gaussian_profile",
-    "locally_dense", "merged", "one_to_one", "watts_strogatz", "watts_strogatz_grid",
+    "Band", "Connectivity", "Dense", "Edges", "FanIn", "FanOut", "Visit", "bernoulli", "blocks",
+    "by_sender", "distance_dependent", "exponential_profile", "fan_in", "fan_out",
+    "gaussian_profile", "locally_dense", "merged", "one_to_one", "watts_strogatz",
+    "watts_strogatz_grid",
 ]  # fmt: skip
 
 

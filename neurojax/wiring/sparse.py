@@ -1,6 +1,7 @@
 """Synapses listed by sender: the layout of large sparse networks, in which spikes are events."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeVar, overload
 
 import equinox as eqx
@@ -27,6 +28,7 @@ from neurojax.wiring.layouts import (
     sized,
     within,
 )
+from neurojax.wiring.visits import Columns, Visits, by_receiver, scheduled, visited
 
 __all__ = ["Connectivity", "FanOut", "by_sender"]
 
@@ -60,6 +62,7 @@ class FanOut(eqx.Module):
     n_post: int = eqx.field(static=True, converter=count("n_post"))
     longest: int = eqx.field(static=True, converter=count("longest", 0))
     native: bool = eqx.field(static=True, default=True)
+    columns: Columns | None = None
 
     def __check_init__(self):
         if self.index.ndim != 1 or self.start.ndim != 1 or self.start.size < 2:
@@ -140,6 +143,34 @@ class FanOut(eqx.Module):
         """Summed outer product on the synapses that exist."""
         (post, pre), dtype = _summable(*sides(self, post, pre))
         return events.gathered(self.rows, post, pre, self.native).astype(dtype)
+
+    def with_columns(self) -> "FanOut":
+        """The same list, which can also be gone through by receiver: 8 bytes a synapse more.
+
+        What learns where receivers fire needs it, as STDP does. Raises `ValueError` under `jit`.
+        """
+        index, start = concrete(self.index), concrete(self.start)
+        if index is None or start is None:
+            raise ValueError("with_columns must be called on concrete wiring, not under jit")
+        return replace(self, columns=by_receiver(index, start, self.n_post))
+
+    def visited(
+        self, w: Float[Array, " edges"], visits: Visits, low: Array | None, high: Array | None
+    ) -> Float[Array, " edges"]:
+        """Weights after what one step changes at the neurons that fired (`Visit`), bounded."""
+        if visits[1] is not None and self.columns is None:
+            raise ValueError(
+                "connectivity must have columns where synapses change as receivers fire:"
+                " pass connectivity.with_columns()"
+            )
+        return visited(self.rows, self.columns, w, visits, low, high)
+
+    def scheduled(
+        self, w: Float[Array, " edges"], s: Shaped[Array, " pre"], delays: Int[Array, " edges"],
+        ring: Float[Array, "longest post"], head: Int[Array, ""],
+    ) -> Float[Array, "longest post"]:  # fmt: skip
+        """`ring` of currents to come, nA, with that of spikes `s`, each where it is due."""
+        return scheduled(self.rows, w, s, delays, ring, head)
 
     @property
     def rows(self) -> events.Rows:

@@ -1,0 +1,129 @@
+"""What becomes of spikes between their sender and the port that they reach.
+
+In each step, of each projection: spikes, release, delay, weights. A step costs what is sent,
+and state is one a neuron: what is under way waits as spikes of the sender or, where each synapse
+of an event list has a delay of its own, as current of the receiver.
+"""
+
+import inspect
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from neurojax import _given
+from neurojax._draw import fold
+from neurojax._once import batch_last, once
+from neurojax.layers import Projection
+from neurojax.synapses.delays import Delay, Late
+from neurojax.weights import Ideal, Weights
+from neurojax.wiring.layouts import by_matrix
+from neurojax.wiring.sparse import FanOut
+
+
+class Arrived(NamedTuple):
+    """What one projection delivered in one step.
+
+    Fields:
+        current: float [n_post], nA or uS; what it brings to its port
+        spikes: float [n_pre]; which senders' spikes arrive, 0 or 1, as rules see them
+        release: any; state of its release after the step
+        under_way: any; what has not arrived yet
+    """
+
+    current: Float[Array, " post"]
+    spikes: Float[Array, " pre"]
+    release: Any
+    under_way: Any
+
+
+def under_way(p: Projection, dtype: DTypeLike) -> Any:
+    """Nothing, as a projection whose spikes take two steps or more keeps it."""
+    c = p.connectivity
+    if p.delays is None:
+        return Delay(p.delay - 1).init((c.n_pre,), dtype)
+    return p.delays.init(c.n_post if _by_arrival(p) else c.n_pre, dtype)
+
+
+def delivered(
+    p: Projection, name: str, weights: Weights, s: Array, state: Any, dt: Any, key: Array | None
+) -> Arrived:
+    """What of the spikes `s` [n_pre], and of those under way, arrives in this step."""
+    sent, release = s, None
+    if p.release is not None:
+        drawn = {"key": fold(fold(key, name), "release")} if _draws(p.release) else {}
+        if drawn and key is None:
+            raise ValueError(f"key must be given, as the release of projection {name!r} draws")
+        answer = p.release.step(state.release[name], s, dt=dt, **drawn)
+        of = f"the release of projection {name!r}"
+        release, sent = _given.pair(of, p.release, answer, "sent")
+        _given.same(of, state.release[name], release)
+    if _by_arrival(p):
+        current, late = _one_each(p, name, weights, sent, state.delays[name])
+        return Arrived(current, s, release, late)
+    if p.delays is not None and p.delays.steps.ndim:
+        late = p.delays.pushed(state.delays[name], sent)
+        return Arrived(_gathered(p, name, weights, late), s, release, late)
+    sent, late = _later(p, sent, state.delays.get(name))
+    if late is not None:
+        s = sent if p.release is None else (sent != 0).astype(sent.dtype)
+    ready = batch_last if by_matrix(p.connectivity) else once
+    return Arrived(ready(weights.apply(sent, key=fold(key, name))), s, release, late)
+
+
+def due(p: Projection, name: str, state: Any) -> Array:
+    """Spikes [n_pre] that a late projection without release is about to deliver."""
+    return _later(p, state.sent[p.pre], state.delays.get(name))[0]
+
+
+def _draws(release: Any) -> bool:
+    return "key" in inspect.signature(release.step).parameters
+
+
+def _by_arrival(p: Projection) -> bool:
+    """Whether what is under way waits at the receiver: a delay a synapse, of an event list."""
+    one_each = p.delays is not None and p.delays.steps.ndim
+    return bool(one_each) and isinstance(p.connectivity, FanOut)
+
+
+def _later(p: Projection, sent: Array, line: Any) -> tuple[Array, Any]:
+    """What was sent as long ago as the delay says, and what stays under way."""
+    if p.delays is not None:
+        late = p.delays.pushed(line, sent)
+        return p.delays.read(late), late
+    if p.delay > 1:
+        ring = Delay(p.delay - 1)
+        return ring.read(line), ring.write(line, sent)
+    return sent, None
+
+
+def _numbers(p: Projection, name: str, weights: Weights) -> Array:
+    if not isinstance(weights, Ideal):
+        raise TypeError(
+            f"delays of projection {name!r} must be one number where weights are"
+            f" {type(weights).__name__}, which are read whole; got one a synapse"
+        )
+    return weights.w
+
+
+def _gathered(p: Projection, name: str, weights: Weights, late: Late) -> Array:
+    """Each synapse hears its sender as it was, its own delay ago: a product with ones."""
+    c, w = p.connectivity, _numbers(p, name, weights)
+    pre = jnp.broadcast_to(c.at_pre(jnp.arange(c.n_pre)), w.shape)
+    heard = p.delays.read_each(late, pre)  # pyright: ignore[reportOptionalMemberAccess]
+    return c.apply(w * heard, jnp.ones(c.n_pre, w.dtype))
+
+
+def _one_each(
+    p: Projection, name: str, weights: Weights, sent: Array, late: Late
+) -> tuple[Array, Late]:
+    """Spikes leave their current where it is due."""
+    w, wiring, delays = _numbers(p, name, weights), p.connectivity, p.delays
+    assert isinstance(wiring, FanOut) and delays is not None  # noqa: S101, PT018
+    ring = wiring.scheduled(w, sent, delays.steps, late.ring, late.head)
+    due = jax.lax.dynamic_index_in_dim(ring, late.head, keepdims=False)
+    none = jnp.zeros_like(due)
+    ring = jax.lax.dynamic_update_index_in_dim(ring, none, late.head, 0)
+    return due, Late(ring, (late.head + 1) % ring.shape[0])
