@@ -141,7 +141,7 @@ class Dense(eqx.Module):
             raise ValueError(f"count must have shape {self.shape}; got {self.count.shape}")
         counted = concrete(self.count)
         if counted is None:
-            few = (self.count < 0).any()
+            few = (self.count < jnp.zeros((), self.count.dtype)).any()
             return checked_later(self, "count", few, "count must be >= 0 synapses a pair")
         if (counted < 0).any():
             raise ValueError(f"count must be >= 0 synapses a pair; got {counted.min()}")
