@@ -6,21 +6,23 @@ Each finished run leaves one file in --results, and is not run again; an interru
 on from its last epoch. So the table can be made in pieces, across days.
 """
 
-import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
 from rich.console import Console
 
-from experiments import _run, _signals
-from neurojax._files import write_whole
+from experiments import _folder, _lock, _run, _signals
+from neurojax._files import sealed, unsealed, write_whole
 
 _LOCAL, _SURROGATE = "experiments.wta_broadcast", "experiments.surrogate_reference"
 _MNIST, _FASHION = "--dataset mnist", "--dataset idx"
@@ -127,10 +129,44 @@ class Config(Data, Run):
 
 
 def main(config: Config) -> None:
-    """Run what is missing, one seed of every row before the next seed, and print the table."""
+    """Run what is missing, one seed of every row before the next seed, and print the table.
+
+    Ends with code 1 if a run failed or a result is not what was written; the others are shown.
+    """
     console = Console(highlight=False)
     _signals.goes_on()
-    rows = {n: r for n, r in ROWS.items() if not config.only or any(o in n for o in config.only)}
+    rows = picked(config.only)
+    with ExitStack() as held:
+        if not config.show:
+            held.enter_context(_lock.held(config.results, "--results"))
+            held.enter_context(_lock.held(config.runs, "--runs"))
+        failed = not config.show and run_missing(config, rows, console)
+        damaged: list[str] = []
+        for line in table(config, rows, damaged):
+            console.print(line, soft_wrap=True, markup=False)
+        for line in damaged:
+            console.print(f"left out: {line}", soft_wrap=True, markup=False)
+    if failed or damaged:
+        sys.exit(1)
+
+
+def picked(only: tuple[str, ...]) -> dict[str, tuple[str, str]]:
+    """The rows whose name contains one of these; one that is in none is refused."""
+    for part in only:
+        if not any(part in name for name in ROWS):
+            words = {word for name in ROWS for word in (name, *re.findall(r"[\w-]+", name))}
+            near = get_close_matches(part, sorted(words), cutoff=0.5)
+            groups = sorted({re.split("[:,]", name)[0] for name in ROWS})
+            cure = f"did you mean {' or '.join(map(repr, near))}?"
+            raise ValueError(
+                f"--only must be part of the name of a row; got {part!r};"
+                f" {cure if near else 'rows: ' + ', '.join(groups)}"
+            )
+    return {n: r for n, r in ROWS.items() if not only or any(part in n for part in only)}
+
+
+def run_missing(config: Config, rows: dict[str, tuple[str, str]], console: Console) -> bool:
+    """Run what has no result yet, `config.jobs` at once; whether any run failed."""
     runnable = [
         n for n, (_, options) in rows.items() if config.fashion_dir or _FASHION not in options
     ]
@@ -138,16 +174,17 @@ def main(config: Config) -> None:
         (row, seed)
         for seed in range(config.seeds)
         for row in runnable
-        if not config.show and not result_file(config, row, seed).exists()
+        if not result_file(config, row, seed).exists()
     ]
     cores: SimpleQueue[int] = SimpleQueue()
     for core in range(config.jobs):
         cores.put(core)
+    failed = False
     with ThreadPoolExecutor(config.jobs) as pool:
-        for message in pool.map(lambda job: run_one(config, cores, *job), todo):
+        for done, message in pool.map(lambda job: run_one(config, cores, *job), todo):
             console.print(message, markup=False)
-    for line in table(config, rows):
-        console.print(line, soft_wrap=True, markup=False)
+            failed |= not done
+    return failed
 
 
 def result_file(config: Config, row: str, seed: int) -> Path:
@@ -172,9 +209,8 @@ def command(config: Config, row: str, seed: int) -> list[str]:
     out = run_folder(config, row, seed)
     folder = next((f for x, f in _folders(config).items() if x in options), None)
     where = ["--data-dir", str(folder)] if folder else []
-    again = "--resume" if (out / "run.json").exists() else "--overwrite"
     words = [sys.executable, "-m", module, *options.split(), "--seed", str(seed)]
-    return [*words, "--out", str(out), *where, again]
+    return [*words, "--out", str(out), *where, "--resume"]
 
 
 def _folders(config: Config) -> dict[str, Path | None]:
@@ -182,42 +218,65 @@ def _folders(config: Config) -> dict[str, Path | None]:
     return {_MNIST: config.data_dir, _FASHION: config.fashion_dir}
 
 
-def run_one(config: Config, cores: SimpleQueue, row: str, seed: int) -> str:
-    """One run on a core of its own; its metrics are kept once it is complete."""
+def run_one(config: Config, cores: SimpleQueue, row: str, seed: int) -> tuple[bool, str]:
+    """One run on a core of its own, kept once it is complete: whether it is, and what to say."""
     core = cores.get()
     words = command(config, row, seed)
     env = os.environ | {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
     pinned = ["taskset", "-c", str(core)] if config.jobs > 1 and shutil.which("taskset") else []
     code, _, said = _signals.run([*pinned, *words], env=env)
     cores.put(core)
-    if code:
-        return f"{row}, seed {seed}: failed\n{said.strip()[-2000:]}"
-    metrics = keep(config, row, seed)
-    return f"{row}, seed {seed}: {100 * metrics['test_accuracy']:.2f}%"
+    try:
+        metrics = None if code else keep(config, row, seed)
+    except (ValueError, OSError) as error:
+        metrics, said = None, str(error)
+    if metrics is None:
+        return False, f"{row}, seed {seed}: failed\n{said.strip()[-2000:]}"
+    return True, f"{row}, seed {seed}: {100 * metrics['test_accuracy']:.2f}%"
 
 
 def keep(config: Config, row: str, seed: int) -> dict:
-    """Copy the metrics of a finished run to the results."""
-    metrics = json.loads((run_folder(config, row, seed) / "metrics.json").read_text())
+    """Copy the metrics of a finished run to the results, with the row and the digest."""
+    metrics = _folder.results(run_folder(config, row, seed))
     for place in ("out", "data_dir"):  # of this machine alone
-        metrics.get("config", {}).pop(place, None)
+        metrics["config"].pop(place, None)
     target = result_file(config, row, seed)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target, json.dumps(metrics, indent=1) + "\n")
+    write_whole(target, sealed(metrics | _whose(row)))
     return metrics
 
 
-def table(config: Config, rows: dict[str, tuple[str, str]]) -> Iterator[str]:
-    """Markdown: mean and standard deviation over the seeds that are there."""
+def kept(row: str, file: Path) -> dict:
+    """A result; `ValueError` if it is not what was written, or not of this row and seed."""
+    result, stem = unsealed(file), file.stem
+    whose = _whose(row) | {"seed": int(stem) if stem.isdecimal() else stem}
+    for name, asked in whose.items():
+        if result.get(name) != asked:
+            raise ValueError(f"{str(file)!r} is of {name} {result.get(name)!r}, not {asked!r}")
+    return result
+
+
+def _whose(row: str) -> dict[str, str]:
+    module, options = ROWS[row]
+    return {"row": row, "module": module, "options": options}
+
+
+def table(config: Config, rows: dict[str, tuple[str, str]], damaged: list[str]) -> Iterator[str]:
+    """Markdown: mean and standard deviation over the seeds that are there and undamaged."""
     yield (
         "| row | test accuracy, % | seeds | spikes a neuron and step | active, % |"
         " each layer alone, % | events an inference | s an epoch |"
     )
     yield "|---|---|---|---|---|---|---|---|"
     for row in rows:
-        files = sorted((config.results / slug(row)).glob("*.json"))
-        if files:
-            yield _line(row, [json.loads(f.read_text()) for f in files])
+        results = []
+        for file in sorted((config.results / slug(row)).glob("*.json")):
+            try:
+                results.append(kept(row, file))
+            except ValueError as error:
+                damaged.append(f"{error}; take it away, and it is run again")
+        if results:
+            yield _line(row, results)
 
 
 def _line(row: str, runs: list[dict]) -> str:

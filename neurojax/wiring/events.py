@@ -11,16 +11,9 @@ first use and kept; elsewhere as loops in XLA. The two give the same numbers.
 """
 
 import functools
-import hashlib
 import math
-import os
-import shlex
-import shutil
-import subprocess
-import tempfile
+import warnings
 from collections.abc import Callable
-from ctypes import CDLL
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,9 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from neurojax.wiring import _library
+
 __all__ = ["Rows", "compiled", "gathered", "scattered"]
 
 _SOURCE = Path(__file__).with_name("events.cc")
+_PRODUCTS = ("scattered", "gathered")
 
 
 class Rows(NamedTuple):
@@ -199,60 +195,19 @@ def _native_gathered(longest: int) -> Callable:
 def compiled() -> bool:
     """Whether the kernel is there; where a compiler is found, it is compiled the first time.
 
-    It is kept in $XDG_CACHE_HOME/neurojax (~/.cache/neurojax), by what it was made from; where
-    there is no home or that folder cannot be written, there is no kernel.
-    Raises `RuntimeError` where $CXX is no compiler, and where it fails, with what it says.
+    Where it cannot be had, one warning says why and what helps, and the loops run; without a
+    compiler, or a home to keep it in, they run without a word.
     """
-    asked = shlex.split(os.environ.get("CXX", ""))
-    if asked and not shutil.which(asked[0]):
-        raise RuntimeError(f"CXX must name a compiler, or not be set; got {asked[0]!r}")
-    found = asked or [name for name in ("c++", "g++", "clang++") if shutil.which(name)][:1]
-    if not found:
-        return False
-    cache = _cache()
-    if cache is None:
-        return False
     try:
-        library = CDLL(str(_built(found, cache)))
-    except OSError:
+        library = _library.load(_SOURCE, _PRODUCTS)
+    except _library.Unusable as why:
+        message = f"products of events run as loops in XLA: {why}; or pass native=False"
+        warnings.warn(message, stacklevel=2)
         return False
-    for name in ("scattered", "gathered"):
+    for name in _PRODUCTS if library else ():
         target = jax.ffi.pycapsule(getattr(library, name))
         jax.ffi.register_ffi_target(f"neurojax_{name}", target, platform="cpu")
-    return True
-
-
-def _cache() -> Path | None:
-    """Where the kernel is kept; None without a home, as a container may have none.
-
-    A relative path is ignored, as the XDG Base Directory specification (0.8) has it.
-    """
-    try:
-        asked = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        folder = asked if asked.is_absolute() else Path.home() / ".cache"
-    except RuntimeError:  # neither HOME nor an entry in the list of users
-        return None
-    return folder / "neurojax" if folder.is_absolute() else None
-
-
-def _built(compiler: list[str], cache: Path) -> Path:
-    """The shared library, made where it is not there yet; whole or not at all."""
-    flags = ["-std=c++17", "-O3", "-ffp-contract=off", "-shared", "-fPIC"]
-    made_from = "\0".join([_SOURCE.read_text(), metadata.version("jaxlib"), *compiler, *flags])
-    name = hashlib.sha256(made_from.encode()).hexdigest()[:16]
-    if (kept := cache / f"events-{name}.so").exists():
-        return kept
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        out = Path(folder) / "events.so"
-        words = [*compiler, *flags, "-I", jax.ffi.include_dir(), str(_SOURCE), "-o", str(out)]
-        done = subprocess.run(words, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(
-                f"{' '.join(words)} failed; native=False does without:\n{done.stderr}"
-            )
-        out.replace(kept)
-    return kept
+    return library is not None
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,7 @@
 """The table of runs: what is missing is run, what is there is kept, and what is shown is right."""
 
 import json
+import re
 import sys
 import threading
 from dataclasses import asdict
@@ -10,8 +11,8 @@ from importlib import import_module
 import pytest
 import tyro
 
-from experiments import _config, _folder, table
-from experiments import wta_broadcast as wta
+from experiments import _config, _folder, _lock, _run, table
+from neurojax._files import sealed
 
 _ROWS = table.ROWS
 PICKED = ("density 100%", "frozen, 5%")  # two rows are enough
@@ -39,10 +40,11 @@ class Runs:
         self.commands.append(words)
         if option(words, "--out").split("/")[-2] in self.failing:
             return 2, "", self.said
-        out = table.Path(option(words, "--out"))
-        out.mkdir(parents=True, exist_ok=True)
-        accuracy = 0.9 + 0.01 * int(option(words, "--seed"))
-        (out / "metrics.json").write_text(json.dumps(METRICS | {"test_accuracy": accuracy}))
+        out, seed = table.Path(option(words, "--out")), int(option(words, "--seed"))
+        config = _run.Run(out=out, seed=seed, resume=True)
+        with _folder.held(config) as folder:
+            folder.begin()
+            folder.finish(METRICS | {"test_accuracy": 0.9 + 0.01 * seed}, {})
         return 0, "", ""
 
     @property
@@ -85,18 +87,17 @@ def test_a_finished_run_is_not_run_again(runs, config):
     assert runs.commands == []
 
 
-def test_an_interrupted_run_goes_on_and_what_never_began_is_cleared_away(runs, config):
-    begun = table.run_folder(config(), "density 100%", 0)
-    with _folder.held(wta.Config(out=begun)) as folder:
-        folder.begin()
+def test_an_interrupted_run_goes_on_and_what_never_began_begins(runs, config):
     table.main(config(seeds=1))
-    assert [words[-1] for words in runs.commands] == ["--resume", "--overwrite"]
+    assert [words[-1] for words in runs.commands] == ["--resume", "--resume"]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_failing_run_stops_no_other_and_is_tried_again(runs, config, capsys, jobs):
     runs.failing, runs.said = ("density-100",), "Traceback\nerror: [/out] must be empty"
-    table.main(config(jobs=jobs))
+    with pytest.raises(SystemExit) as end:
+        table.main(config(jobs=jobs))
+    assert end.value.code == 1
     said = capsys.readouterr().out
     assert "density 100%, seed 0: failed" in said
     assert "error: [/out] must be empty" in said
@@ -183,11 +184,110 @@ def test_fashion_is_read_from_a_folder_of_its_own_and_never_from_that_of_mnist(
 
 
 def test_a_mean_over_layers_is_layer_by_layer(config):
-    config = config()
+    config, row = config(), "density 5%"
     for seed, rates in enumerate(([0.02, 0.08], [0.04, 0.04])):
-        file = table.result_file(config, "density 5%", seed)
+        file = table.result_file(config, row, seed)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(METRICS | {"spikes_per_neuron_step": rates}))
-    lines = list(table.table(config, {"density 5%": table.ROWS["density 5%"]}))
+        result = METRICS | {"spikes_per_neuron_step": rates, "seed": seed} | table._whose(row)
+        file.write_text(sealed(result))
+    lines = list(table.table(config, {row: table.ROWS[row]}, []))
     assert lines[-1].split("|")[4].strip() == "0.030 / 0.060"
     assert len({line.count("|") for line in lines}) == 1
+
+
+# --- what is on disk ---
+
+
+def shown(config, capsys, code=None):
+    """Rows and their number of seeds as the table shows them, and what it says beside."""
+    if code is None:
+        table.main(config(show=True))
+    else:
+        with pytest.raises(SystemExit) as end:
+            table.main(config(show=True))
+        assert end.value.code == code
+    lines = capsys.readouterr().out.splitlines()
+    cells = [line.split("|") for line in lines if line.startswith("| ")][1:]
+    return {c[1].strip(): int(c[3]) for c in cells}, [x for x in lines if not x.startswith("|")]
+
+
+def test_one_damaged_result_is_named_and_loses_no_other(runs, config, capsys):
+    table.main(config())
+    file = table.result_file(config(), "density 100%", 1)
+    whole = file.read_bytes()
+    capsys.readouterr()
+    flipped = whole.replace(b'"test_accuracy": 0.91', b'"test_accuracy": 0.93')
+    assert flipped != whole
+    for bad in (b"", b"[]", b"{}", b"3", b'"a"', b"null", b"[" * 100_000, b"\0\xff", flipped):
+        file.write_bytes(bad)
+        rows, (said,) = shown(config, capsys, code=1)
+        assert rows == {"density 100%": 1, "frozen, 5%": 2}
+        assert said.startswith(f"left out: '{file}' is not what was written: ")
+        assert said.endswith("; take it away, and it is run again")
+    file.unlink()
+    runs.commands.clear()
+    table.main(config())
+    assert runs.names == ["density-100/1"]
+    capsys.readouterr()
+    assert shown(config, capsys) == ({"density 100%": 2, "frozen, 5%": 2}, [])
+
+
+def test_a_result_of_another_row_or_seed_is_named_and_left_out(runs, config, capsys, monkeypatch):
+    table.main(config())
+    capsys.readouterr()
+    mine = table.result_file(config(), "density 100%", 0)
+    whole = mine.read_bytes()
+    mine.write_bytes(table.result_file(config(), "frozen, 5%", 0).read_bytes())
+    assert "is of row 'frozen, 5%', not 'density 100%'" in shown(config, capsys, code=1)[1][0]
+    mine.write_bytes(table.result_file(config(), "density 100%", 1).read_bytes())
+    assert "0.json' is of seed 1, not 0" in shown(config, capsys, code=1)[1][0]
+    mine.write_bytes(whole)
+    module, options = table.ROWS["frozen, 5%"]
+    changed = {"frozen, 5%": (module, f"{options} --gain 9")}
+    monkeypatch.setattr(table, "ROWS", table.ROWS | changed)
+    rows, said = shown(config, capsys, code=1)
+    assert rows == {"density 100%": 2}
+    assert len(said) == 2
+    assert all("is of options '--dataset mnist --freeze-hidden', not" in line for line in said)
+
+
+@pytest.mark.parametrize("harm", [lambda f: f.unlink(), lambda f: f.write_text("{}")])
+def test_a_run_that_leaves_no_whole_metrics_has_failed(runs, config, capsys, monkeypatch, harm):
+    def run(words, **how):
+        done = runs(words, **how)
+        harm(table.Path(option(words, "--out")) / "metrics.json")
+        return done
+
+    monkeypatch.setattr(table._signals, "run", run)
+    with pytest.raises(SystemExit):
+        table.main(config(seeds=1))
+    assert "density 100%, seed 0: failed" in (said := capsys.readouterr().out)
+    assert "metrics.json' is not what was written" in said
+    assert not list(config().results.rglob("*.json"))
+
+
+@pytest.mark.parametrize("place", ["results", "runs"])
+def test_two_tables_in_one_place_are_refused_and_one_may_look(runs, config, capsys, place):
+    table.main(config(seeds=1))
+    capsys.readouterr()
+    with _lock.held(getattr(config(), place)):
+        with pytest.raises(ValueError, match=rf"--{place} '.*' is in use by process \d+ on"):
+            table.main(config())
+        assert shown(config, capsys)[0] == {"density 100%": 1, "frozen, 5%": 1}
+    assert len(runs.commands) == 2
+
+
+@pytest.mark.parametrize(
+    ("part", "cure"),
+    [
+        ("desity", "did you mean 'density'"),
+        ("frozen 5%", "did you mean 'frozen, 5%'"),
+        ("xyz", "rows: density 100%, frozen"),
+    ],
+)
+def test_a_name_that_is_in_no_row_is_refused_at_once(runs, config, part, cure, tmp_path):
+    message = rf"--only must be part of the name of a row; got '{part}'; {re.escape(cure)}"
+    with pytest.raises(ValueError, match=message):
+        table.main(config(only=("density", part)))
+    assert runs.commands == []
+    assert list(tmp_path.iterdir()) == []

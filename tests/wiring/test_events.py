@@ -1,6 +1,7 @@
-"""The kernel of event-driven products: made once, not needed, and clear where it fails."""
+"""Event-driven products: the kernel and the loops do the same, and both refuse the same."""
 
-import subprocess
+import functools
+import warnings
 
 import equinox as eqx
 import jax
@@ -8,69 +9,32 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neurojax.wiring import events
+from neurojax.wiring import _library, events
 from neurojax.wiring.generators import bernoulli
 from neurojax.wiring.sparse import FanOut, by_sender
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
-    return tmp_path / "neurojax"
+@pytest.mark.parametrize("said", [None, _library.Unusable("the cache is full: empty it")])
+def test_without_a_kernel_loops_do_the_same_and_say_so_once(monkeypatch, said):
+    asked = []
 
+    def load(*_):
+        asked.append(said)
+        if said:
+            raise said
 
-def test_the_kernel_is_compiled_once_and_kept(cache, monkeypatch):
-    kept = events._built(["c++"], cache)
-    assert [*cache.iterdir()] == [kept]
-    monkeypatch.setattr(subprocess, "run", None)
-    assert events._built(["c++"], cache) == kept
-
-
-def test_the_kernel_is_kept_where_xdg_says(cache, monkeypatch, tmp_path):
-    assert events._cache() == cache
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for ignored in ("", "relative/folder"):
-        monkeypatch.setenv("XDG_CACHE_HOME", ignored)
-        assert events._cache() == tmp_path / ".cache/neurojax"
-    monkeypatch.setenv("HOME", "relative")
-    assert events._cache() is None
-
-
-def test_a_compiler_that_fails_says_so_and_leaves_nothing(cache, monkeypatch):
-    monkeypatch.setenv("CXX", "false")
-    with pytest.raises(RuntimeError, match=r"false -std=c\+\+17 .* failed; native=False does"):
-        events.compiled.__wrapped__()
-    assert not [*cache.iterdir()]
-
-
-def test_a_compiler_that_is_asked_for_and_not_there_is_named(cache, monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler -O1")
-    with pytest.raises(RuntimeError, match="CXX must name a compiler.*got 'no-such-compiler'"):
-        events.compiled.__wrapped__()
-
-
-def nobody(uid):
-    raise KeyError(uid)
-
-
-@pytest.mark.parametrize("missing", ["compiler", "folder", "home"])
-def test_without_a_kernel_loops_do_the_same(cache, monkeypatch, missing):
-    if missing == "compiler":
-        monkeypatch.setenv("PATH", "")
-    elif missing == "home":  # as in a container: no HOME, and a user that no list has
-        monkeypatch.delenv("XDG_CACHE_HOME")
-        monkeypatch.delenv("HOME")
-        monkeypatch.setattr("pwd.getpwuid", nobody)
-        with pytest.raises(RuntimeError, match="home"):
-            events.Path.home()
-    else:
-        cache.write_text("")  # a file where the folder should be
-    assert not events.compiled.__wrapped__()
-    monkeypatch.setattr(events, "compiled", lambda: False)
+    monkeypatch.setattr(_library, "load", load)
+    monkeypatch.setattr(events, "compiled", functools.cache(events.compiled.__wrapped__))
     wiring = bernoulli(jax.random.key(0), 50, 40, 0.2)
     w, s = jnp.arange(1.0 * wiring.shape[0]), (jnp.arange(50) % 7 == 0).astype(float)
-    np.testing.assert_allclose(wiring.apply(w, s), wiring.matrix(w) @ s, rtol=1e-6)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            np.testing.assert_allclose(wiring.apply(w, s), wiring.matrix(w) @ s, rtol=1e-6)
+    assert len(asked) == 1
+    assert [str(warning.message) for warning in caught] == (
+        [f"products of events run as loops in XLA: {said}; or pass native=False"] if said else []
+    )
 
 
 @pytest.mark.parametrize("native", [True, False])
