@@ -1,4 +1,4 @@
-// The two event-driven products of events.py. Synapses are sorted by sender: those of
+// The event-driven products of events.py, and what visits.py does in place. Synapses are sorted by sender: those of
 // sender j lie at start[j] up to start[j + 1]. Senders are visited in order, so that sums
 // are rounded as in the pure form. What is read is checked first: a list that was made under
 // jit, or put together by hand, may hold anything.
@@ -149,3 +149,129 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(scattered, Scattered,
 XLA_FFI_DEFINE_HANDLER_SYMBOL(gathered, Gathered,
                               ffi::Ffi::Bind().Arg<Ints>().Arg<Ints>().Arg<Any>().Arg<Any>()
                                   .Ret<Any>().Attr<int64_t>("longest"));
+
+// A bound of weights: none, one number, or one a synapse.
+template <typename T>
+struct Bound {
+  const T* x;
+  int64_t n;
+
+  T Held(T w, int64_t e, bool below) const {
+    if (n == 0) return w;
+    const T at = x[n == 1 ? 0 : e];
+    return below ? (w < at ? at : w) : (w > at ? at : w);
+  }
+};
+
+static const char* kVisit =
+    "other and w must have shape [edges], place [edges] or [0], start [n + 1], event [n] and "
+    "trace [m], bounds [0], [1] or [edges], and all floats one dtype, float32 or float64";
+
+// w at the synapses of neurons with an event, which lie at place[k], or at k itself. `other` is
+// the neuron at the far end of each.
+template <typename T>
+static ffi::Error Visit(const Rows& rows, const Ints& place_, Any& event_, Any& trace_, Any& low_,
+                        Any& high_, Any& w_) {
+  const T *event = event_.typed_data<T>(), *trace = trace_.typed_data<T>();
+  const Bound<T> low{low_.typed_data<T>(), static_cast<int64_t>(low_.element_count())},
+      high{high_.typed_data<T>(), static_cast<int64_t>(high_.element_count())};
+  const int32_t* place = place_.element_count() ? place_.typed_data() : nullptr;
+  T* w = w_.typed_data<T>();
+  bool placed = true;
+  const int64_t refused = ForEachEvent(event, rows.n_pre, [&](int64_t j) {
+    return rows.ForEach(j, [&](int32_t k, uint32_t i) {
+      const int64_t e = place ? place[k] : k;
+      if (e < 0 || e >= rows.edges) {
+        placed = false;
+        return;
+      }
+      w[e] = high.Held(low.Held(w[e] + event[j] * trace[i], e, true), e, false);
+    }) && placed;
+  });
+  if (!placed) return ffi::Error::InvalidArgument("place must name one of the synapses");
+  return refused < 0 ? ffi::Error::Success() : rows.Refused(refused);
+}
+
+static bool Fits(const Any& bound, int64_t edges) {
+  const auto n = static_cast<int64_t>(bound.element_count());
+  return n == 0 || n == 1 || n == edges;
+}
+
+static ffi::Error Visited(Ints other, Ints start, Ints place, Any w, Any event, Any trace, Any low,
+                          Any high, ffi::Result<Any> changed, int64_t longest) {
+  const int64_t edges = other.element_count(), n = event.element_count();
+  const auto places = static_cast<int64_t>(place.element_count());
+  if (static_cast<int64_t>(start.element_count()) != n + 1 || !Shaped(w, {edges}) ||
+      !Shaped(*changed, {edges}) || (places != 0 && places != edges) || !Fits(low, edges) ||
+      !Fits(high, edges) || !OneType(w, event, trace) || !OneType(w, low, high) ||
+      !OneType(w, *changed, *changed)) {
+    return ffi::Error::InvalidArgument(kVisit);
+  }
+  if (changed->untyped_data() != w.untyped_data()) {
+    std::memcpy(changed->untyped_data(), w.untyped_data(), w.size_bytes());
+  }
+  const Rows rows{other.typed_data(), start.typed_data(), edges, n,
+                  static_cast<int64_t>(trace.element_count()), longest};
+  return w.element_type() == ffi::F64
+             ? Visit<double>(rows, place, event, trace, low, high, *changed)
+             : Visit<float>(rows, place, event, trace, low, high, *changed);
+}
+
+// Each spike leaves its currents in the rows of the ring in which they are due.
+template <typename T>
+static ffi::Error Schedule(const Rows& rows, const int32_t* delay, int64_t head, int64_t size,
+                           Any& w_, Any& s_, Any& ring_) {
+  const T *w = w_.typed_data<T>(), *s = s_.typed_data<T>();
+  T* ring = ring_.typed_data<T>();
+  bool due = true;
+  const int64_t refused = ForEachEvent(s, rows.n_pre, [&](int64_t j) {
+    return rows.ForEach(j, [&](int32_t e, uint32_t i) {
+      const int64_t d = delay[e];
+      if (d < 1 || d > size) {
+        due = false;
+        return;
+      }
+      int64_t row = head + d - 1;
+      row = row < size ? row : row - size;
+      ring[row * rows.n_post + i] += w[e] * s[j];
+    }) && due;
+  });
+  if (!due) {
+    return ffi::Error::InvalidArgument("delays must be in [1, " + std::to_string(size) +
+                                       "] steps");
+  }
+  return refused < 0 ? ffi::Error::Success() : rows.Refused(refused);
+}
+
+static ffi::Error Scheduled(Ints index, Ints start, Ints delay, Ints head, Any w, Any s, Any ring,
+                            ffi::Result<Any> later, int64_t longest) {
+  const int64_t edges = index.element_count(), n_pre = s.element_count();
+  if (ring.dimensions().size() != 2 || !Shaped(w, {edges}) || head.element_count() != 1 ||
+      static_cast<int64_t>(delay.element_count()) != edges ||
+      static_cast<int64_t>(start.element_count()) != n_pre + 1 || !OneType(w, s, ring) ||
+      !Shaped(*later, {ring.dimensions()[0], ring.dimensions()[1]}) ||
+      !OneType(ring, *later, *later)) {
+    return ffi::Error::InvalidArgument("index, delays and w must have shape [edges], s [n_pre], "
+                                       "start [n_pre + 1] and ring [longest, n_post], and all "
+                                       "floats one dtype, float32 or float64");
+  }
+  const int64_t size = ring.dimensions()[0], at = head.typed_data()[0];
+  if (at < 0 || at >= size) return ffi::Error::InvalidArgument("head must be a row of the ring");
+  if (later->untyped_data() != ring.untyped_data()) {
+    std::memcpy(later->untyped_data(), ring.untyped_data(), ring.size_bytes());
+  }
+  const Rows rows{index.typed_data(), start.typed_data(), edges, n_pre, ring.dimensions()[1],
+                  longest};
+  return w.element_type() == ffi::F64
+             ? Schedule<double>(rows, delay.typed_data(), at, size, w, s, *later)
+             : Schedule<float>(rows, delay.typed_data(), at, size, w, s, *later);
+}
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(visited, Visited,
+                              ffi::Ffi::Bind().Arg<Ints>().Arg<Ints>().Arg<Ints>().Arg<Any>()
+                                  .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Ret<Any>()
+                                  .Attr<int64_t>("longest"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(scheduled, Scheduled,
+                              ffi::Ffi::Bind().Arg<Ints>().Arg<Ints>().Arg<Ints>().Arg<Ints>()
+                                  .Arg<Any>().Arg<Any>().Arg<Any>().Ret<Any>()
+                                  .Attr<int64_t>("longest"));

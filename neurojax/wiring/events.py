@@ -28,7 +28,7 @@ from neurojax.wiring import _library
 __all__ = ["Rows", "compiled", "gathered", "scattered"]
 
 _SOURCE = Path(__file__).with_name("events.cc")
-_PRODUCTS = ("scattered", "gathered")
+_PRODUCTS = ("scattered", "gathered", "visited", "scheduled")
 
 
 class Rows(NamedTuple):
@@ -52,7 +52,7 @@ def scattered(
 
     `w` [edges] and `s` [n_pre] have one dtype.
     """
-    run = _either(
+    run = either(
         _native_scattered(rows.longest, n_post), _pure_scattered(rows.longest, n_post), native
     )
     return run(rows.post, rows.start, w, s)
@@ -65,7 +65,7 @@ def gathered(
 
     `post` [T, n_post] and `pre` [T, n_pre] have one dtype; the change has the unit of `post`.
     """
-    run = _either(_native_gathered(rows.longest), _pure_gathered(rows.longest), native)
+    run = either(_native_gathered(rows.longest), _pure_gathered(rows.longest), native)
     return run(rows.post, rows.start, post, pre)
 
 
@@ -87,7 +87,7 @@ def refused(x: Array, none: Bool[Array, ""], rows: Rows, n_post: int) -> Array:
     return eqx.branched_error_if(x, wrong.any(), wrong.argmax(), messages)
 
 
-def _either(kernel: Callable, pure: Callable, native: bool) -> Callable:
+def either(kernel: Callable, pure: Callable, native: bool) -> Callable:
     """A batch goes sample by sample: in step, each sample would wait for the busiest."""
 
     def run(*arguments):
@@ -102,7 +102,7 @@ def _either(kernel: Callable, pure: Callable, native: bool) -> Callable:
 # --- pure XLA ---
 
 
-def _visited(s: Array, visit: Callable, carry):
+def over_events(s: Array, visit: Callable, carry):
     """carry = visit(j, carry) for every j with s_j != 0, in order.
 
     A flag for each block of about sqrt(n) neurons says where to look: the search costs
@@ -127,7 +127,7 @@ def _visited(s: Array, visit: Callable, carry):
     return jax.lax.while_loop(lambda state: state[0].any(), block, (blocks.any(1), carry))[1]
 
 
-def _own(start: Array, j: Array, edges: int, longest: int) -> tuple[Array, Array]:
+def row_of(start: Array, j: Array, edges: int, longest: int) -> tuple[Array, Array]:
     """Where a window of `longest` places begins that holds those of sender j, and which they are.
 
     At the end of the list the window stays inside and begins early.
@@ -140,7 +140,7 @@ def _own(start: Array, j: Array, edges: int, longest: int) -> tuple[Array, Array
 def _pure_scattered(longest: int, n_post: int) -> Callable:
     def run(index, start, w, s):
         def visit(j, current):
-            first, own = _own(start, j, index.shape[0], longest)
+            first, own = row_of(start, j, index.shape[0], longest)
             to = jax.lax.dynamic_slice(index, (first,), (longest,))
             sent = jax.lax.dynamic_slice(w, (first,), (longest,)) * s[j]
             none = own & nowhere(to, n_post)
@@ -148,7 +148,7 @@ def _pure_scattered(longest: int, n_post: int) -> Callable:
             return current.at[jnp.where(none, n_post, to)].add(amount, mode="drop")
 
         # One place more than there are neurons counts the receivers that are none.
-        current = _visited(s, visit, jnp.zeros(n_post + 1, w.dtype))
+        current = over_events(s, visit, jnp.zeros(n_post + 1, w.dtype))
         return refused(current[:-1], current[-1] != 0, Rows(index, start, longest), n_post)
 
     return run
@@ -160,13 +160,13 @@ def _pure_gathered(longest: int) -> Callable:
 
         def visit(i, change):
             t, j = i // n_pre, i % n_pre
-            first, own = _own(start, j, index.shape[0], longest)
+            first, own = row_of(start, j, index.shape[0], longest)
             at = jax.lax.dynamic_slice(index, (first,), (longest,))
             old = jax.lax.dynamic_slice(change, (first,), (longest,))
             heard = jnp.where(own, post[t, at] * pre[t, j], 0)
             return jax.lax.dynamic_update_slice(change, old + heard, (first,))
 
-        change = _visited(pre.reshape(-1), visit, jnp.zeros(index.shape, post.dtype))
+        change = over_events(pre.reshape(-1), visit, jnp.zeros(index.shape, post.dtype))
         return refused(change, nowhere(index, n_post).any(), Rows(index, start, longest), n_post)
 
     return run

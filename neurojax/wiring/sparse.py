@@ -163,14 +163,14 @@ class FanOut(eqx.Module):
                 "connectivity must have columns where synapses change as receivers fire:"
                 " pass connectivity.with_columns()"
             )
-        return visited(self.rows, self.columns, w, visits, low, high)
+        return visited(self.rows, self.columns, w, visits, low, high, self.native)
 
     def scheduled(
         self, w: Float[Array, " edges"], s: Shaped[Array, " pre"], delays: Int[Array, " edges"],
         ring: Float[Array, "longest post"], head: Int[Array, ""],
     ) -> Float[Array, "longest post"]:  # fmt: skip
         """`ring` of currents to come, nA, with that of spikes `s`, each where it is due."""
-        return scheduled(self.rows, w, s, delays, ring, head)
+        return scheduled(self.rows, w, s, delays, ring, head, self.native)
 
     @property
     def rows(self) -> events.Rows:

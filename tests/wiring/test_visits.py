@@ -1,0 +1,135 @@
+"""What happens at the synapses of neurons that fire: kernel against loops, loops against NumPy."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import neurojax as nj
+from neurojax.wiring import visits
+from neurojax.wiring.events import compiled
+from neurojax.wiring.visits import Visit
+
+N_PRE, N_POST, EDGES, LONGEST = 300, 200, 5000, 9
+RNG = np.random.default_rng(0)
+PRE, POST = RNG.integers(0, N_PRE, EDGES), RNG.integers(0, N_POST, EDGES)
+needs_compiler = pytest.mark.skipif(not compiled(), reason="no C++ compiler")
+
+
+def drawn(dtype):
+    wiring, w = nj.by_sender(PRE, POST, N_PRE, N_POST, RNG.normal(size=EDGES))
+    fired = lambda n: (RNG.random(n) < 0.2) * RNG.uniform(0.5, 2, n)  # noqa: E731
+    return wiring.with_columns(), *(
+        jnp.asarray(x, dtype)
+        for x in (w, fired(N_PRE), RNG.normal(size=N_POST), fired(N_POST), RNG.normal(size=N_PRE))
+    )
+
+
+BOUNDS = {
+    "none": (None, None),
+    "one": (jnp.asarray(-0.5), jnp.asarray(0.5)),
+    "one each": (None, jnp.asarray(RNG.normal(size=EDGES), jnp.float32)),
+}
+
+
+def changed(wiring, w, s, y, z, x, low, high, native=True):
+    ends = (None if b is None else b.astype(w.dtype) for b in (low, high))
+    pair = Visit(s, y), Visit(z, x)
+    return eqx.filter_jit(visits.visited)(wiring.rows, wiring.columns, w, pair, *ends, native)
+
+
+@pytest.mark.parametrize("bounds", BOUNDS)
+def test_a_visit_is_a_change_of_the_synapses_of_neurons_that_fired(bounds):
+    wiring, w, s, y, z, x = drawn(np.float32)
+    low, high = BOUNDS[bounds]
+    ends = (-np.inf if low is None else low, np.inf if high is None else high)
+    pre, post, _ = (np.asarray(e) for e in wiring.edges())
+    held = lambda w, at: np.where(at, np.clip(w, *ends), w)  # noqa: E731
+    expected = held(np.asarray(w) + np.asarray(s)[pre] * np.asarray(y)[post], s[pre] != 0)
+    expected = held(expected + np.asarray(z)[post] * np.asarray(x)[pre], z[post] != 0)
+    found = changed(wiring, w, s, y, z, x, low, high, native=False)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@needs_compiler
+@pytest.mark.parametrize("bounds", BOUNDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_kernel_changes_the_same_bit_for_bit(bounds, dtype):
+    with jax.enable_x64(dtype == np.float64):
+        given = drawn(dtype)
+        found = [changed(*given, *BOUNDS[bounds], native) for native in (True, False)]
+        np.testing.assert_array_equal(*found)
+        assert (found[0] != given[1]).any()
+
+
+def later(wiring, w, s, delays, ring, head, native):
+    run = eqx.filter_jit(visits.scheduled)
+    return run(wiring.rows, w, s, delays, ring, head, native)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("head", [0, 5])
+def test_spikes_leave_their_currents_where_they_are_due(dtype, head):
+    with jax.enable_x64(dtype == np.float64):
+        wiring, w, s, *_ = drawn(dtype)
+        delays = RNG.integers(1, LONGEST + 1, EDGES)
+        ring = jnp.asarray(RNG.normal(size=(LONGEST, N_POST)), dtype)
+        given = wiring, w, s, jnp.asarray(delays, jnp.int32), ring, jnp.asarray(head, jnp.int32)
+        pure = later(*given, native=False)
+        pre, post, _ = (np.asarray(e) for e in wiring.edges())
+        expected = np.array(ring, float)
+        np.add.at(expected, ((head + delays - 1) % LONGEST, post), np.asarray(w * s[pre], float))
+        np.testing.assert_allclose(pure, expected, atol=1e-5)
+        if compiled():
+            np.testing.assert_array_equal(later(*given, native=True), pure)
+
+
+def test_columns_are_the_rows_by_receiver():
+    wiring, w, *_ = drawn(np.float32)
+    c, (pre, post, _) = wiring.columns, wiring.edges()
+    np.testing.assert_array_equal(pre[c.place], c.pre)
+    np.testing.assert_array_equal(post[c.place], np.repeat(np.arange(N_POST), np.diff(c.start)))
+    assert c.longest == np.bincount(POST, minlength=N_POST).max()
+
+
+def test_a_network_without_synapses_changes_nothing():
+    wiring = nj.by_sender([], [], 3, 2).with_columns()
+    pair = Visit(jnp.ones(3), jnp.ones(2)), Visit(jnp.ones(2), jnp.ones(3))
+    assert wiring.visited(jnp.zeros(0), pair, None, None).shape == (0,)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: eqx.tree_at(lambda c: c.pre, c, c.pre.at[3].set(10**8)), "index must name one"),
+        (lambda c: eqx.tree_at(lambda c: c.pre, c, c.pre.at[3].set(-5)), "index must name one of"),
+        (lambda c: eqx.tree_at(lambda c: c.place, c, c.place.at[3].set(EDGES)), "place must name"),
+        (lambda c: eqx.tree_at(lambda c: c.place, c, c.place.at[3].set(-1)), "place must name on"),
+        (lambda c: eqx.tree_at(lambda c: c.start, c, c.start.at[1].set(10**7)), "start must rise"),
+    ],
+)
+def test_the_kernel_trusts_no_list(change, message):
+    wiring, w, *_ = drawn(np.float32)
+    everyone = None, Visit(jnp.ones(N_POST), jnp.ones(N_PRE))
+    with pytest.raises(Exception, match=message):
+        visits.visited(wiring.rows, change(wiring.columns), w, everyone, None, None)
+
+
+@needs_compiler
+def test_the_kernel_refuses_delays_beyond_its_ring():
+    wiring, w, s, *_ = drawn(np.float32)
+    ring, head = jnp.zeros((LONGEST, N_POST)), jnp.zeros((), jnp.int32)
+    for d in (0, LONGEST + 1):
+        delays = jnp.full(EDGES, d, jnp.int32)
+        with pytest.raises(Exception, match=rf"delays must be in \[1, {LONGEST}\] steps"):
+            visits.scheduled(wiring.rows, w, s, delays, ring, head)
+
+
+def test_under_vmap_each_sample_changes_on_its_own():
+    wiring, w, s, y, z, x = drawn(np.float32)
+    both = jnp.stack([s, jnp.roll(s, 1)])
+    found = jax.vmap(lambda s: changed(wiring, w, s, y, z, x, None, None))(both)
+    for i in range(2):
+        np.testing.assert_array_equal(found[i], changed(wiring, w, both[i], y, z, x, None, None))
