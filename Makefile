@@ -1,5 +1,7 @@
 # make demo         sets up .venv and learns the digits, in about a minute
 # make test         runs the tests in the same environment; make slow, its long ones
+# make test-lowest  runs the tests with the lowest versions that pyproject.toml allows;
+#                   make test-highest, with the highest
 # make check        format, lint, types and tests: what a change must pass
 # make torture      kills runs at random moments and has them go on: KILLS, SEED; half an hour
 # make mutants      plants faults and prints those that no test sees: MODULES, SAMPLE, SEED
@@ -14,7 +16,11 @@ DEMO := -m experiments.wta_broadcast --dataset digits --out runs/demo --overwrit
 python := .venv/bin/python
 stamp := .venv/.installed
 
-.PHONY: demo test slow check torture mutants bench bench-peers constraints clean
+# uv, which resolves the lowest, fetches no Python of its own.
+uv := UV_PYTHON_DOWNLOADS=never .envs/uv/bin/uv
+
+.PHONY: demo test slow test-lowest test-highest check torture mutants bench bench-peers
+.PHONY: constraints clean
 .NOTPARALLEL: # two targets at once would install into one .venv
 
 demo: $(stamp)
@@ -25,6 +31,19 @@ test: $(stamp)-test
 
 slow: $(stamp)-test
 	$(python) -m pytest -n 2 --dist loadgroup -m slow
+
+# Each in an environment of its own, resolved anew each time. The lowest have wheels for the
+# oldest Python supported, the highest for all.
+test-lowest: resolution := lowest-direct
+test-highest: resolution := highest
+test-lowest test-highest: test-%: .envs/uv/bin/uv
+	@echo 'Installing the $* versions allowed into .envs/$*'
+	@$(uv) venv --quiet --clear --python $(PYTHON) .envs/$*
+	@$(uv) pip install --quiet --python .envs/$* --resolution $(resolution) -e '.[test]'
+	.envs/$*/bin/python -m pytest -n 2 --dist loadgroup
+
+.envs/uv/bin/uv:
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .envs/uv uv
 
 check: $(stamp)-dev
 	$(python) -m ruff format --check
@@ -100,5 +119,5 @@ constraints:
 	rm -rf .constraints
 
 clean:
-	rm -rf .venv .constraints .hypothesis .pytest_cache .ruff_cache dist benchmarks/.peers
+	rm -rf .venv .envs .constraints .hypothesis .pytest_cache .ruff_cache dist benchmarks/.peers
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
