@@ -12,15 +12,17 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
-from neurojax._check import Plain, count, instance, ordered, prng_key, real
-
-
-def kind(name: str, x: Any, cls: type) -> Any:
-    """`x` as it came, refused unless it is a `cls`."""
-    if not isinstance(instance(name, x), cls):
-        got = f"{type(x).__name__} {x!r:.80}"
-        raise TypeError(f"{name} must be an instance of {cls.__name__}; got {got}")
-    return x
+from neurojax._check import (
+    MOST,
+    Plain,
+    brief,
+    count,
+    instance,
+    known_finite,
+    ordered,
+    prng_key,
+    real,
+)
 
 
 def single(name: str, x: Array) -> Array:
@@ -58,7 +60,7 @@ def rising(name: str, x: Array, unit: str) -> None:
     except jax.errors.TracerArrayConversionError:
         return
     if not (np.isfinite(values).all() and (np.diff(values) > 0).all()):
-        raise ValueError(f"{allowed}; got {values}")
+        raise ValueError(f"{allowed}; got {brief(values.tolist())}")
 
 
 def ordered_thresholds(lower: Array, upper: Array) -> None:
@@ -100,7 +102,7 @@ def called(name: str, cure: str, *, of: str = "", optional: bool = False) -> Cal
             )
         instance(name, x)
         if not callable(x):
-            raise TypeError(f"{name} must be callable; got {x!r:.80}: pass {cure}")
+            raise TypeError(f"{name} must be callable; got {brief(x)}: pass {cure}")
         return Plain(x) if jax.tree_util.all_leaves([x]) else x
 
     return convert
@@ -108,18 +110,22 @@ def called(name: str, cure: str, *, of: str = "", optional: bool = False) -> Cal
 
 def trains(n_up: Any, n_down: Any, dtype: DTypeLike) -> tuple[Array, Array]:
     """Pulses up and down as floats; negative ones are refused where they are known."""
-    for name, n in (("n_up", n_up), ("n_down", n_down)):
-        if not isinstance(n, Tracer) and not (np.asarray(n, float) >= 0).all():
-            raise ValueError(f"{name} must be >= 0 pulses; got {np.asarray(n, float).min()}")
-    return jnp.asarray(n_up, dtype), jnp.asarray(n_down, dtype)
+    return _pulses("n_up", n_up).astype(dtype), _pulses("n_down", n_down).astype(dtype)
+
+
+def _pulses(name: str, n: Any) -> Array:
+    n = real(n, name)
+    if not isinstance(n, Tracer):
+        values = np.asarray(n, float)
+        bad = ~((values >= 0) & (values <= MOST))
+        if bad.any():
+            raise ValueError(f"{name} must be >= 0 pulses, at most {MOST}; got {values[bad][0]:g}")
+    return n
 
 
 def conductance(G: Any) -> Array:
     """`G` as floats, S; what is no number is refused where it is known."""
-    G = real(G)
-    if not isinstance(G, Tracer) and not np.isfinite(np.asarray(G, float)).all():
-        raise ValueError("G must be finite, in S; got NaN or infinity")
-    return G
+    return known_finite("G", real(G, "G"), "S")
 
 
 def normal(key: Any, like: Array) -> Array:

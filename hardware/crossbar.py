@@ -22,6 +22,7 @@ from hardware._clock import added, exact
 from hardware.devices import LONGEST, Device, known_zero, varied
 from hardware.programming import Memory, OneSide, Pair, Policy, Pulses, Spent, pulsed_by
 from neurojax._check import (
+    brief,
     cast,
     choice,
     count,
@@ -280,7 +281,7 @@ def crossbar(
         _check_policy(name, given, kind)
     for name, converter in (("dac", dac), ("adc", adc)):
         if converter is not None and not isinstance(instance(name, converter), Quantiser):
-            raise TypeError(f"{name} must be a Quantiser or None; got {converter!r:.80}")
+            raise TypeError(f"{name} must be a Quantiser or None; got {brief(converter)}")
     w_max = positive("w_max", "")(w_max)
     longest = positive("longest", "pulses")(longest)
     rows = None if rows is None else count("rows")(rows)
@@ -357,7 +358,7 @@ def _check_policy(name: str, given: Any, kind: str) -> None:
         return
     checked(given, name)
     if kind == "reference" and not isinstance(_innermost(given), OneSide):
-        raise ValueError(f"{name} must be OneSide with a reference column; got {given}")
+        raise ValueError(f"{name} must be OneSide with a reference column; got {brief(given)}")
 
 
 def _innermost(policy: Any) -> Any:

@@ -8,12 +8,13 @@ or one a device, so that variation is data. SI units.
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
@@ -21,6 +22,7 @@ from hardware._check import called, conductance, normal, one_a_device, rising, t
 from hardware._clock import Sum, exact, since
 from neurojax._check import (
     between,
+    brief,
     cast,
     count,
     finite,
@@ -29,6 +31,7 @@ from neurojax._check import (
     optional,
     positive,
     prng_key,
+    real,
     working,
 )
 from neurojax._repr import described
@@ -45,6 +48,8 @@ def __dir__() -> list[str]:
 
 
 LONGEST = 2**16  # pulses of one write: devices that need more are left short of their target
+_ONE_BY_ONE = 2**20  # pulses of a response without a closed form: a second or so
+_STEEPEST = 80.0  # exponents up to here are numbers in float32
 _NEAR = 1e-6  # of the range: as near to a bound that is never reached as float32 can tell
 
 
@@ -150,14 +155,32 @@ class Stepwise(eqx.Module):
         converter=called("step", "a function of u, or hardware.linear(n_pulses)", of=__name__)
     )
 
-    @eqx.filter_jit
     def __call__(self, u: Float[Array, "*d"], n: Float[Array, "*d"]) -> Float[Array, "*d"]:
         """u after `n` pulses up."""
+        u, n = real(u, "u"), real(n, "n")
+        if not isinstance(n, Tracer):
+            between("n", 0.0, float(_ONE_BY_ONE), "pulses, which are gone through one by one")(n)
+        u, n = jnp.broadcast_arrays(u, n.astype(u.dtype))
+        return _stepped(self.step, u, n)
 
-        def pulse(i, u):
-            return jnp.where(i < n, jnp.clip(u + self.step(u), 0, 1), u)
 
-        return jax.lax.fori_loop(0, jnp.max(n).astype(int), pulse, u)
+@eqx.filter_jit
+def _stepped(step: Callable[[Array], Array], u: Array, n: Array) -> Array:
+    def pulse(i, u):
+        return jnp.where(i < n, jnp.clip(u + step(u), 0, 1).astype(u.dtype), u)
+
+    return jax.lax.fori_loop(0, jnp.max(n, initial=0).astype(int), pulse, u)
+
+
+def _one_by_one(n_pulses: ArrayLike) -> Array:
+    """Pulses that span the range of a response that has no closed form."""
+    n_pulses = positive("n_pulses", "pulses")(n_pulses)
+    if not isinstance(n_pulses, Tracer) and (np.asarray(n_pulses) > LONGEST).any():
+        raise ValueError(
+            f"n_pulses must be at most {LONGEST} where pulses are gone through one by one; got"
+            f" {np.max(n_pulses):g}: pass fewer, or hardware.linear or exponential"
+        )
+    return n_pulses
 
 
 @described
@@ -181,9 +204,10 @@ def querlioz(n_pulses: ArrayLike, beta: ArrayLike) -> Stepwise:
     >>> [f"{float(x):.3f}" for x in u]
     ['0.736', '1.000']
     """
-    n_pulses = positive("n_pulses", "pulses")(n_pulses)
-    beta = nonnegative("beta", "")(beta)
-    n_pulses, beta = jnp.broadcast_arrays(n_pulses, beta)
+    n_pulses = _one_by_one(n_pulses)
+    beta = between("beta", 0.0, _STEEPEST)(beta)
+    dtype = working(jnp.promote_types(n_pulses.dtype, beta.dtype))
+    n_pulses, beta = jnp.broadcast_arrays(n_pulses.astype(dtype), beta.astype(dtype))
 
     def last(alpha):
         pulse = lambda i, u: jnp.where(i < n_pulses, u + alpha * jnp.exp(-beta * u), u)  # noqa: E731
@@ -218,7 +242,7 @@ def power(n_pulses: ArrayLike, gamma: ArrayLike) -> Stepwise:
     >>> hardware.power(2, gamma=2.0)(jnp.zeros(3), jnp.array([0.0, 1.0, 2.0]))
     Array([0.   , 0.5  , 0.625], dtype=float32)
     """
-    first = 1 / positive("n_pulses", "pulses")(n_pulses)
+    first = 1 / _one_by_one(n_pulses)
     return Stepwise(_Power(first, nonnegative("gamma", "")(gamma)))
 
 
@@ -245,9 +269,9 @@ def exp_step(
     are in parts of the range. Source: aihwkit's ExpStep (Rasch et al. 2021), whose A is
     `scale`, fitted to Gong et al. (2018), IEDM.
     """
-    first = 1 / positive("n_pulses", "pulses")(n_pulses)
+    first = 1 / _one_by_one(n_pulses)
     named = {"scale": scale, "gamma": gamma, "a": a, "b": b}
-    shape = (finite(name, "parts of the range")(x) for name, x in named.items())
+    shape = (between(name, -_STEEPEST, _STEEPEST)(x) for name, x in named.items())
     return Stepwise(_ExpStep(first, *shape))
 
 
@@ -267,7 +291,7 @@ def piecewise(n_pulses: ArrayLike, nodes: Float[Array, " k"]) -> Stepwise:
     Raises `ValueError` for fewer than two nodes, or one below 0.
     Source: aihwkit's PiecewiseStep (Rasch et al. 2021).
     """
-    first = 1 / positive("n_pulses", "pulses")(n_pulses)
+    first = 1 / _one_by_one(n_pulses)
     nodes = nonnegative("nodes", "")(nodes)
     if nodes.ndim != 1 or len(nodes) < 2:
         raise ValueError(f"nodes must be two or more numbers; got shape {nodes.shape}")
@@ -350,7 +374,7 @@ class Device(eqx.Module):
         key: Key[Array, ""] | None = None, t: ArrayLike | Sum = 0.0,
     ) -> Cells:  # fmt: skip
         """After `n_up` pulses up, then `n_down` down, ending at time `t`, s."""
-        dtype = working(cells.G.dtype)
+        dtype = working(programmed(cells).dtype)
         (p, G), (n_up, n_down) = cast((self, cells.G), dtype), trains(n_up, n_down, dtype)
         n = n_up + n_down
         u = p.up(jnp.clip((G - p.G_min) / (p.G_max - p.G_min), 0, 1), n_up)
@@ -395,6 +419,13 @@ class Device(eqx.Module):
         if self.stuck is None:
             return G
         return jnp.where(self.stuck < 0, self.G_min, jnp.where(self.stuck > 0, self.G_max, G))
+
+
+def programmed(cells: Any) -> Array:
+    """The conductance of cells, refused where they are none."""
+    if not hasattr(getattr(cells, "G", None), "dtype"):
+        raise TypeError(f"cells must be what init gives; got {brief(cells)}")
+    return cells.G
 
 
 def everywhere(t: Sum, shape: tuple[int, ...]) -> Sum:
@@ -522,7 +553,7 @@ class Table(eqx.Module):
         key: Key[Array, ""] | None = None, t: ArrayLike | Sum = 0.0,
     ) -> Levels:  # fmt: skip
         """After `n_up` pulses up, then `n_down` down; both stop at the last level."""
-        n_up, n_down = trains(n_up, n_down, cells.G.dtype)
+        n_up, n_down = trains(n_up, n_down, programmed(cells).dtype)
         p, n = cast(self, cells.G.dtype), n_up + n_down
         up = jnp.minimum(cells.level + n_up.astype(jnp.int32), len(self.levels) - 1)
         level = jnp.maximum(up - n_down.astype(jnp.int32), 0)

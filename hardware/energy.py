@@ -14,10 +14,10 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from hardware._check import kind, single
+from hardware._check import single
 from hardware.routing import Traffic, unicast
 from hardware.topology import Mesh, wiring
-from neurojax._check import between, choice, count, instance, nonnegative, positive
+from neurojax._check import between, choice, count, instance, kind, nonnegative, positive
 from neurojax._repr import described, value
 from neurojax.network import Network
 from neurojax.wiring.layouts import Edges

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 
 from hardware._check import called, conductance, normal, one_a_device, trains, window
 from hardware._clock import Sum, exact, since
-from hardware.devices import LONGEST, Response, everywhere, linear, nearest, restarted
+from hardware.devices import LONGEST, Response, everywhere, linear, nearest, programmed, restarted
 from neurojax._check import cast, nonnegative, positive
 from neurojax._repr import described
 
@@ -97,7 +97,7 @@ class PCM(eqx.Module):
         key: Key[Array, ""] | None = None, t: ArrayLike | Sum = 0.0,
     ) -> PCMCells:  # fmt: skip
         """After `n_up` pulses up, then `n_down` down, ending at time `t`."""
-        n_up, n_down = trains(n_up, n_down, cells.G.dtype)
+        n_up, n_down = trains(n_up, n_down, programmed(cells).dtype)
         p, n, span = cast(self, cells.G.dtype), n_up + n_down, self.G_max - self.G_min
         span = span.astype(cells.G.dtype)
         u = p.up(jnp.clip((cells.G - p.G_min) / span, 0, 1), n_up)

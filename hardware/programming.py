@@ -410,7 +410,7 @@ class WriteVerify(eqx.Module):
     """
 
     policy: Policy = eqx.field(converter=_check.policy)
-    rounds: int = eqx.field(static=True, default=5, converter=count("rounds"))
+    rounds: int = eqx.field(static=True, default=5, converter=count("rounds", 1, 10_000))
 
     def init(self, dG) -> Memory:
         """That of the policy."""

@@ -14,9 +14,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from hardware._check import kind, single
+from hardware._check import single, whole
 from hardware.topology import Mesh, existing, inside
-from neurojax._check import count, nonnegative, positive, working
+from neurojax._check import count, kind, nonnegative, positive, working
+from neurojax._memory import affordable
 from neurojax._repr import described
 from neurojax.wiring.layouts import Edges
 
@@ -129,7 +130,9 @@ def multicast(edges: Edges, placement: Int[Array, " n"], mesh: Mesh, spikes: Arr
 
 def _checked(edges, placement, mesh, spikes):
     placement = inside("placement", placement, kind("mesh", mesh, Mesh).n_cores, _CORES)
-    n, spikes = len(placement), nonnegative("spikes", "a neuron")(spikes)
+    n = len(placement)
+    affordable(f"traffic of {n} neurons on {mesh.n_cores} cores", 32 * (mesh.n_cores + n * mesh.nx))
+    spikes = nonnegative("spikes", "a neuron")(spikes)
     if spikes.shape != (n,):
         raise ValueError(f"spikes must have shape [{n}], one a neuron placed; got {spikes.shape}")
     edges = Edges(*(x.astype(jnp.int32) for x in existing(edges, n)))
@@ -384,7 +387,7 @@ def tables(edges: Edges, placement: Int[Array, " n"], mesh: Mesh, *, weight_bits
     receiver there, ceil(log2 neurons_per_core) bits; parallel synapses of one weight take one.
     Errors are those of `unicast`.
     """
-    bits = count("weight_bits")(weight_bits)
+    bits = count("weight_bits", 1, 64)(weight_bits)
     ones = jnp.ones(len(placement))
     edges, placement, mesh, ones = _checked(edges, placement, mesh, ones)
     lists = _unicast(edges, placement, mesh, ones).packets
@@ -404,6 +407,9 @@ def fullest(memory: Int[Array, " cores"]) -> tuple[Int[Array, ""], Int[Array, ""
     >>> [int(x) for x in fullest(jnp.array([8, 24, 16]))]
     [1, 24]
     """
+    memory = jnp.asarray(whole("memory", memory))
+    if not len(memory):
+        raise ValueError("memory must be that of one core at least; got none")
     return memory.argmax(), memory.max()
 
 

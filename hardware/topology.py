@@ -18,8 +18,9 @@ from scipy import linalg, sparse
 from scipy.sparse import csgraph
 from scipy.sparse import linalg as sparse_linalg
 
-from hardware._check import kind, whole
-from neurojax._check import count
+from hardware._check import whole
+from neurojax._check import MOST, count, kind
+from neurojax._memory import affordable
 from neurojax._repr import described
 from neurojax.network import Network
 from neurojax.wiring.layouts import Edges
@@ -62,6 +63,13 @@ class Mesh(eqx.Module):
     neurons_per_core: int = eqx.field(static=True, converter=count("neurons_per_core"))
     max_fan_in: int | None = eqx.field(static=True, default=None, converter=_limit("max_fan_in"))
     max_fan_out: int | None = eqx.field(static=True, default=None, converter=_limit("max_fan_out"))
+
+    def __check_init__(self):
+        if self.capacity > MOST:
+            raise ValueError(
+                f"nx x ny x neurons_per_core must be at most {MOST}, as neurons are numbered in 32"
+                f" bits; got {self.nx} x {self.ny} x {self.neurons_per_core}"
+            )
 
     @property
     def n_cores(self) -> int:
@@ -107,7 +115,7 @@ def offsets(net: Network) -> dict[str, int]:
     >>> offsets(net)
     {'a': 0, 'b': 3}
     """
-    names = sorted(net.layers)
+    names = sorted(kind("net", net, Network).layers)
     first = np.cumsum([0, *(net.layers[name].n for name in names)])
     return dict(zip(names, first.tolist(), strict=False))
 
@@ -153,7 +161,8 @@ def check_fan(edges: Edges, n: int, mesh: Mesh) -> None:
 
     Parallel synapses count one by one. `edges` [E] join `n` neurons.
     """
-    pre, post, number = (np.asarray(x) for x in existing(edges, n))
+    kind("mesh", mesh, Mesh)
+    pre, post, number = (np.asarray(x) for x in existing(edges, count("n", 0)(n)))
     for name, limit, ends in (("in", mesh.max_fan_in, post), ("out", mesh.max_fan_out, pre)):
         fan = np.bincount(ends, number, minlength=n).astype(int)
         if limit is not None and n and fan.max() > limit:
@@ -177,10 +186,10 @@ def given(core: ArrayLike | Sequence[int], mesh: Mesh) -> Int[Array, " n"]:
     """
     kind("mesh", mesh, Mesh)
     placed = inside("core", core, mesh.n_cores, "those of the mesh").astype(jnp.int32)
-    held = np.bincount(placed, minlength=mesh.n_cores)
-    if held.max() > mesh.neurons_per_core:
+    cores, held = np.unique(placed, return_counts=True)
+    if held.max(initial=0) > mesh.neurons_per_core:
         raise ValueError(
-            f"core {held.argmax()} must hold at most {mesh.neurons_per_core} neurons,"
+            f"core {cores[held.argmax()]} must hold at most {mesh.neurons_per_core} neurons,"
             f" neurons_per_core of the mesh; got {held.max()}"
         )
     return placed
@@ -198,7 +207,8 @@ def linear(n: int, mesh: Mesh, *, snake: bool = False) -> Int[Array, " n"]:
     [0, 0, 1, 1, 3, 3, 2, 2]
     """
     _held(n, mesh)
-    return jnp.asarray(_path(mesh, snake)[np.arange(n) // mesh.neurons_per_core], jnp.int32)
+    affordable(f"a placement of {n} neurons", 16 * n)
+    return _path(np.arange(n) // mesh.neurons_per_core, mesh, snake)
 
 
 def by_layer(sizes: Sequence[int], mesh: Mesh, *, snake: bool = False) -> Int[Array, " n"]:
@@ -218,9 +228,10 @@ def by_layer(sizes: Sequence[int], mesh: Mesh, *, snake: bool = False) -> Int[Ar
             f"sizes must fit {mesh.n_cores} cores of {mesh.neurons_per_core} neurons, each"
             f" layer on its own; {list(sizes)} need {sum(cores)}"
         )
+    affordable(f"a placement of {sum(sizes)} neurons", 16 * sum(sizes))
     first = np.cumsum([0, *cores])
     slots = [np.arange(n) // mesh.neurons_per_core + c for n, c in zip(sizes, first, strict=False)]
-    return jnp.asarray(_path(mesh, snake)[np.concatenate([np.zeros(0, int), *slots])], jnp.int32)
+    return _path(np.concatenate([np.zeros(0, int), *slots]), mesh, snake)
 
 
 def _held(n: int, mesh: Mesh) -> None:
@@ -232,12 +243,12 @@ def _held(n: int, mesh: Mesh) -> None:
         )
 
 
-def _path(mesh: Mesh, snake: bool) -> np.ndarray:
-    """Cores in the order in which they are filled."""
-    rows = np.arange(mesh.n_cores).reshape(mesh.ny, mesh.nx)
+def _path(turn: np.ndarray, mesh: Mesh, snake: bool) -> Int[Array, " n"]:
+    """Cores by their turn to be filled."""
+    y, x = np.divmod(turn, mesh.nx)
     if snake:
-        rows[1::2] = rows[1::2, ::-1].copy()
-    return rows.reshape(-1)
+        x = np.where(y % 2, mesh.nx - 1 - x, x)
+    return jnp.asarray(y * mesh.nx + x, jnp.int32)
 
 
 # --- distance ---
@@ -254,8 +265,9 @@ def hops(edges: Edges, placement: Int[Array, " n"], mesh: Mesh) -> Int[Array, " 
     [3]
     """
     kind("mesh", mesh, Mesh)
-    edges = existing(edges, len(placement))
-    placement = inside("placement", placement, mesh.n_cores, "the cores of the mesh")
+    placed = whole("placement", placement)
+    edges = existing(edges, len(placed))
+    placement = inside("placement", placed, mesh.n_cores, "the cores of the mesh")
     a, b = placement[edges.pre], placement[edges.post]
     return jnp.abs(a % mesh.nx - b % mesh.nx) + jnp.abs(a // mesh.nx - b // mesh.nx)
 
@@ -265,7 +277,7 @@ def mean_hops(edges: Edges, placement: Int[Array, " n"], mesh: Mesh) -> Float[Ar
 
     Uniform traffic, self-pairs included: (nx^2 - 1) / (3 nx) + (ny^2 - 1) / (3 ny).
     """
-    number = edges.number.astype(float)
+    number = kind("edges", edges, Edges).number.astype(float)
     total = (number * hops(edges, placement, mesh).astype(float)).sum()
     return total / jnp.maximum(number.sum(), 1)
 
@@ -336,7 +348,7 @@ def _cost(graph: sparse.csr_array, core: np.ndarray, mesh: Mesh) -> float:
 
 def _square(n: int, mesh: Mesh) -> _Block:
     """The block of cores that holds `n` >= 1 neurons at the least mean distance."""
-    wide = np.arange(1, mesh.nx + 1)
+    wide = np.arange(1, min(mesh.nx, n) + 1)
     tall = -(-n // (wide * mesh.neurons_per_core))
     fits = tall <= mesh.ny
     distance = np.where(fits, wide - 1 / wide + tall - 1 / tall, np.inf)

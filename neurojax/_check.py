@@ -14,6 +14,11 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
+from neurojax._memory import affordable
+
+_REAL = (jnp.floating, jnp.integer)
+MOST = 2**31 - 1  # what is counted is numbered in 32 bits
+
 
 @dataclass(frozen=True)
 class Converter:
@@ -28,16 +33,27 @@ class Converter:
 
     def __call__(self, x: Any) -> Array:  # Any: what is no number is refused in our words
         try:
-            value = np.asarray(x, float)
+            value = _doubles(self.allowed, x)
         except jax.errors.TracerArrayConversionError:  # under jit or vmap: checked at run time
             traced = _strong(x)
             return eqx.error_if(traced, ~(self.valid(traced) & jnp.isfinite(traced)), self.allowed)
-        except (TypeError, ValueError):  # not a number, such as "20"
-            raise ValueError(f"{self.allowed}; got {x!r}") from None
         bad = ~(self.valid(value) & np.isfinite(value))
         if bad.any():
             raise ValueError(f"{self.allowed}; got {value[bad][0]} ({bad.sum()} of {bad.size})")
+        self._refuse_unheld(value, _dtype(x))
         return _strong(x)
+
+    def _refuse_unheld(self, value: np.ndarray, dtype: np.dtype) -> None:
+        """What is in range as it came, and is not as it is kept, or is lost there."""
+        with np.errstate(over="ignore", under="ignore"):
+            held = value.astype(dtype).astype(np.float64)
+        lost = (value != 0) & (np.abs(held) < float(jnp.finfo(dtype).tiny))
+        bad = ~(self.valid(held) & np.isfinite(held)) | (lost & (held != value))
+        if bad.any():
+            raise ValueError(
+                f"{self.allowed}; got {value[bad][0]}, which is {held[bad][0]:.3g} in {dtype}"
+                f" ({bad.sum()} of {bad.size})"
+            )
 
     def valid(self, x: Any) -> Any:
         """Where `x` lies in the range."""
@@ -81,15 +97,15 @@ def choice(name: str, *allowed: str) -> Callable[[Any], Any]:
     """Field converter: the argument, refused unless it is one of `allowed`."""
 
     def convert(x: Any) -> Any:
-        if x not in allowed:
-            raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}; got {x!r}")
+        if not isinstance(x, str) or x not in allowed:
+            raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}; got {brief(x)}")
         return x
 
     return convert
 
 
-def count(name: str, low: int = 1) -> Callable[[Any], int]:
-    """Field converter: the argument as a Python integer, refused unless whole and >= low."""
+def count(name: str, low: int = 1, high: int = MOST) -> Callable[[Any], int]:
+    """Field converter: the argument as a Python integer, refused unless whole and in range."""
 
     def convert(x: Any) -> int:
         try:
@@ -97,7 +113,9 @@ def count(name: str, low: int = 1) -> Callable[[Any], int]:
         except TypeError:
             value = low - 1
         if value < low or isinstance(x, bool):
-            raise ValueError(f"{name} must be a whole number >= {low}; got {x!r}")
+            raise ValueError(f"{name} must be a whole number >= {low}; got {brief(x)}")
+        if value > high:
+            raise ValueError(f"{name} must be a whole number <= {high}; got {brief(x)}")
         return value
 
     return convert
@@ -130,9 +148,40 @@ def function(name: str, **default: Any) -> Any:
 
 def _strong(x: Any) -> Array:
     """`x` as an array of its own float dtype, never a weak one: weak types retrace."""
+    return jnp.asarray(x, _dtype(x))
+
+
+def _dtype(x: Any) -> np.dtype:
+    """The float dtype that `x` is kept in: its own, where it has one."""
     if isinstance(x, jax.Array | np.ndarray | np.generic) and jnp.issubdtype(x.dtype, jnp.floating):
-        return jnp.asarray(x, jax.dtypes.canonicalize_dtype(x.dtype))
-    return jnp.asarray(x, float)
+        return jax.dtypes.canonicalize_dtype(x.dtype)
+    return jax.dtypes.canonicalize_dtype(float)
+
+
+def _doubles(allowed: str, x: Any) -> np.ndarray:
+    """`x` as doubles, refused in our words where it is no real number, such as "20"."""
+    try:
+        given = np.asarray(x)
+        if given.dtype.kind in "OV":  # whole numbers beyond 64 bits, and bfloat16
+            given = given.astype(float)
+        if given.dtype.kind in "biuf" and x is not None:
+            return given.astype(float)
+    except jax.errors.TracerArrayConversionError:
+        raise
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{allowed}; got {brief(x)}") from None
+
+
+def brief(x: Any) -> str:
+    """`x` on one line, and a short one."""
+    if isinstance(x, jax.Array | np.ndarray) and x.size > 4:
+        return f"{x.dtype} of shape {x.shape}"
+    try:
+        said = " ".join(repr(x).split())
+    except ValueError:  # whole numbers of over 4300 digits have no repr
+        said = f"{type(x).__name__} of too many digits to show"
+    return said if len(said) <= 60 else f"{said[:57]}..."
 
 
 def ordered(low_name: str, low: Array, high_name: str, high: Array, unit: str) -> None:
@@ -172,12 +221,26 @@ def in_range(model: Any) -> None:
 def fits(model: eqx.Module, shape: tuple[int, ...]) -> None:
     """Refuse a parameter out of range, or neither one number nor one per neuron of `shape`."""
     in_range(model)
+    for n in shape:
+        count("shape", 0)(n)
+    affordable(f"{type(model).__name__} of shape {tuple(shape)}", 8 * math.prod(shape))
     for path, value in jax.tree_util.tree_leaves_with_path(model):
         if eqx.is_array(value) and value.shape not in ((), tuple(shape)):
             name = jax.tree_util.keystr(path, simple=True, separator=".")
             raise ValueError(
                 f"{name} of {type(model).__name__} must be one number or one per neuron, of"
                 f" shape {tuple(shape)}; got shape {value.shape}"
+            )
+
+
+def one_number(model: Any, *names: str) -> None:
+    """Refuse parameters that are several numbers, all of them or those of `names`."""
+    for name in names or [field.name for field in fields(model)]:
+        value = getattr(model, name)
+        if eqx.is_array(value) and value.ndim:
+            raise ValueError(
+                f"{name} of {type(model).__name__} must be one number; got shape {value.shape}:"
+                " jax.vmap over several"
             )
 
 
@@ -192,7 +255,12 @@ def working(dtype: DTypeLike) -> DTypeLike:
     Parameters follow the state: they neither widen a float32 state under
     `jax_enable_x64` nor lose their digits to a bfloat16 one before the result is rounded.
     """
-    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+    try:
+        bits = jnp.finfo(dtype).bits
+    except (TypeError, ValueError):
+        said = f"dtype must be a float type, such as jnp.float32; got {brief(dtype)}"
+        raise TypeError(said) from None
+    return dtype if bits >= 32 else jnp.float32
 
 
 def step_size(dt: Any) -> Any:
@@ -210,13 +278,13 @@ def time_step(dt: Any, dtype: DTypeLike) -> Array:
 
 def one_each(name: str, x: Any, shape: tuple[int, ...]) -> Array:
     """`x` as floats, refused unless one number a neuron of `shape`."""
-    x = real(x)
+    x = real(x, name)
     if x.shape != shape:
         raise ValueError(
             f"{name} must have shape {shape}, one number a neuron; got {x.shape}: jax.vmap over"
             " a batch"
         )
-    return x
+    return known_finite(name, x)
 
 
 def prng_key(key: Any, name: str = "key") -> Any:
@@ -224,8 +292,12 @@ def prng_key(key: Any, name: str = "key") -> Any:
     typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     raw = isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32
     if not typed and not raw:
-        cure = f"jax.random.key({key})" if isinstance(key, int) else "jax.random.key(0)"
-        raise TypeError(f"{name} must be a JAX key; got {key!r}: pass {cure}")
+        cure = (
+            f"jax.random.key({key})"
+            if type(key) is int and 0 <= key < 2**32
+            else "jax.random.key(0)"
+        )
+        raise TypeError(f"{name} must be a JAX key; got {brief(key)}: pass {cure}")
     if key.shape != (() if typed else (2,)):
         raise ValueError(f"{name} must be one key; got shape {key.shape}: jax.vmap over keys")
     return key
@@ -237,19 +309,65 @@ def instance(name: str, x: Any, *methods: str) -> Any:
         raise TypeError(f"{name} must be an instance; got the class: pass {x.__name__}()")
     lacking = [m for m in methods if not callable(getattr(x, m, None))]
     if lacking:
-        raise TypeError(f"{name} must have {', '.join(lacking)}; got {type(x).__name__} {x!r:.80}")
+        raise TypeError(f"{name} must have {', '.join(lacking)}; got {type(x).__name__} {brief(x)}")
     return x
 
 
-def real(x: Any) -> Array:
-    """Booleans and whole numbers as floats; floats as they came."""
-    x = jnp.asarray(x)
-    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(float)
+def real(x: Any, name: str = "x") -> Array:
+    """Booleans and whole numbers as floats, floats as they came; what is no number is refused.
+
+    So is what is finite as it came and is not in the precision that it is kept in.
+    """
+    x = numbers(name, x)
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
+
+
+def numbers(name: str, x: Any) -> Array:
+    """`x` as an array of real numbers of its own kind, in the precision that there is."""
+    if isinstance(x, jax.Array):
+        if x.dtype != bool and not any(jnp.issubdtype(x.dtype, k) for k in _REAL):
+            raise TypeError(f"{name} must be real numbers; got {brief(x)}")
+        return x
+    try:
+        given = np.asarray(x)
+    except jax.errors.TracerArrayConversionError:  # a list of traced numbers
+        return jnp.asarray(x)
+    except (TypeError, ValueError, OverflowError):  # keys, lists of several lengths
+        given = np.asarray(None)
+    if given.dtype.kind not in "biuf" and not jnp.issubdtype(given.dtype, jnp.floating):
+        raise TypeError(f"{name} must be real numbers; got {brief(x)}")
+    if given.dtype != np.float64:
+        return jnp.asarray(given)
+    with np.errstate(over="ignore"):
+        kept = given.astype(jax.dtypes.canonicalize_dtype(float))
+    if (np.isfinite(given) & ~np.isfinite(kept)).any():
+        raise ValueError(f"{name} must be finite in {kept.dtype}; got {np.abs(given).max()}")
+    return jnp.asarray(kept)
+
+
+def known_finite(name: str, x: Array, unit: str = "") -> Array:
+    """`x`, refused where it is known not to be finite."""
+    if not isinstance(x, Tracer) and not np.isfinite(np.asarray(x)).all():
+        said = f", in {unit}" if unit else ""
+        raise ValueError(f"{name} must be finite{said}; got NaN or infinity")
+    return x
+
+
+def kind(name: str, x: Any, cls: type) -> Any:
+    """`x` as it came, refused unless it is a `cls`."""
+    if not isinstance(instance(name, x), cls):
+        got = f"{type(x).__name__} {brief(x)}"
+        raise TypeError(f"{name} must be an instance of {cls.__name__}; got {got}")
+    return x
 
 
 def classes(name: str, target: Any, n: int) -> Array:
     """Labels as an array, refused unless whole and in [0, n); traced values are taken on trust."""
-    given, target = target, jnp.asarray(target)
+    given = target
+    try:
+        target = jnp.asarray(target)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name} must be whole numbers; got {brief(given)}") from None
     if not jnp.issubdtype(target.dtype, jnp.integer):
         raise TypeError(f"{name} must be whole; got {target.dtype}: pass {name}.astype(int)")
     if not isinstance(given, Tracer):

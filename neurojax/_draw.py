@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from neurojax._check import brief, prng_key
+
 
 def happens(key: Array, p: Array, shape: tuple[int, ...]) -> Array:
     """Whether events of probability `p` happen, [shape] of bools; always where p is 1.
@@ -30,4 +32,6 @@ def fold(key: Array | None, name: str) -> Array | None:
     >>> bool((nj.fold(key, "a") == nj.fold(key, "b")).all())
     False
     """
-    return None if key is None else jax.random.fold_in(key, crc32(name.encode()))
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string; got {brief(name)}")
+    return None if key is None else jax.random.fold_in(prng_key(key), crc32(name.encode()))

@@ -12,6 +12,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from neurojax._check import brief, real
+
 if TYPE_CHECKING:
     from neurojax.network import Network
 
@@ -47,10 +49,9 @@ def inputs(net: "Network", given: Any, n_steps: int | None = None) -> dict[str, 
 
 
 def _input(name: str, x: Any, n: int, n_steps: int | None) -> Array:
-    try:
-        x = jnp.asarray(x)
-    except (TypeError, ValueError):
-        raise TypeError(f"input {name!r} must be an array; got {_briefly(x)}") from None
+    given, x = x, real(x, f"input {name!r}")
+    if isinstance(given, jax.Array):  # booleans and whole numbers stay as they are
+        x = given
     over_time = x.ndim == 2 and x.shape[1] == n and n_steps in (None, len(x))
     if x.shape != (n,) and not over_time:
         T = "T" if n_steps is None else n_steps
@@ -88,6 +89,12 @@ def _finite(x: Array) -> bool:
         return bool(jnp.isfinite(x).all())
     rows = np.asarray(x)
     return all(np.isfinite(rows[i : i + 512]).all() for i in range(0, len(rows), 512))
+
+
+def mapping(name: str, given: Any) -> None:
+    """Refuse what is not by name."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{name} must be a dict by layer; got {_briefly(given)}")
 
 
 def weights(net: "Network", given: Any) -> None:
@@ -159,7 +166,8 @@ def learn(net: "Network", asked: bool | None) -> None:
 
 def drive(layer: str, n: int, current: Array) -> None:
     """Refuse a current that is not one number a neuron."""
-    if current.shape != (n,):
+    if jnp.shape(current) != (n,):
+        current = jnp.asarray(current)
         cure = ": pass x.reshape(-1)" if math.prod(current.shape) == n else ""
         cure = ": jax.vmap over the batch" if current.shape[1:] == (n,) else cure
         raise ValueError(
@@ -196,4 +204,4 @@ def _briefly(x: Any) -> str:
         return f"the class {x.__name__}"
     if eqx.is_array(x):
         return f"an array of shape {x.shape}"
-    return f"{type(x).__name__} {x!r:.60}"
+    return f"{type(x).__name__} {brief(x)}"

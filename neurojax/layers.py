@@ -8,12 +8,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from neurojax import _given
-from neurojax._check import count, instance, real
+from neurojax._check import brief, count, finite, instance, known_finite, real
 from neurojax._repr import described
 from neurojax.plasticity.teaching import k_winners
 from neurojax.plasticity.three_factor import Rule
@@ -84,7 +83,7 @@ def _optional(name: str, *methods: str) -> Callable[[Any], Any]:
 def _name(end: str) -> Callable[[Any], str]:
     def convert(x: Any) -> str:
         if not isinstance(x, str):
-            raise TypeError(f"{end} must be the name of a layer or input; got {x!r:.60}")
+            raise TypeError(f"{end} must be the name of a layer or input; got {brief(x)}")
         return x
 
     return convert
@@ -129,21 +128,22 @@ def _steps(x: Any) -> int:
         cure = " or ".join(f"delay={n}" for n in near)
         cure += " or delays=nj.Delays(steps), one a synapse" if np.ndim(x) else ""
         raise ValueError(
-            f"delay must be one whole number of steps >= 0; got {x!r}: pass {cure}"
+            f"delay must be one whole number of steps >= 0; got {brief(x)}: pass {cure}"
         ) from None
+
+
+def _gain(x: Any) -> float:
+    finite("gain", "nA")(x)
+    if np.ndim(x):
+        raise ValueError(f"gain must be one number; got shape {np.shape(x)}")
+    return float(x)
 
 
 def _numbers(x: Any) -> Array | None:
     """Weights as an array of finite floats."""
     if x is None:
         return None
-    try:
-        w = real(x)
-    except (TypeError, ValueError):
-        raise TypeError(f"w must be an array; got {type(x).__name__} {x!r:.60}") from None
-    if not isinstance(w, Tracer) and not np.isfinite(np.asarray(w)).all():
-        raise ValueError("w must be finite; got NaN or infinity")
-    return w
+    return known_finite("w", real(x, "w"))
 
 
 @described
@@ -323,7 +323,7 @@ class Projection(eqx.Module):
     )
     delay: int = eqx.field(static=True, default=0, converter=_steps)
     plastic: bool = eqx.field(static=True, default=True)
-    gain: float = eqx.field(static=True, default=1.0)
+    gain: float = eqx.field(static=True, default=1.0, converter=_gain)
     w: Float[Array, "..."] | None = eqx.field(default=None, converter=_numbers)
     port: str | None = eqx.field(static=True, default=None, converter=_port)
     release: Any = eqx.field(default=None, converter=_optional("release", "init", "step"))

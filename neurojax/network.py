@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from neurojax import _given
-from neurojax._check import prng_key, real, step_size
+from neurojax._check import brief, prng_key, real, step_size
 from neurojax._draw import fold
 from neurojax._repr import described
 from neurojax._transmission import Arrived, delivered, under_way
@@ -75,7 +75,7 @@ def _all(what: str, kind: type) -> Callable[[Any], dict]:
         for name, x in found.items():
             if not isinstance(x, kind):
                 raise TypeError(
-                    f"{what} {name!r} must be a {kind.__name__}; got {type(x).__name__} {x!r:.60}:"
+                    f"{what} {name!r} must be a {kind.__name__}; got {type(x).__name__} {brief(x)}:"
                     f" pass nj.{kind.__name__}(...)"
                 )
         return found
@@ -276,6 +276,9 @@ class Network(eqx.Module):
         `step` does not return (state, output), or a state unlike the one it got.
         """
         dt = dt if isinstance(dt, Tracer) else step_size(dt)
+        _given.weights(self, weights)
+        _given.state(self, state)
+        _given.mapping("drive", drive)
         stepwise = self._stepwise(state, inputs, learn)
         inputs = {} if inputs is None else inputs
         records: dict[str, Record] = {}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.tree_util import DictKey, GetAttrKey, SequenceKey, keystr
 from jaxtyping import Array
 
-from neurojax._check import Converter
+from neurojax._check import Converter, brief
 
 __all__ = ["unconstrained"]
 
@@ -40,6 +40,8 @@ def unconstrained(model: Any) -> tuple[Free, Callable[[Free], Any]]:
     >>> float(moved({"tau_mem": jnp.float32(-1000.0)}).tau_mem) > 0
     True
     """
+    if not isinstance(model, eqx.Module | dict | tuple | list):
+        raise TypeError(f"model must be a model, such as nj.LIF(); got {brief(model)}")
     paths, structure = jax.tree_util.tree_flatten_with_path(model)
     start = {keystr(path, simple=True, separator="."): x for path, x in paths}
     rules = dict(zip(start, (_range(model, path) for path, _ in paths), strict=True))

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from neurojax import _given
-from neurojax._check import step_size
+from neurojax._check import brief, kind, step_size
 from neurojax.layers import Record
 
 __all__ = ["SpikeList", "current", "outputs", "potential", "spike_list", "spikes"]
@@ -29,6 +29,9 @@ def outputs(records: dict[str, Record]) -> dict[str, Array]:
 
     >>> probe = lambda records: nj.recording.outputs(records)["hidden"]  # of one layer alone
     """
+    _given.mapping("records", records)
+    for name, record in records.items():
+        kind(f"record of layer {name!r}", record, Record)
     return {name: record.z for name, record in records.items()}
 
 
@@ -54,7 +57,9 @@ def _index(x: Any) -> Any:
     try:
         return tuple(operator.index(i) for i in x) if np.ndim(x) else operator.index(x)
     except TypeError:
-        raise TypeError(f"neuron must be a whole number, or a list of them; got {x!r}") from None
+        raise TypeError(
+            f"neuron must be a whole number, or a list of them; got {brief(x)}"
+        ) from None
 
 
 class potential(eqx.Module):

@@ -14,6 +14,7 @@ from neurojax import _given
 from neurojax._check import count, prng_key, real, step_size, working
 from neurojax._compile import compiling
 from neurojax._functions import Known, UnknownError, known
+from neurojax._memory import affordable
 from neurojax.network import Network, State, currents, held, read
 from neurojax.recording import outputs
 
@@ -21,6 +22,7 @@ __all__ = ["simulate"]
 
 # Steps whose currents are multiplied ahead in one product. Within them groups of layers run one
 # after another, the spikes of one being a moving input of the next; more would fill the memory.
+_MANY = 10**6  # steps kept, from which on it is worth asking how large they are
 _BLOCK = 512
 
 
@@ -82,6 +84,8 @@ def simulate(
         state = state._replace(rules=net.init_rules(_dtype(state)))
     inputs, dt = _given.inputs(net, inputs, n_steps), _checked(dt)
     key = None if key is None else prng_key(key)
+    if n_steps // every > _MANY:
+        _refuse_too_many(net, weights, state, inputs, dt, n_steps // every, probe, key)
     values = net, weights, state, inputs, key, dt, n_steps, every, learn
     if compiling():
         return _run(*values, probe=probe)
@@ -98,6 +102,15 @@ def simulate(
         return _anew(values, probe)  # it needs the value of an array, such as for a shape
     finally:
         function.forget()
+
+
+def _refuse_too_many(net, weights, state, inputs, dt, n_kept: int, probe, key) -> None:
+    """Refuse steps of which what the probe keeps would not fit."""
+    first = {n: x if x.ndim == 1 else x[:1] for n, x in inputs.items()}
+    one = lambda: _run(net, weights, state, first, key, dt, 1, 1, False, probe=probe)[1]  # noqa: E731
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(one)))
+    cure = "pass every=, or a probe that keeps less"
+    affordable(f"what the probe keeps of {n_kept} steps", n_kept * size, cure)
 
 
 def _checked(dt: Any) -> Any:

@@ -11,9 +11,10 @@ Source: Henry, Tang and Heinecke (2019), arXiv 1904.06376, sec. 2 (splitting flo
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, BFloat16, Float, Shaped
 
-from neurojax._check import real
+from neurojax._check import brief, real
 from neurojax.weights import MakeWeights
 from neurojax.wiring.layouts import Dense, FanIn, shaped
 from neurojax.wiring.sparse import Connectivity
@@ -91,8 +92,8 @@ def split_bf16(parts: int = 3) -> MakeWeights:
     Raises `ValueError` unless `parts` is 1, 2 or 3, and for weights that are not laid out as
     `Dense` or `FanIn`, or of another shape.
     """
-    if isinstance(parts, bool) or parts not in (1, 2, 3):
-        raise ValueError(f"parts must be 1, 2 or 3; got {parts}")
+    if not isinstance(parts, int | np.integer) or isinstance(parts, bool) or parts not in (1, 2, 3):
+        raise ValueError(f"parts must be 1, 2 or 3; got {brief(parts)}")
     return _Split(int(parts))
 
 

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from neurojax._check import between, choice, count, finite, instance, nonnegative, prng_key
+from neurojax._check import between, brief, choice, count, finite, instance, nonnegative, prng_key
 from neurojax._repr import described
 from neurojax.network import Layer, Network, Projection, fold
 from neurojax.neurons.leaky import LIF, LeakyIntegrator
@@ -180,7 +180,9 @@ def _layers(hidden: Any) -> list[Layer]:
     hidden = list(hidden)
     for i, layer in enumerate(hidden):
         if not isinstance(layer, Layer):
-            raise TypeError(f"hidden[{i}] must be a Layer; got {layer!r:.80}: pass Layer(n, LIF())")
+            raise TypeError(
+                f"hidden[{i}] must be a Layer; got {brief(layer)}: pass Layer(n, LIF())"
+            )
     if not hidden:
         raise ValueError("hidden must hold at least one layer; got []")
     return hidden

@@ -1,5 +1,6 @@
 """The seam between learning and hardware: whatever holds weights answers to four methods."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
@@ -12,7 +13,8 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from neurojax._check import real
+from neurojax._check import brief, instance, known_finite, prng_key, real
+from neurojax._memory import affordable
 from neurojax.wiring.layouts import Band, Dense
 from neurojax.wiring.sparse import Connectivity, FanOut
 from neurojax.wiring.visits import Visits
@@ -78,6 +80,12 @@ class Ideal(eqx.Module):
     connectivity: Connectivity
     low: Float[Array, "..."] | None = None
     high: Float[Array, "..."] | None = None
+
+    def __check_init__(self):
+        instance("connectivity", self.connectivity, "apply", "apply_t", "outer")
+        shape = self.connectivity.shape
+        if not hasattr(self.w, "dtype") or self.w.shape[-len(shape) :] != shape:
+            raise ValueError(f"w must be an array of shape {shape}; got {brief(self.w)}")
 
     def apply(self, s: Float[Array, " pre"], *, key=None) -> Float[Array, " post"]:
         """Spikes or drive [n_pre] to current [n_post]."""
@@ -167,8 +175,8 @@ def _bounds(bounds: Any) -> tuple[Array | None, Array | None]:
         return None, None
     allowed = "bounds must be (low, high), low < high, None for no bound"
     if not isinstance(bounds, tuple | list) or len(bounds) != 2:
-        raise ValueError(f"{allowed}; got {bounds!r}")
-    low, high = (None if x is None else real(x) for x in bounds)
+        raise ValueError(f"{allowed}; got {brief(bounds)}")
+    low, high = (None if x is None else real(x, "bounds") for x in bounds)
     inner = -jnp.inf if low is None else low, jnp.inf if high is None else high
     refused = ~(inner[0] < inner[1])  # so is NaN
     if isinstance(refused, Tracer):
@@ -230,7 +238,12 @@ def normal(
     >>> nj.normal(jax.random.key(0), nj.Dense(3, 2), 1.0).shape
     (2, 3)
     """
-    scale = gain / jnp.sqrt(jnp.maximum(connectivity.fan_in, 1.0))
+    key, connectivity = prng_key(key), instance("connectivity", connectivity, "apply", "at_post")
+    n = math.prod(connectivity.shape)
+    affordable(f"weights of {brief(connectivity)}", n * jnp.dtype(dtype).itemsize)
+    scale = known_finite("gain", real(gain, "gain")) / jnp.sqrt(
+        jnp.maximum(connectivity.fan_in, 1.0)
+    )
     w = jax.random.normal(key, connectivity.shape, dtype)
     w = w * connectivity.at_post(scale.astype(dtype))
     return connectivity_mask(connectivity, w)

@@ -454,7 +454,11 @@ def shown(net=None, *, given=None, n_steps=T, **options):
             ValueError,
             "input 'input' must be finite; got NaN or infinity",
         ),
-        ({"given": {"input": "spikes"}}, TypeError, "input 'input' must be an array; got str"),
+        (
+            {"given": {"input": "spikes"}},
+            TypeError,
+            "input 'input' must be real numbers; got 'spikes'",
+        ),
         *(
             ({"given": {"input": jnp.ones(shape)}}, ValueError, rf"must have shape \[5\].*{cure}")
             for shape, cure in {

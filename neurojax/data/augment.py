@@ -10,7 +10,7 @@ from jax.core import Tracer
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Key
 
-from neurojax._check import finite, prng_key
+from neurojax._check import brief, finite, prng_key, real
 
 __all__ = ["affine", "warp"]
 
@@ -42,7 +42,7 @@ def warp(
 
 def _picture(image: Any) -> Array:
     """One picture [H, W] of floats, refused if it is anything else."""
-    image = jnp.asarray(image)
+    image = image if isinstance(image, jax.Array) else _pixels(image)
     if not jnp.issubdtype(image.dtype, jnp.floating):
         cure = "pass image / 255, or data.check(images, labels, n_classes).images"
         raise TypeError(f"image must be floats; got {image.dtype}: {cure}")
@@ -52,6 +52,13 @@ def _picture(image: Any) -> Array:
     if not isinstance(image, Tracer) and not np.isfinite(np.asarray(image, float)).all():
         raise ValueError("image must be finite; it holds NaN or infinite pixels")
     return image
+
+
+def _pixels(image: Any) -> Array:
+    """As an array of its own type."""
+    given = np.asarray(None) if isinstance(image, jax.Array) else np.asarray(image)
+    kept = real(given, "image")
+    return kept if given.dtype.kind == "f" else jnp.asarray(given)
 
 
 def _warped(image: Array, matrix: Array, offset: Array) -> Array:
@@ -94,8 +101,9 @@ def affine(
     limits = {"rotation": rotation, "scale": scale, "shift": shift, "shear": shear}
     for name, limit in limits.items():
         bound = 1.0 if name == "scale" else math.inf
-        if isinstance(limit, str) or not 0 <= limit < bound:
-            raise ValueError(f"{name} must be in [0, {bound}); got {limit}")
+        kept = real(limit, name)
+        if kept.ndim or not (isinstance(kept, Tracer) or 0 <= float(kept) < bound):
+            raise ValueError(f"{name} must be in [0, {bound}); got {brief(limit)}")
     dtype = np.promote_types(image.dtype, np.float32)
     a, s, h, *d = jax.random.uniform(key, (5,), dtype, -1, 1) * jnp.array(
         [rotation, scale, shear, shift, shift], dtype

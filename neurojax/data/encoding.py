@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Key, Shaped
 
 from neurojax._check import between, count, finite, positive, prng_key, real, time_step, working
 from neurojax._draw import happens
+from neurojax._memory import affordable
 
 __all__ = ["direct_current", "latency", "poisson", "rows"]
 
@@ -33,7 +34,7 @@ def direct_current(x: Shaped[ArrayLike, "*n"], n_steps: int) -> Float[Array, "T 
     >>> drive = nj.encoding.direct_current(jnp.linspace(0.0, 1.0, 5), n_steps=20)  # [20, 5]
     """
     x = finite("x", "nA")(_pixels("x", x))
-    return jnp.broadcast_to(x, (count("n_steps")(n_steps), *x.shape))
+    return jnp.broadcast_to(x, (_steps(n_steps, x), *x.shape))
 
 
 def poisson(
@@ -56,7 +57,8 @@ def poisson(
     >>> x = jnp.linspace(0.0, 1.0, 5)
     >>> z = nj.encoding.poisson(jax.random.key(0), x, 200, dt=0.5, max_rate=80.0)  # [200, 5]
     """
-    x, n_steps = between("x", 0.0, 1.0)(_pixels("x", x)), count("n_steps")(n_steps)
+    x = between("x", 0.0, 1.0)(_pixels("x", x))
+    n_steps = _steps(n_steps, x)
     dtype = working(x.dtype)
     p = _probability(max_rate, dt, x.shape, dtype) * x.astype(dtype)
     return _bernoulli(prng_key(key), p, n_steps).astype(x.dtype)
@@ -73,7 +75,8 @@ def latency(x: Shaped[ArrayLike, "*n"], n_steps: int) -> Float[Array, "T *n"]:
 
     >>> z = nj.encoding.latency(jnp.array([1.0, 0.5, 0.0]), 5)  # at steps 0, 2 and never
     """
-    x, n_steps = between("x", 0.0, 1.0)(_pixels("x", x)), count("n_steps")(n_steps)
+    x = between("x", 0.0, 1.0)(_pixels("x", x))
+    n_steps = _steps(n_steps, x)
     when = jnp.round((1 - x.astype(working(x.dtype))) * (n_steps - 1)).astype(jnp.int32)
     when = jnp.where(x > 0, when, n_steps)
     return jax.nn.one_hot(when, n_steps, dtype=x.dtype, axis=0)
@@ -92,10 +95,17 @@ def rows(image: Shaped[ArrayLike, "..."]) -> Float[Array, "T n"]:
     return image
 
 
+def _steps(n_steps: Any, x: Array) -> int:
+    """How many, refused where so many of all pixels would not fit."""
+    n_steps = count("n_steps")(n_steps)
+    affordable(f"{n_steps} steps of {x.size} pixels", n_steps * x.size * x.dtype.itemsize)
+    return n_steps
+
+
 def _pixels(name: str, x: Any) -> Array:
     if getattr(x, "dtype", None) == np.uint8:  # is 1 of 255, or of 1?
         raise ValueError(f"{name} must be floats from 0 to 1; got uint8: pass {name} / 255")
-    return real(x)
+    return real(x, name)
 
 
 @functools.partial(jax.jit, static_argnames="n_steps")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from neurojax._check import count
+from neurojax._check import brief, count
 from neurojax.data import _idx, _tfds
 
 __all__ = ["Dataset", "Split", "check", "load"]
@@ -142,7 +142,7 @@ def _whole(name: str, x: Any) -> int:
     try:
         return operator.index(x)
     except TypeError:
-        raise ValueError(f"{name} must be a whole number; got {x!r}") from None
+        raise ValueError(f"{name} must be a whole number; got {brief(x)}") from None
 
 
 def _converted(images: np.ndarray, labels: np.ndarray) -> Split:
@@ -200,7 +200,8 @@ def _of_tfds(name: str, folder: Path | None) -> tuple[_Parts, int]:
         close = difflib.get_close_matches(str(name), ["digits", "idx", *error.known])
         raise ValueError(
             "dataset must be digits, mnist, idx or an image classification set of "
-            f"tensorflow-datasets; got {name!r}" + (f", close to {', '.join(close)}" * bool(close))
+            f"tensorflow-datasets; got {brief(name)}"
+            + (f", close to {', '.join(close)}" * bool(close))
         ) from None
 
 

@@ -6,11 +6,22 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, Int, Integer, Key
 
-from neurojax._check import classes, count, instance, prng_key, real, step_size, working
+from neurojax._check import (
+    brief,
+    classes,
+    count,
+    instance,
+    kind,
+    prng_key,
+    real,
+    step_size,
+    working,
+)
 from neurojax._repr import described
 from neurojax.network import Network, fold
 from neurojax.neurons.leaky import LeakyIntegrator
@@ -162,7 +173,7 @@ def _populations(network: Network, readout: str, population: int | None) -> int:
 
 def rule(system: System, layer: str) -> Rule:
     """How `layer` learns. Raises `ValueError` for a layer that has no rule, or is none."""
-    if layer not in system.network.layers:
+    if layer not in kind("system", system, System).network.layers:
         raise ValueError(f"{layer!r} is no layer of the network: {sorted(system.network.layers)}")
     found = system.network.layers[layer].rule
     if found is None:
@@ -228,7 +239,7 @@ def _check_plastic(system: System) -> None:
 
 def samples(system: System, x: ArrayLike) -> Float[Array, "b *t i"]:
     """A batch as floats, refused unless it holds samples and, outside jit, is finite."""
-    x, allowed = floats(x), one_sample(system)
+    x, allowed = floats(x), one_sample(kind("system", system, System))
     if x.ndim < 2 or x.shape[1:] not in allowed:
         cure = ""
         if x.shape in allowed:
@@ -243,7 +254,7 @@ def samples(system: System, x: ArrayLike) -> Float[Array, "b *t i"]:
 
 def sample(system: System, x: ArrayLike) -> Float[Array, "*t i"]:
     """One sample as floats, refused unless that and, outside jit, finite."""
-    x, allowed = floats(x), one_sample(system)
+    x, allowed = floats(x), one_sample(kind("system", system, System))
     if x.shape not in allowed:
         cure = ": jax.vmap over a batch" if x.shape[1:] in allowed else ": pass x.reshape(-1)"
         cure = cure if x.size % system.n_in == 0 else ""
@@ -262,15 +273,15 @@ def one_sample(system: System) -> tuple[tuple[int, ...], ...]:
 
 def floats(x: ArrayLike) -> Array:
     """Pictures or spikes as floats; bytes are refused, and outside jit what is not finite."""
-    given, x = x, jnp.asarray(x)
-    if x.dtype == jnp.uint8:
+    if getattr(x, "dtype", None) == np.uint8:
         raise TypeError("x must be floats; got uint8: pass x / 255, or spikes as x.astype(float)")
-    if not isinstance(given, Tracer):
+    kept = real(x)
+    if not isinstance(x, Tracer):
         with jax.ensure_compile_time_eval():
-            bad = int(_count_infinite(given))
+            bad = int(_count_infinite(kept))
         if bad:
-            raise ValueError(f"x must be finite; {bad} of {x.size} numbers are NaN or infinite")
-    return real(x)
+            raise ValueError(f"x must be finite; {bad} of {kept.size} numbers are NaN or infinite")
+    return kept
 
 
 @jax.jit
@@ -280,11 +291,11 @@ def _count_infinite(x: Array) -> Int[Array, ""]:
 
 def labels(system: System, target: ArrayLike, n: int) -> Integer[Array, " b"]:
     """`n` labels, refused unless whole and, outside jit, in [0, n_classes)."""
-    target = jnp.asarray(target)
+    target = classes("target", target, system.n_classes)
     if target.shape != (n,):
         cure = ": pass target.argmax(1)" if target.shape == (n, system.n_classes) else ""
         raise ValueError(f"target must be [batch] = [{n}] labels; got {list(target.shape)}{cure}")
-    return classes("target", target, system.n_classes)
+    return target
 
 
 def check_state(system: System, weights: dict[str, Any], tone: Tone) -> None:
@@ -293,8 +304,9 @@ def check_state(system: System, weights: dict[str, Any], tone: Tone) -> None:
     for what, given, needed in (
         ("weights", weights, net.projections), ("homeostasis", tone, system.feedback),
     ):  # fmt: skip
-        if set(given) != set(needed):
-            raise ValueError(f"{what} must be those of {sorted(needed)}; got {sorted(given)}")
+        if not isinstance(given, dict) or set(given) != set(needed):
+            given = sorted(given) if isinstance(given, dict) else brief(given)
+            raise ValueError(f"{what} must be those of {sorted(needed)}; got {given}")
     for name, p in net.projections.items():
         held = instance(f"weights {name!r}", weights[name], "apply", "outer", "program")
         shape = jax.eval_shape(lambda w: w.w, held).shape

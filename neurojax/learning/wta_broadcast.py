@@ -25,8 +25,10 @@ from neurojax._check import (
     cast,
     classes,
     instance,
+    kind,
     nonnegative,
     prng_key,
+    real,
     working,
 )
 from neurojax._compile import compiled
@@ -134,7 +136,9 @@ def present(
 
     Windows and outputs are those of `probe`; a presentation has n_steps steps of dt ms.
     """
-    x, net = sample(system, x), system.tuned(tone)
+    x = sample(system, x)
+    check_state(system, weights, tone)
+    net = system.tuned(tone)
     watched = eqx.tree_at(lambda s: s.network, system, net)  # windows lie about these thresholds
     return simulate(
         net, weights, net.init(x.dtype), {INPUT: x},
@@ -150,6 +154,13 @@ def instruct(
     `y` [n_steps, readout neurons] is in mV of leaky integrators, else spikes; `target` is one
     label. The scores have its units, the error is what the teacher makes of them.
     """
+
+    target, y = classes("target", target, kind("system", system, System).n_classes), real(y, "y")
+    if y.ndim != 2 or target.ndim:
+        raise ValueError(
+            f"y must be [n_steps, readout neurons] and target one label; got {y.shape} and"
+            f" {target.shape}: jax.vmap over a batch"
+        )
 
     def step(carry, now):
         t, y_t = now
@@ -375,6 +386,7 @@ def init(
     >>> state.weights["input->h1"].w.shape, int(state.step)
     ((64, 64), 0)
     """
+    kind("system", system, System)
     tx, key = instance("tx", tx, "init", "update"), prng_key(key)
     weights = system.network.init_weights(fold(key, "weights"), make_weights, dtype)
     tone, step = system.rest(dtype), jnp.zeros((), jnp.int32)
@@ -408,6 +420,7 @@ def train_step(
     >>> int(state.step), outcome.scores.shape
     (1, (2, 10))
     """
+    kind("state", state, TrainState)
     x = samples(system, x)
     target = labels(system, target, len(x))
     if isinstance(target, Tracer):
@@ -482,6 +495,7 @@ def settle(system: System, state: TrainState, x: ArrayLike) -> TrainState:
 
     `x` [batch, n_in] or [batch, n_steps, n_in], as in `train_step`.
     """
+    kind("state", state, TrainState)
     outcome = predict(system, state.weights, state.homeostasis, x, key=state.key)
     tone = excited(system, state.homeostasis, outcome.rates)
     return state._replace(homeostasis=tone, average=(state.weights, tone))
@@ -505,7 +519,8 @@ def predict(
     >>> outcome.scores.argmax(1).shape, outcome.rates["h1"].shape
     ((2,), (2, 64))
     """
-    return _predict(system, weights, tone, samples(system, x), _key(key))
+    x = samples(system, x)
+    return _predict(system, kind("weights", weights, dict), tone, x, _key(key))
 
 
 @compiled

@@ -19,6 +19,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int, Shaped
 
 from neurojax._check import (
+    brief,
     cast,
     choice,
     finite,
@@ -156,7 +157,7 @@ class LIF(eqx.Module):
         conductance: Shaped[Array, "*n"] | None = None,
     ) -> tuple[LIFState, Float[Array, "*n"]]:
         """State after `dt` ms under `current` (nA) and `conductance` (uS), and its spikes."""
-        dtype = state.v.dtype
+        dtype = _stored(state)
         p, s, current, dt = _ready_to_step(self, state, current, dt)
         g = _conductance(conductance, s)
         v, v_low, refractory = _potential(p, s, current, g, dt, dtype)
@@ -233,7 +234,7 @@ class ALIF(eqx.Module):
         conductance: Shaped[Array, "*n"] | None = None,
     ) -> tuple[ALIFState, Float[Array, "*n"]]:
         """State after `dt` ms under `current` (nA) and `conductance` (uS), and its spikes."""
-        dtype = state.v.dtype
+        dtype = _stored(state)
         p, s, current, dt = _ready_to_step(self, state, current, dt)
         g = _conductance(conductance, s)
         v, v_low, refractory = _potential(p, s, current, g, dt, dtype)
@@ -289,7 +290,7 @@ class LeakyIntegrator(eqx.Module):
         self, state: LeakyIntegratorState, current: Shaped[Array, "*n"], *, dt: ArrayLike
     ) -> tuple[LeakyIntegratorState, Float[Array, "*n"]]:
         """State after `dt` ms under `current` (nA), and its potential."""
-        dtype = state.v.dtype
+        dtype = _stored(state)
         p, s, current, dt = _ready_to_step(self, state, current, dt)
         gap = whole(s.v, s.v_low, dtype) - p.r_mem * current
         v, v_low = _moved(s.v, leak(dt, p.tau_mem) * gap, s.v_low, dtype)
@@ -312,6 +313,13 @@ def _at_rest(p: LIF | ALIF, shape: tuple[int, ...], dtype: DTypeLike):
 
 def _ready(p: LIF | ALIF, shape: tuple[int, ...]) -> Array | None:
     return None if p.t_ref is None else jnp.zeros(shape, jnp.int32)
+
+
+def _stored(state: Any) -> DTypeLike:
+    """The dtype of a state, refused where it is none."""
+    if not hasattr(getattr(state, "v", None), "dtype"):
+        raise TypeError(f"state must be what init gives; got {brief(state)}")
+    return state.v.dtype
 
 
 def _ready_to_step(model, state, current, dt):

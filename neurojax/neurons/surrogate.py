@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neurojax._check import cast, positive
+from neurojax._check import cast, positive, real
 from neurojax._repr import described
 
 __all__ = ["Surrogate", "arctan", "boxcar", "fast_sigmoid", "heaviside", "sigmoid", "triangle"]
@@ -42,12 +42,12 @@ class Surrogate(eqx.Module):
 
     def __call__(self, x: ArrayLike) -> Array:
         """1 where x >= 0, else 0; in the shape and dtype of x."""
-        return _fire(self, jnp.asarray(x))
+        return _fire(self, real(x))
 
 
 @jax.custom_jvp
 def _fire(surrogate: Surrogate, x: Array) -> Array:
-    return (x >= 0).astype(x.dtype)
+    return jnp.asarray(x >= 0).astype(x.dtype)
 
 
 @_fire.defjvp

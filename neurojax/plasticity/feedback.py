@@ -1,15 +1,23 @@
 """Fixed random feedback: one low-dimensional error, broadcast to every neuron."""
 
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from neurojax._check import count, in_working, prng_key, working
+from neurojax._check import count, in_working, known_finite, prng_key, real, working
+from neurojax._memory import affordable
 from neurojax._repr import described
 
 __all__ = ["Broadcast", "broadcast"]
+
+
+def _numbers(name: str) -> Callable[[Any], Array]:
+    return lambda x: known_finite(name, real(x, name))
 
 
 @described
@@ -27,8 +35,8 @@ class Broadcast(eqx.Module):
     al. (2017), sec. 2.
     """
 
-    spread: Float[Array, "n k"] = eqx.field(converter=jnp.asarray)
-    channels: Float[Array, "k c"] = eqx.field(converter=jnp.asarray)
+    spread: Float[Array, "n k"] = eqx.field(converter=_numbers("spread"))
+    channels: Float[Array, "k c"] = eqx.field(converter=_numbers("channels"))
 
     def __check_init__(self):
         one, other = self.spread.shape, self.channels.shape
@@ -69,6 +77,7 @@ def broadcast(
         raise ValueError(
             f"bandwidth must be in [1, {most}] for {n_classes} classes; got {bandwidth}"
         )
+    affordable(f"feedback of {bandwidth} channels to {n} neurons", 8 * bandwidth * (n + n_classes))
     which, how = jax.random.split(prng_key(key))
     draw = jax.random.normal(which, (n_classes, bandwidth), working(dtype))
     basis, _ = jnp.linalg.qr(draw - draw.mean(0, keepdims=True))

@@ -1,6 +1,6 @@
 """Neuromodulator populations: a few neurons that see how learning goes and gate it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,14 +10,19 @@ from jaxtyping import Array, ArrayLike, Float, Integer, Key
 
 from neurojax._check import (
     between,
+    brief,
     cast,
     classes,
     count,
     in_working,
+    known_finite,
+    one_number,
     positive,
     prng_key,
+    real,
     working,
 )
+from neurojax._memory import affordable
 from neurojax._repr import described
 
 __all__ = ["ModulatorState", "Modulators", "modulators"]
@@ -33,6 +38,15 @@ class ModulatorState(NamedTuple):
 
     m: Float[Array, " m"]
     s_slow: Float[Array, " c"]
+
+
+def _by_layer(a: Any) -> dict[str, Array]:
+    """Field converter: arrays of numbers by name."""
+    if not isinstance(a, dict):
+        raise TypeError(f"a must be a dict by layer; got {brief(a)}")
+    return {
+        n: known_finite(f"a of layer {n!r}", real(x, f"a of layer {n!r}")) for n, x in a.items()
+    }
 
 
 @described
@@ -57,8 +71,8 @@ class Modulators(eqx.Module):
     Array([1., 1.], dtype=float32)
     """
 
-    k: Float[Array, "m 3"]
-    a: dict[str, Float[Array, "_ m"]]
+    k: Float[Array, "m 3"] = eqx.field(converter=lambda k: known_finite("k", real(k, "k")))
+    a: dict[str, Float[Array, "_ m"]] = eqx.field(converter=_by_layer)
     gain: Float[Array, ""] = eqx.field(default=30.0, converter=positive("gain", ""))
     rho_m: Float[Array, ""] = eqx.field(default=0.8, converter=between("rho_m", 0.0, 1.0))
     rho_s: Float[Array, ""] = eqx.field(default=0.95, converter=between("rho_s", 0.0, 1.0))
@@ -76,6 +90,7 @@ class Modulators(eqx.Module):
         self, state: ModulatorState, scores: Float[Array, " c"], target: Integer[ArrayLike, ""]
     ) -> tuple[ModulatorState, Float[Array, " m"]]:
         """Modulators after one step of scores [n_classes], and their activity [M]."""
+        one_number(self, "gain", "rho_m", "rho_s")
         target = classes("target", target, scores.shape[0])
         s, state, p = in_working(scores, state, self)
         belief = jax.nn.softmax(p.gain * s)
@@ -107,6 +122,10 @@ def modulators(
     ((4, 3), (100, 4))
     """
     n = count("n")(n)
+    if not isinstance(layers, dict):
+        raise TypeError(f"layers must be a dict of neurons by name; got {brief(layers)}")
+    layers = {name: count(f"layer {name!r}")(neurons) for name, neurons in layers.items()}
+    affordable(f"{n} modulators", 4 * n * (3 + sum(layers.values())))
     to, fro = jax.random.split(prng_key(key))
     draws = jax.random.split(fro, len(layers))
     shares = {

@@ -13,6 +13,7 @@ from neurojax._check import (
     in_range,
     nonnegative,
     one_each,
+    one_number,
     positive,
     real,
     time_step,
@@ -96,6 +97,7 @@ class STDP(eqx.Module):
         """Traces after one step, and the change of every weight: one number a synapse and step."""
         dtype = state.x_pre.dtype
         in_range(self)
+        one_number(self)
         pre = one_each("pre", pre, state.x_pre.shape)
         post = one_each("post", post, state.x_post.shape)
         p, s, pre, post = cast((self, state, pre, post), working(dtype))
@@ -120,7 +122,7 @@ class STDP(eqx.Module):
     ) -> Array:
         """Sum over all steps of what `step` gives, from rest, for weights that wait that long."""
         d = self._sides(post, dt)
-        return connectivity.outer(d, real(pre).astype(d.dtype))
+        return connectivity.outer(d, real(pre, "pre").astype(d.dtype))
 
     def factor(
         self, neuron: Neuron, post: Post, q: Float[Array, "t n"], *, dt: ArrayLike
@@ -131,8 +133,9 @@ class STDP(eqx.Module):
     def _sides(self, post: Array, dt: ArrayLike) -> Array:
         """D_t: what a sender's spike of step t finds, of spikes to come and of those before."""
         in_range(self)
-        dtype = real(post).dtype
-        p, post = cast((self, real(post)), working(dtype))
+        post = real(post, "post")
+        dtype = post.dtype
+        p, post = cast((self, post), working(dtype))
         dt = time_step(dt, post.dtype)
         to_come = _leaky(post, leak(dt, p.tau_plus), reverse=True)
         before = _leaky(post, leak(dt, p.tau_minus)) - post

@@ -5,12 +5,14 @@ over time and batch. Errors of each kind sum to zero over classes, so that a fee
 needs at most n_classes - 1 channels.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Integer
 
-from neurojax._check import classes, count, in_working, nonnegative, positive
+from neurojax._check import classes, count, in_working, nonnegative, one_number, positive, real
 from neurojax._repr import described
 
 __all__ = ["HardWTA", "SoftWTA", "class_scores", "k_winners"]
@@ -36,7 +38,8 @@ class SoftWTA(eqx.Module):
         self, scores: Float[Array, " c"], target: Integer[ArrayLike, ""]
     ) -> Float[Array, " c"]:
         """Error of each class in this step, [n_classes], in float32 at the least inside."""
-        target = _one(scores, target)
+        one_number(self)
+        scores, target = _one(scores, target)
         s, p = in_working(scores, self)
         belief = jax.nn.softmax(p.gain * s)
         error = jax.nn.one_hot(target, s.shape[0], dtype=s.dtype) - belief
@@ -63,7 +66,8 @@ class HardWTA(eqx.Module):
         self, scores: Float[Array, " c"], target: Integer[ArrayLike, ""]
     ) -> Float[Array, " c"]:
         """Error of each class in this step, [n_classes]."""
-        target = _one(scores, target)
+        one_number(self)
+        scores, target = _one(scores, target)
         is_target = jnp.arange(scores.shape[0]) == target
         rivals = jnp.where(is_target, -jnp.inf, scores)
         error = is_target.astype(scores.dtype) - jax.nn.one_hot(
@@ -73,15 +77,24 @@ class HardWTA(eqx.Module):
         return jnp.where(lead > self.margin.astype(scores.dtype), 0, error)
 
 
-def _one(scores: Array, target: ArrayLike) -> Array:
-    """The label of one sample, refused unless one of the classes that have scores."""
-    target = classes("target", target, scores.shape[-1])
-    if scores.ndim != 1 or target.ndim:
+def _one(scores: Any, target: Any) -> tuple[Array, Array]:
+    """Scores and label of one sample, refused unless that is one of the classes."""
+    scores = real(scores, "scores")
+    allowed = "scores must be [n_classes] and target one label"
+    if jnp.ndim(scores) != 1 or jnp.ndim(target):
         raise ValueError(
-            f"scores must be [n_classes] and target one label; got {scores.shape} and"
-            f" {target.shape}: jax.vmap over time and batch"
+            f"{allowed}; got {jnp.shape(scores)} and {jnp.shape(target)}: jax.vmap over time and"
+            " batch"
         )
-    return target
+    return scores, classes("target", target, scores.shape[0])
+
+
+def _vector(name: str, x: Any) -> Array:
+    """`x` [n] as floats, refused if it has another number of axes or none of numbers."""
+    x = real(x, name)
+    if x.ndim != 1:
+        raise ValueError(f"{name} must have one axis; got {x.shape}: jax.vmap over others")
+    return x
 
 
 def class_scores(y: Float[Array, " cp"], n_classes: int) -> Float[Array, " c"]:
@@ -93,7 +106,7 @@ def class_scores(y: Float[Array, " cp"], n_classes: int) -> Float[Array, " c"]:
     >>> nj.class_scores(jnp.array([1.0, 3.0, 0.0, -2.0]), 2)
     Array([ 2., -1.], dtype=float32)
     """
-    n_classes = count("n_classes")(n_classes)
+    n_classes, y = count("n_classes")(n_classes), _vector("y", y)
     if y.shape[-1] % n_classes:
         raise ValueError(f"n_classes must divide {y.shape[-1]} readout neurons; got {n_classes}")
     return y.reshape(n_classes, -1).mean(-1)
@@ -108,6 +121,7 @@ def k_winners(v: Float[Array, " n"], k: int) -> Float[Array, " n"]:
     >>> nj.k_winners(jnp.array([0.2, 0.9, 0.5]), 2)
     Array([0., 1., 1.], dtype=float32)
     """
+    v = _vector("v", v)
     if not 1 <= count("k", 0)(k) <= v.shape[-1]:
         raise ValueError(f"k must be in [1, {v.shape[-1]}]; got {k}")
     v = jnp.where(v == 0, 0, v)  # top_k would put -0 below 0

@@ -27,7 +27,9 @@ from neurojax._check import (
     between,
     cast,
     function,
+    known_finite,
     nonnegative,
+    one_number,
     optional,
     positive,
     real,
@@ -92,7 +94,7 @@ class _Always(eqx.Module):
     """
 
     def __call__(self, v: Array, threshold: Array, z: Array) -> Array:
-        return jnp.ones_like(v)
+        return jnp.ones_like(real(v, "v"))
 
     def __repr__(self) -> str:
         return "always"
@@ -105,7 +107,7 @@ class _PostSpike(eqx.Module):
     """
 
     def __call__(self, v: Array, threshold: Array, z: Array) -> Array:
-        return z
+        return known_finite("z", real(z, "z"))
 
     def __repr__(self) -> str:
         return "post_spike"
@@ -200,6 +202,7 @@ class ThreeFactor(eqx.Module):
         Raises `ValueError` where windows, spikes and `q` are not all [T, n].
         """
         step_size(dt)
+        one_number(self, "kappa_e", "decay")
         h, z, q = _matching(post, q, ("T", "n"))
         stored, (h, z, q) = q.dtype, cast((h, z, q), working(q.dtype))
         adaptation = _adaptation(neuron, dt, q[0])
@@ -239,6 +242,7 @@ class ThreeFactor(eqx.Module):
         calculated in float32 at the least and kept in the dtype of `state`.
         """
         step_size(dt)
+        one_number(self, "kappa_e", "decay")
         stored, at_post = state.e.dtype, connectivity.at_post
         pre, own = real(pre), _matching(post, q, ("n",))
         state, pre, (h, z, q) = cast((state, pre, own), working(stored))
@@ -335,6 +339,7 @@ class Homeostasis(eqx.Module):
         `v_reset`: where the neurons restart, mV, one number or [n]. None stands for 0 mV where
         the threshold is above that, and elsewhere for no floor, as it isn't known.
         """
+        one_number(self)
         stored = state.v_th.dtype
         p, v_th, r = cast((self, state.v_th, r), working(stored))
         to = lambda x: jnp.broadcast_to(jnp.asarray(x, r.dtype), r.shape)  # noqa: E731

@@ -3,6 +3,7 @@
 Times that a user writes in ms become whole steps by `steps`, or are refused.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -14,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Shaped
 
 from neurojax._check import count, one_each, step_size
+from neurojax._memory import affordable
 from neurojax._repr import described
 
 __all__ = ["Delay", "DelayState", "Delays", "steps"]
@@ -57,6 +59,8 @@ class Delay(eqx.Module):
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> DelayState:
         """No spike under way."""
+        n_bytes = 8 * self.steps * math.prod(shape)
+        affordable(f"a delay of {self.steps} steps of shape {tuple(shape)}", n_bytes)
         ring = jnp.zeros((self.steps, *shape), dtype)
         return DelayState(ring, jnp.zeros((), jnp.int32), ring[0])
 

@@ -17,6 +17,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Shaped
 
 from neurojax._check import (
+    brief,
     cast,
     finite,
     fits,
@@ -130,7 +131,7 @@ class Exponential(eqx.Module):
         tau_mem: ArrayLike | None = None,
     ) -> tuple[ExponentialState, Float[Array, "*n"]]:
         """State after `dt` ms and `arrivals` (nA), and the current that drove the membrane."""
-        dtype = state.i.dtype
+        dtype = _stored(state)
         p, s, arrivals, dt, tau_mem = _ready_to_step(self, state, arrivals, dt, tau_mem)
         held, _ = propagators.held(dt, tau_mem, p.tau_syn)
         i, i_low = fade(s.i, s.i_low, leak(dt, p.tau_syn), dtype)
@@ -171,7 +172,7 @@ class Alpha(eqx.Module):
         tau_mem: ArrayLike | None = None,
     ) -> tuple[AlphaState, Float[Array, "*n"]]:
         """State after `dt` ms and `arrivals` (nA), and the current that drove the membrane."""
-        dtype = state.i.dtype
+        dtype = _stored(state)
         p, s, arrivals, dt, tau_mem = _ready_to_step(self, state, arrivals, dt, tau_mem)
         held, held_rise = propagators.held(dt, tau_mem, p.tau_syn)
         lost, flow = leak(dt, p.tau_syn), dt / p.tau_syn * whole(s.rise, s.rise_low, dtype)
@@ -221,7 +222,7 @@ class DoubleExponential(eqx.Module):
         tau_mem: ArrayLike | None = None,
     ) -> tuple[DoubleExponentialState, Float[Array, "*n"]]:
         """State after `dt` ms and `arrivals` (nA), and the current that drove the membrane."""
-        dtype = state.i.dtype
+        dtype = _stored(state)
         p, s, arrivals, dt, tau_mem = _ready_to_step(self, state, arrivals, dt, tau_mem)
         held, held_rise = propagators.held_of_two(dt, tau_mem, p.tau_decay, p.tau_rise)
         a, b = dt / p.tau_decay, dt / p.tau_rise
@@ -317,6 +318,13 @@ class MagnesiumBlock(eqx.Module):
         p, x = cast((self, -0.062 * v), working(v.dtype))
         closed = p.mg / 3.57 * jnp.exp(jnp.minimum(x, 80.0))  # below -1,290 mV it may overflow
         return (1 / (1 + closed)).astype(v.dtype)
+
+
+def _stored(state: Any) -> DTypeLike:
+    """The dtype of a state, refused where it is none."""
+    if not hasattr(getattr(state, "i", None), "dtype"):
+        raise TypeError(f"state must be what init gives; got {brief(state)}")
+    return state.i.dtype
 
 
 def _ready_to_step(model, state, arrivals, dt, tau_mem):

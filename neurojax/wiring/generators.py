@@ -17,7 +17,8 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from neurojax._check import between, count, positive, prng_key
+from neurojax._check import MOST, between, brief, count, positive, prng_key
+from neurojax._memory import affordable
 from neurojax.wiring.layouts import Band, Dense, FanIn, check_radius
 from neurojax.wiring.sparse import FanOut
 
@@ -47,6 +48,7 @@ def one_to_one(n: int) -> FanIn:
     Raises `ValueError` for a population without neurons.
     """
     n = count("n")(n)
+    _affordable("a synapse a neuron", n)
     return FanIn(np.arange(n)[:, None], n)
 
 
@@ -67,6 +69,7 @@ def fan_in(
     n_pre, n_post = count("n_pre")(n_pre), count("n_post")(n_post)
     m = _others(n_pre, n_post, autapses)
     k = _part(density, m)
+    _affordable(f"{k} synapses onto each of {n_post} neurons", n_post * k)
     key = _needed(key, k < m)
     index = _all_of(n_post, m) if key is None else _subsets(key, n_post, m, k)
     return FanIn(index if autapses else _past_oneself(index), n_pre)
@@ -95,6 +98,7 @@ def fan_out(
     n_pre, n_post = count("n_pre")(n_pre), count("n_post")(n_post)
     m = _others(n_post, n_pre, autapses)
     k = _part(density, m)
+    _affordable(f"{k} synapses from each of {n_pre} neurons", n_pre * k)
     key = _needed(key, k < m)
     index = _all_of(n_pre, m) if key is None else _drawn(key, n_pre, m, k)
     index = index if autapses else _past_oneself(index)
@@ -120,6 +124,8 @@ def bernoulli(
     """
     n_pre, n_post = count("n_pre")(n_pre), count("n_post")(n_post)
     between("p", 0.0, 1.0)(p)
+    if np.ndim(p):
+        raise ValueError(f"p must be one number; got shape {np.shape(p)}: see blocks")
     chance = np.full((1, 1), p)
     return blocks(key, [n_pre], [n_post], chance, autapses=autapses, native=native)
 
@@ -144,14 +150,16 @@ def blocks(
     Raises `ValueError` for sizes below 1, for `p` outside [0, 1] or of another shape, and for
     two populations without `autapses`; `TypeError` for what is no key.
     """
+    between("p", 0.0, 1.0)(p)
     chance = np.asarray(p, float)
-    between("p", 0.0, 1.0)(chance)
     if chance.shape != (len(sizes_post), len(sizes_pre)):
         expected = (len(sizes_post), len(sizes_pre))
         raise ValueError(f"p must have shape {expected}, post by pre; got {chance.shape}")
     n_pre, n_post = ([count("sizes")(n) for n in sizes] for sizes in (sizes_pre, sizes_post))
     if not autapses and n_pre != n_post:
         raise ValueError(f"autapses=False is for one population; got blocks {n_pre}, {n_post}")
+    mean = math.ceil(np.asarray(n_post, float) @ chance @ np.asarray(n_pre, float))
+    _affordable(f"{mean:,} synapses", mean + max(n_post) + max(n_pre))
     key = _needed(key, not np.isin(chance, (0.0, 1.0)).all())
     key = jax.random.key(0) if key is None else key  # draws nothing but all or none
     rows = [_receivers(key, b, n, n_post, chance[:, b], autapses) for b, n in enumerate(n_pre)]
@@ -216,6 +224,7 @@ def watts_strogatz(
     """
     n_pre, n_post = count("n_pre")(n_pre), count("n_post")(n_post)
     p, k = between("p_rewire", 0.0, 1.0)(p_rewire), count("k", 0)(k)
+    _affordable(f"{k} synapses onto each of {n_post} neurons", n_post * k)
     key = _needed(key, _may_rewire(p_rewire))
     if n_pre == n_post:
         if k % 2 or not 2 <= k < n_pre:
@@ -352,6 +361,9 @@ def locally_dense(
     """
     n = count("n")(n)
     check_radius(radius, n)
+    _affordable(
+        f"a band of {2 * radius + 1} synapses onto each of {n} neurons", n * (2 * radius + 1)
+    )
     between("p_rewire", 0.0, 1.0)(p_rewire)
     lost, spare = round(2 * radius * float(p_rewire)), n - 1 - 2 * radius
     if lost > spare:
@@ -390,7 +402,7 @@ def merged(fan: FanIn, population: int) -> Dense:
     `FanIn`.
     """
     if not isinstance(fan, FanIn):
-        raise TypeError(f"fan must be a FanIn; got {fan!r:.80}")
+        raise TypeError(f"fan must be a FanIn; got {brief(fan)}")
     if count("population", 0)(population) < 1 or fan.n_post % population:
         raise ValueError(f"population must divide {fan.n_post} receivers; got {population}")
     return Dense(fan.n_pre, fan.n_post // population, _counted(fan, population))
@@ -403,10 +415,15 @@ def _counted(fan: FanIn, population: int) -> Int[Array, "post pre"]:
     return linked.sum(1).astype(jnp.int32)
 
 
+def _affordable(what: str, synapses: int) -> None:
+    """Refused where the drawing of so many synapses would not fit: indices, and room to sort."""
+    affordable(what, 16 * synapses)
+
+
 def _part(density: float, n: int) -> int:
     part = np.asarray(density)
     if part.ndim or part.dtype.kind not in "fiu" or not 0 < part <= 1:
-        raise ValueError(f"density must be in (0, 1]; got {density!r}")
+        raise ValueError(f"density must be in (0, 1]; got {brief(density)}")
     return max(1, round(float(density) * n))
 
 
@@ -446,8 +463,12 @@ def _torus(shape: tuple[int, ...], *axes: int) -> tuple[int, int]:
     """A grid of neurons as (ny, nx)."""
     if not isinstance(shape, tuple | list) or len(shape) not in axes:
         allowed = "(n,) or (ny, nx)" if 1 in axes else "(ny, nx)"
-        raise ValueError(f"shape must be {allowed}; got {shape}")
+        raise ValueError(f"shape must be {allowed}; got {brief(shape)}")
     *ny, nx = map(count("shape"), shape)
+    n = nx * math.prod(ny)
+    if n > MOST:
+        raise ValueError(f"shape must hold at most {MOST} neurons; got {n}")
+    _affordable(f"distances among {n} neurons", n)
     return (ny[0] if ny else 1, nx)
 
 

@@ -23,8 +23,8 @@ import numpy as np
 import wadler_lindig
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from neurojax._check import brief, numbers, working
 from neurojax._check import count as whole_number
-from neurojax._check import working
 
 __all__ = ["Band", "Dense", "Edges", "FanIn"]
 
@@ -53,11 +53,11 @@ def indices(name: str):
 
 def array(name: str, x: Any) -> Array | np.ndarray:
     """`x` as an array, refused unless it has a shape and a type."""
-    if isinstance(x, jax.Array):
+    if isinstance(x, jax.Array) and not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         return x
     try:
         x = np.asarray(x)
-    except ValueError:  # lists of several lengths
+    except (TypeError, ValueError):  # keys, lists of several lengths
         x = np.asarray(None)
     if x.dtype.kind not in "biuf":
         raise ValueError(f"{name} must be an array of numbers, its rows of one length")
@@ -476,8 +476,11 @@ def _summed(post: Array, pre: Array) -> Array:
 def sides(wiring: Any, post: Array, pre: Array) -> tuple[Array, Array]:
     """Both sides of `outer` in one dtype, with all leading axes in one."""
     post, pre = alike(post, pre)
-    if post.shape[:-1] != pre.shape[:-1]:
+    if not (post.ndim and pre.ndim and post.shape[:-1] == pre.shape[:-1]):
         raise ValueError(f"post and pre must share leading axes; got {post.shape}, {pre.shape}")
+    for name, x, n in (("post", post, wiring.n_post), ("pre", pre, wiring.n_pre)):
+        if x.shape[-1] != n:
+            raise ValueError(f"{name} must have shape [..., {n}]; got {x.shape}")
     post, pre = post.reshape(-1, post.shape[-1]), pre.reshape(-1, pre.shape[-1])
     shaped(post=(post, (len(post), wiring.n_post)), pre=(pre, (len(pre), wiring.n_pre)))
     return post, pre
@@ -485,7 +488,7 @@ def sides(wiring: Any, post: Array, pre: Array) -> tuple[Array, Array]:
 
 def alike(a: Array, b: Array) -> tuple[Array, Array]:
     """Both in one float dtype; booleans and whole numbers take that of the other side."""
-    a, b = jnp.asarray(a), jnp.asarray(b)
+    a, b = (numbers("each side of a product", x) for x in (a, b))
     floats = [x.dtype for x in (a, b) if jnp.issubdtype(x.dtype, jnp.inexact)]
     dtype = jnp.result_type(*floats) if floats else jnp.zeros(0).dtype
     return a.astype(dtype), b.astype(dtype)
@@ -536,7 +539,9 @@ def check_radius(radius: int, n: int) -> None:
     """Refuse a band that is no band, or goes round the ring and meets itself."""
     whole = isinstance(radius, int | np.integer) and not isinstance(radius, bool)
     if not (whole and 1 <= radius <= (n - 1) // 2):
-        raise ValueError(f"radius must be in [1, {(n - 1) // 2}] for {n} neurons; got {radius}")
+        raise ValueError(
+            f"radius must be in [1, {(n - 1) // 2}] for {n} neurons; got {brief(radius)}"
+        )
 
 
 def __dir__() -> list[str]:

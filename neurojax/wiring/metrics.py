@@ -162,7 +162,7 @@ def small_world(
     Brain Connectivity 1, 367 (omega).
     Raises `ValueError` as `path_length` does, and where the fan-in is too large for a lattice.
     """
-    n_random = whole_number("n_random")(n_random)
+    n_random = whole_number("n_random", 1, 1000)(n_random)
     instance("wiring", wiring, "edges")
     n, (draws, sources) = wiring.n_post, jax.random.split(prng_key(key))
     k = 2 * max(1, round(_adjacency(wiring).nnz / n / 2))

@@ -12,7 +12,8 @@ import wadler_lindig
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
-from neurojax._check import count, working
+from neurojax._check import count, numbers, working
+from neurojax._memory import affordable
 from neurojax.wiring import events
 from neurojax.wiring.layouts import (
     Band,
@@ -249,6 +250,7 @@ def by_sender(
     """
     n_pre, n_post = count("n_pre")(n_pre), count("n_post")(n_post)
     pre, post = _ends("pre", pre, n_pre), _ends("post", post, n_post)
+    affordable(f"a list of synapses of {n_pre} senders", 32 * (n_pre + pre.size))
     if pre.shape != post.shape:
         shapes = f"{pre.shape}, {post.shape}"
         raise ValueError(f"pre and post must be lists of equal length; got {shapes}")
@@ -267,7 +269,7 @@ def _is_list(x: Any) -> bool:
 
 
 def _sorted(w: Any, order: np.ndarray) -> Array:
-    w = jnp.asarray(w)
+    w = numbers("w", w)
     if w.shape[:1] != order.shape:
         raise ValueError(f"w must have one entry for each of {order.size} synapses; got {w.shape}")
     return w[order]

@@ -371,7 +371,7 @@ def test_parameters_are_vmapped_as_they_are_run_alone():
         (lambda: Device(linear(8), G_min=1e-5, G_max=1e-5), "G_max must be above G_min"),
         (lambda: Device(linear(8), G_min=-1e-6), r"G_min must be finite and >= 0 S; got -1e-06"),
         (lambda: linear(0), r"n_pulses must be finite and > 0 pulses; got 0"),
-        (lambda: querlioz(8, -1.0), r"beta must be finite and >= 0"),
+        (lambda: querlioz(8, -1.0), r"beta must lie in"),
         (lambda: exponential(8, 0.0), r"a must be finite and > 0 pulses"),
         (lambda: Device(linear(8), sigma_c2c=-0.1), r"sigma_c2c must be finite and >= 0"),
         (lambda: Table(jnp.array([1e-6])), r"levels must be two or more rising numbers, S"),
@@ -379,7 +379,7 @@ def test_parameters_are_vmapped_as_they_are_run_alone():
         (lambda: table(jnp.array([1.0, 2.0]), 1), r"n_states must be a whole number >= 2; got 1"),
         (lambda: linear(0.5), r"step must lie in \[0, 1\]; got 2"),
         (lambda: table(jnp.array([1.0, jnp.nan])), "G must be finite"),
-        (lambda: exp_step(8, a=jnp.nan), "a must be finite"),
+        (lambda: exp_step(8, a=jnp.nan), "a must lie in"),
         (lambda: piecewise(8, jnp.array([1.0])), r"nodes must be two or more .* shape \(1,\)"),
         (lambda: piecewise(8, jnp.array([1.0, -1.0])), "nodes must be finite and >= 0"),
         (
@@ -456,9 +456,9 @@ def test_what_no_device_can_take_is_refused_and_whole_numbers_are_pulses(device,
     np.testing.assert_array_equal(device.pulse(cells, jnp.ones(3, int), jnp.zeros(3, bool)).G, one)
     np.testing.assert_array_equal(device.pulse(cells, 1, 0).G, one)
     assert device.init(jnp.zeros(3, int)).G.dtype == jnp.float32
-    with pytest.raises(ValueError, match="n_up must be >= 0 pulses; got -1"):
+    with pytest.raises(ValueError, match="n_up must be >= 0 pulses, at most 2147483647; got -1"):
         device.pulse(cells, -1, 0)
-    with pytest.raises(ValueError, match="n_down must be >= 0 pulses; got nan"):
+    with pytest.raises(ValueError, match="n_down must be >= 0 pulses, at most 2147483647; got nan"):
         device.pulse(cells, 1, jnp.nan)
     with pytest.raises(ValueError, match="G must be finite, in S; got NaN or infinity"):
         device.init(jnp.array([1e-6, jnp.nan]))
