@@ -110,9 +110,6 @@ def calls():
         system=made, tx=optax.sgd(0.1), state=state, x=jnp.ones((2, 3)), target=jnp.array([0, 1])
     )
     tone, weights = state.homeostasis, state.weights
-    said = wb.Instruction(
-        jnp.zeros((4, 2)), jnp.zeros((4, 2)), None
-    ) if len(wb.Instruction._fields) == 3 else None  # fmt: skip
     window = dict(v=v, threshold=th, z=z)
     images, labels = np.zeros((2, 4, 4), np.uint8), np.array([0, 1])
     did = energy.Activity(*[jnp.ones(())] * 10)
