@@ -8,6 +8,7 @@ import ast
 import inspect
 import io
 import re
+import sys
 from contextlib import redirect_stderr
 from dataclasses import field, fields, make_dataclass
 from functools import cache
@@ -24,6 +25,7 @@ def parsed(config: type, argv: list[str] | None, module: Any) -> Any:
     default of a field that depends on others, None for those that do not.
     Raises `ValueError` for what cannot be read or is out of range; ends the process for --help.
     """
+    refuse_unreadable(argv)
     groups = [(t.lower(), _group(config, t, names)) for t, names in _groups(config).items()]
     grouped = make_dataclass("Options", groups)
     program = f"python -m {_name(module)}"
@@ -40,6 +42,26 @@ def parsed(config: type, argv: list[str] | None, module: Any) -> Any:
         raise ValueError(one_line(said.getvalue(), config)) from None
     values = {k: v for group in vars(found).values() for k, v in vars(group).items()}
     return config(**values)
+
+
+def refuse_unreadable(argv: list[str] | None) -> None:
+    """Refuse a value that is nothing, and characters that no file has in its name.
+
+    An empty path would be the folder that one is in.
+    """
+    option = "the first argument"
+    for word in sys.argv[1:] if argv is None else argv:
+        name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        option = name or option
+        if (equals or not name) and not value:
+            raise ValueError(f"{option} must be followed by a value; got ''")
+        if "\0" in word:
+            raise ValueError(f"{option} must be text without NUL; got {_cut(word)!r}")
+
+
+def _cut(text: str, most: int = 80) -> str:
+    """So much of it as one reads."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _indented(text: str) -> str:
@@ -151,8 +173,9 @@ def one_line(box: str, config: type) -> str:
         name = option[1] or option[2]
         kind = get_type_hints(config, include_extras=True)[name[2:].replace("-", "_")]
         got = " ".join(re.findall(r"'([^-'][^']*)'", wrong.partition(". Expected")[0]))
-        return f"{name} must be {_metavar(_given(kind)) or 'no more than a switch'}; got {got!r}"
+        allowed = _metavar(_given(kind)) or "no more than a switch"
+        return f"{name} must be {allowed}; got {_cut(got)!r}"
     meant = [part.split()[3] for part in parts if part.startswith("Perhaps you meant: ")]
-    return f"{wrong[:1].lower()}{wrong[1:]}; " + (
+    return f"{wrong[:1].lower()}{_cut(wrong[1:])}; " + (
         f"did you mean {meant[0]}?" if meant else "--help lists the options"
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from experiments import _command, _run
 from experiments._devices import Response, Synapse, Synapses, Update, Write
+from neurojax._check import MOST
 
 _T = TypeVar("_T")
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Learning:
     """Decay of the eligibility in a step."""
     trace_decay: float | None = None
     """Decay of the presynaptic trace in a step; without, that of the membrane."""
-    reset_trace: Preset[bool] = UNSET
+    reset_trace: bool = True
     """A spike of the receiver clears its presynaptic traces."""
     target_rate: Preset[float] = UNSET
     """Homeostasis: spikes a neuron and step."""
@@ -214,13 +215,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         epochs=10, batch_size=64, inputs="raw", augment="affine", input_dropout=0.0,
         hidden=(512, 512), tau_mem=9.5, r_mem=2.0, recurrence="local", gain_in=2.0,
         gain_recurrent=0.3, tau_out=9.5, start=5, gain=6.0, margin=0.02, window_width=0.5,
-        reset_trace=True, target_rate=0.05, lr=4e-3, lr_readout=5e-3, weight_decay=0.1,
+        target_rate=0.05, lr=4e-3, lr_readout=5e-3, weight_decay=0.1,
         average=0.998, w_max=0.6,
     ),
     "rows": dict(
         epochs=10, batch_size=64, inputs="raw", augment="none", input_dropout=0.0, hidden=(512,),
         tau_mem=4.5, r_mem=3.0, recurrence="dense", gain_in=3.0, gain_recurrent=0.5, tau_out=19.5,
-        start=-10, gain=30.0, margin=0.0, window_width=1.0, reset_trace=True, target_rate=0.08,
+        start=-10, gain=30.0, margin=0.0, window_width=1.0, target_rate=0.08,
         lr=5e-3, lr_readout=1e-2, weight_decay=0.0, average=0.998, w_max=1.0,
     ),
     "digits": dict(
@@ -300,6 +301,11 @@ def refuse_idle(config: Config, c: Config) -> None:
                     f"{_option(name, getattr(c, name))} needs {_option(needed, *values)};"
                     f" got {_option(needed, getattr(c, needed))}"
                 )
+    usual_rate = resolved(replace(timed, target_rate=None)).target_rate
+    if c.target_rate != usual_rate and not (c.homeostasis or c.rate_penalty):
+        raise ValueError(
+            f"{_option('target_rate', c.target_rate)} needs --homeostasis or --rate-penalty above 0"
+        )
     if len(c.hidden) == 1 and c.gain_forward != usual["gain_forward"]:
         raise ValueError(f"--gain-forward needs two hidden layers; got --hidden {c.hidden[0]}")
 
@@ -314,15 +320,14 @@ def _option(name: str, *values: Any) -> str:
 
 def _check(c: Config) -> None:
     """Refuse numbers out of range, naming the option."""
-    _run.refuse_idle_folder(c)
-    whole = dict(epochs=1, batch_size=1, train_size=1, readout_population=1, n_steps=1,
-                 bandwidth=1, modulators=0, radius=1, winners=1, seed=0, n_states=2)  # fmt: skip
-    for name, low in whole.items():
-        value = getattr(c, name)
-        if value is not None and value < low:
-            raise ValueError(f"--{_run.dashed(name)} must be a whole number >= {low}; got {value}")
+    _run.require_sound(c)
+    least = dict(epochs=1, batch_size=1, train_size=1, readout_population=1, n_steps=1,
+                 bandwidth=1, modulators=0, radius=1, winners=1, start=-MOST)  # fmt: skip
+    whole = {name: (low, MOST) for name, low in least.items()}
+    _run.require_whole(c, **whole, n_states=(2, _run.STATES))
     if c.hidden is not None and min(c.hidden, default=0) < 1:
         raise ValueError(f"--hidden must name one or more layers of >= 1 neurons; got {c.hidden}")
+    _run.require_whole(c, hidden=(1, MOST))
     ranges = dict(readout_density="(0, 1]", input_dropout="[0, 1)", p_rewire="[0, 1]",
                   kappa_e="[0, 1]", trace_decay="[0, 1]", target_rate="[0, 1]", average="[0, 1)",
                   tau_mem="(0, inf)", tau_out="(0, inf)", r_mem="(0, inf)", t_ref="[0, inf)",
@@ -336,6 +341,10 @@ def _check(c: Config) -> None:
     )  # fmt: skip
     for name, interval in ranges.items():
         _run.require_within(f"--{_run.dashed(name)}", getattr(c, name), interval)
+    if c.p_rewire == 1 and c.recurrence == "local" and not c.learn_recurrence:
+        raise ValueError(
+            "--no-learn-recurrence needs --p-rewire below 1, as far synapses never learn"
+        )
     for name in _OF_DEVICES:
         value = getattr(c, name)
         if c.synapse == "ideal" and value != getattr(Config, name):

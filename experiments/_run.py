@@ -23,6 +23,11 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 from experiments import _command
+from neurojax import _memory
+from neurojax._check import MOST
+
+MANY = 10_000  # networks of one study
+STATES = 2**16  # of a device: its pulses may be gone through one by one
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,64 @@ def require_within(name: str, value: float | None, interval: str) -> None:
         below = x < high or (interval[-1] == "]" and x == high)
         if not (above and below):
             raise ValueError(f"{name} must be in {interval}; got {value}{where}")
+
+
+def require_whole(config: Any, **ranges: tuple[int, int]) -> None:
+    """Refuse whole numbers outside their range, both ends in it; None is none."""
+    for name, (low, high) in ranges.items():
+        given = getattr(config, name)
+        for value in given if isinstance(given, tuple) else () if given is None else (given,):
+            if not low <= value <= high:
+                end = f">= {low}" if value < low else f"<= {high}"
+                got = shown(value)
+                raise ValueError(f"--{dashed(name)} must be a whole number {end}; got {got}")
+
+
+def shown(value: int) -> str:
+    """A whole number, without its digits where they are too many to read."""
+    if abs(value) < 10**20:
+        return str(value)
+    return f"about {value:.0e}" if abs(value) < 10**300 else "a number of over 300 digits"
+
+
+def require_sound(config: Any) -> None:
+    """Refuse what no experiment takes: seeds that are another's again, idle or opposed options.
+
+    A key has 32 bits: the seed 2^32 would be the seed 0.
+    """
+    seeds = getattr(config, "seeds", 1)
+    require_whole(config, **({"seeds": (1, MANY)} if hasattr(config, "seeds") else {}))
+    require_whole(config, seed=(0, 2**32 - seeds))
+    if config.resume and config.overwrite:
+        raise ValueError("--overwrite replaces what --resume goes on with; pass one of them")
+    refuse_idle_folder(config)
+
+
+def n_train(config: Any, sets: Any) -> int:
+    """How many pictures are learnt from, refused where there are fewer, or less than a batch."""
+    there, size = len(sets.train.labels), getattr(config, "train_size", None)
+    if size is not None and size > there:
+        raise ValueError(f"--train-size must be at most {there}, all that there are; got {size}")
+    learnt = there if size is None else size
+    batch_size = getattr(config, "batch_size", None)
+    if batch_size is not None and batch_size > learnt:
+        raise ValueError(f"--batch-size must be at most {learnt} pictures; got {batch_size}")
+    return learnt
+
+
+def refuse_endless(epochs: int, n_batches: int) -> None:
+    """Refuse more weight changes than can be numbered."""
+    if epochs * n_batches > MOST:
+        raise ValueError(
+            f"--epochs must be at most {MOST // n_batches}, as weight changes are numbered in 32"
+            f" bits; got {epochs}"
+        )
+
+
+def affordable(**parts: int) -> None:
+    """Refuse what would take more memory than there is, by the option that takes most of it."""
+    total, name = sum(parts.values()), max(parts, key=lambda name: parts[name])
+    _memory.affordable(f"what --{dashed(name)} asks for", total, f"pass a smaller --{dashed(name)}")
 
 
 def refuse_idle_folder(config: Data) -> None:

@@ -10,6 +10,7 @@ trained at the middle of both alone. What is trained before, on validation pictu
 chooses the learning rate of each response and policy, and the thresholds of refresh.
 """
 
+import os
 import time
 from dataclasses import dataclass
 from itertools import product
@@ -22,6 +23,7 @@ from experiments import _device_figures, _folder, _run
 from experiments._devices import Response, Update
 from experiments._perceptron import HELD, Outcome, Program, Setting, lesson, side_by_side, use_cores
 from neurojax import data
+from neurojax._check import MOST
 
 _IDEAL = ("ideal", "none")
 _SEARCH_SEED = 1_000_000  # a seed of its own: what is chosen is not chosen for the grid's draws
@@ -95,15 +97,13 @@ class Config(Network, Learning, Devices, _run.Data, Run):
 
 def _check(c: Config) -> None:
     """Refuse numbers out of range, naming the option."""
-    _run.refuse_idle_folder(c)
-    whole = dict(seed=0, seeds=1, epochs=1, batch_size=1, train_size=1, hidden=1, n_states=2,
-                 width=1, cores=1)  # fmt: skip
-    for name, low in whole.items():
-        for value in _several(name, getattr(c, name)):
-            if value < low:
-                raise ValueError(f"--{_run.dashed(name)} must be >= {low}; got {value}")
-    for name in ("responses", "policies"):
+    _run.require_sound(c)
+    for name in ("responses", "policies", "hidden", "n_states"):
         _several(name, getattr(c, name))
+    whole = dict(epochs=MOST, batch_size=MOST, train_size=MOST, hidden=MOST, width=_run.MANY,
+                 cores=max(2, os.cpu_count() or 1))  # fmt: skip
+    _run.require_whole(c, **{name: (1, most) for name, most in whole.items()})
+    _run.require_whole(c, n_states=(2, _run.STATES))
     ranges = dict(dynamic_range="(1, inf)", sigma_d2d="[0, 1]", lr="(0, inf)", upper="[0, 1]",
                   lower="[0, 1]")  # fmt: skip
     for name, interval in ranges.items():
@@ -111,8 +111,10 @@ def _check(c: Config) -> None:
             _run.require_within(f"--{_run.dashed(name)}", value, interval)
     if len(c.upper) != len(c.lower) or any(a <= b for a, b in zip(c.upper, c.lower, strict=True)):
         raise ValueError(f"--upper must pair with --lower, each above; got {c.upper}, {c.lower}")
-    if "unidirectional" not in c.policies and (c.upper, c.lower) != (Config.upper, Config.lower):
-        raise ValueError(f"--upper needs --policies unidirectional; got {c.policies}")
+    for name in _PAIRED if "unidirectional" not in c.policies else ():
+        if getattr(c, name) != getattr(Config, name):
+            got = " ".join(c.policies)
+            raise ValueError(f"--{name} needs --policies unidirectional; got --policies {got}")
 
 
 def _several(name: str, value: Any) -> tuple:
@@ -191,10 +193,11 @@ def run(config: Config) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
     use_cores(config.cores)
     sets = data.load(config.dataset, config.data_dir)
-    n_train = len(sets.train.labels[: config.train_size])
-    if n_train < config.batch_size:
-        allowed = f"--batch-size must be at most {n_train} pictures"
-        raise ValueError(f"{allowed}; got {config.batch_size}")
+    _run.refuse_endless(config.epochs, _run.n_train(config, sets) // config.batch_size)
+    n_in = int(np.prod(sets.train.images.shape[1:]))
+    devices = max(config.hidden) * (n_in + sets.n_classes)
+    at_once = config.width * config.cores
+    _run.affordable(hidden=64 * devices * 2, width=64 * devices * (at_once - 1))
     with _folder.held(config) as folder:
         folder.begin()
         return _run_in(folder, config, sets)

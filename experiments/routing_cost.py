@@ -24,6 +24,7 @@ from experiments._small_world import Plan, columns, network, price
 from experiments._training import Trainer
 from hardware import topology
 from neurojax import data
+from neurojax._check import MOST
 from neurojax.learning import wta_broadcast as wb
 from neurojax.network import Layer, fold
 from neurojax.neurons.leaky import LIF, LeakyIntegrator
@@ -89,13 +90,10 @@ class Config(Network, Learning, Devices, _run.Data, Run):
 
 def _check(c: Config) -> None:
     """Refuse numbers out of range, naming the option."""
-    _run.refuse_idle_folder(c)
-    whole = dict(seed=0, seeds=1, epochs=1, batch_size=1, train_size=1, population=1,
-                 fan_in_input=1, fan_in=2, fan_in_readout=1, neurons_per_core=1)  # fmt: skip
-    for name, low in whole.items():
-        value = getattr(c, name)
-        if value is not None and value < low:
-            raise ValueError(f"--{_run.dashed(name)} must be a whole number >= {low}; got {value}")
+    _run.require_sound(c)
+    least = dict(epochs=1, batch_size=1, train_size=1, population=1, fan_in_input=1, fan_in=2,
+                 fan_in_readout=1, neurons_per_core=1, mesh=1)  # fmt: skip
+    _run.require_whole(c, **{name: (low, MOST) for name, low in least.items()})
     for p in c.p_rewire:
         _run.require_within("--p-rewire", p, "[0, 1]")
     if not c.p_rewire or len(set(c.p_rewire)) < len(c.p_rewire):
@@ -104,6 +102,15 @@ def _check(c: Config) -> None:
         raise ValueError(
             f"--hidden must name layers of one size, as they share a ring; got {c.hidden}"
         )
+    n = c.hidden[0]
+    _run.require_whole(c, hidden=(1, MOST))
+    if c.fan_in % 2 or not c.fan_in < n:
+        raise ValueError(f"--fan-in must be even, half on each side, and below {n}; got {c.fan_in}")
+    if c.fan_in_readout > n:
+        raise ValueError(f"--fan-in-readout must be at most {n}, the layer; got {c.fan_in_readout}")
+    if c.mesh[0] * c.mesh[1] * c.neurons_per_core > MOST:
+        got = f"--mesh {c.mesh[0]} {c.mesh[1]} --neurons-per-core {c.neurons_per_core}"
+        raise ValueError(f"--mesh must hold at most {MOST} neurons; got {got}")
 
 
 class Learner(NamedTuple):
@@ -178,9 +185,9 @@ def run(config: Config) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
     c = config
     sets = data.load(c.dataset, c.data_dir)
-    n_train = len(sets.train.labels[: c.train_size])
-    if n_train < c.batch_size:
-        raise ValueError(f"--batch-size must be at most {n_train} pictures; got {c.batch_size}")
+    n_train = _run.n_train(c, sets)
+    _run.refuse_endless(c.epochs, n_train // c.batch_size)
+    _refuse_large(c, sets)
     learner, mesh = Learner.of(c, sets, n_train), topology.Mesh(*c.mesh, c.neurons_per_core)
     sets, placement = _training.shown(learner.base, sets), columns(learner.plan, mesh)
     with _folder.held(c) as folder:
@@ -194,6 +201,25 @@ def run(config: Config) -> dict[str, Any]:
             "n_neurons": len(placement), "seconds": sum(row["seconds"] for row in rows) / c.seeds,
         }  # fmt: skip
         return folder.finish(found, {"routing_cost": _world_figure.knee(table)})
+
+
+def _refuse_large(c: Config, sets: data.Dataset) -> None:
+    """Refuse what does not fit the pictures, the mesh or the memory."""
+    n_in, readout = int(np.prod(sets.train.images.shape[1:])), sets.n_classes * c.population
+    n, n_cores = sum(c.hidden) + readout, c.mesh[0] * c.mesh[1]
+    if c.fan_in_input > n_in:
+        raise ValueError(f"--fan-in-input must be at most {n_in} pixels; got {c.fan_in_input}")
+    if n > n_cores * c.neurons_per_core:
+        raise ValueError(
+            f"--mesh must hold {n} neurons, {-(-n // c.neurons_per_core)} cores of"
+            f" {c.neurons_per_core}; got {n_cores}"
+        )
+    links = c.hidden[0] * (c.fan_in_input + 2 * c.fan_in * len(c.hidden))
+    _run.affordable(
+        hidden=32 * c.seeds * (links + n * n_in), population=32 * c.seeds * readout * n,
+        mesh=32 * c.seeds * (n_cores + n * c.mesh[0]),
+        batch_size=16 * c.seeds * 20 * max(c.batch_size, len(sets.test.labels)) * n,
+    )  # fmt: skip
 
 
 def _made(

@@ -56,6 +56,11 @@ class Config(Learning, _config.Config):
     def __post_init__(self):
         super().__post_init__()
         _run.require_within("--slope", self.slope, "(0, inf)")
+        if self.slope != Learning.slope and self.freeze_hidden and self.readout == "leaky":
+            raise ValueError(
+                f"--slope {self.slope:g} needs neurons that learn through spikes: pass"
+                " --no-freeze-hidden or --readout spiking"
+            )
 
 
 class Reference(nnx.Module):

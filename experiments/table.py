@@ -127,6 +127,13 @@ class Run:
 class Config(Data, Run):
     """Every option of the table."""
 
+    def __post_init__(self):
+        _run.require_whole(self, seeds=(1, _run.MANY), jobs=(1, max(2, os.cpu_count() or 1)))
+        of_runs = ("data_dir", "fashion_dir", "jobs", "seeds")
+        idle = [n for n in of_runs if self.show and getattr(self, n) != getattr(Config, n)]
+        if idle:
+            raise ValueError(f"--{_run.dashed(idle[0])} has no use with --show, which runs nothing")
+
 
 def main(config: Config) -> None:
     """Run what is missing, one seed of every row before the next seed, and print the table.
@@ -136,6 +143,7 @@ def main(config: Config) -> None:
     console = Console(highlight=False)
     _signals.goes_on()
     rows = picked(config.only)
+    _refuse_absent(config)
     with ExitStack() as held:
         if not config.show:
             held.enter_context(_lock.held(config.results, "--results"))
@@ -148,6 +156,15 @@ def main(config: Config) -> None:
             console.print(f"left out: {line}", soft_wrap=True, markup=False)
     if failed or damaged:
         sys.exit(1)
+
+
+def _refuse_absent(config: Config) -> None:
+    """Refuse folders of data that are not there, before anything is run."""
+    for name in ("data_dir", "fashion_dir"):
+        folder = getattr(config, name)
+        if folder is not None and not folder.is_dir():
+            option = f"--{_run.dashed(name)}"
+            raise ValueError(f"{option} must be a folder that is there; got {str(folder)!r}")
 
 
 def picked(only: tuple[str, ...]) -> dict[str, tuple[str, str]]:

@@ -22,6 +22,7 @@ from experiments import _config, _devices, _finite, _folder, _run, _training, wt
 from experiments._devices import Response, Synapses, Update, Write
 from hardware import transferred
 from neurojax import data
+from neurojax._check import MOST
 from neurojax.learning import wta_broadcast as wb
 from neurojax.network import fold
 
@@ -51,6 +52,16 @@ class Config(_run.Run):
     rate: float = 0.25
     """Learning rates on devices, as a part of those on numbers."""
     out: Path = Path("runs/transfer")
+
+    def __post_init__(self):
+        _run.require_sound(self)
+        _run.require_whole(self, epochs=(1, MOST), tuned=(1, MOST), n_states=(2, _run.STATES))
+        _run.require_within("--rate", self.rate, "[0, inf)")
+        for sigma in self.sigma_d2d:
+            _run.require_within("--sigma-d2d", sigma, "[0, 1]")
+        if not self.sigma_d2d or len(set(self.sigma_d2d)) < len(self.sigma_d2d):
+            got = " ".join(f"{x:g}" for x in self.sigma_d2d) or "none"
+            raise ValueError(f"--sigma-d2d must name one or more, each once; got {got}")
 
 
 def run(config: Config) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ one had left behind: so the result is not that of one long run, and metrics.json
 many epochs each epoch was planned.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,7 +79,7 @@ def _neuron(c: Config, n: int, key: Key[Array, ""]) -> LIF | ALIF:
 def run(config: Config, changes: wb.Changes = wb.deltas) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
     sets = data.load(config.dataset, config.data_dir)
-    c = resolved(config, len(sets.train.labels[: config.train_size]))
+    c = resolved(config, _run.n_train(config, sets))
     refuse_idle(config, c)
     with _folder.held(c, may_grow=("epochs",)) as folder:
         return _run_in(folder, c, sets, changes)
@@ -90,6 +91,8 @@ def _run_in(
     sets = _training.shown(c, sets)
     lesson = _lesson(c, sets.train)
     n_in, n_steps = _input_shape(c, sets.train.images.shape)
+    _run.refuse_endless(c.epochs, len(lesson.labels) // c.batch_size)
+    _run.affordable(**_sizes(c, n_in, sets.n_classes, n_steps))
     key, n_batches = jax.random.key(c.seed), c.epochs * (len(lesson.labels) // c.batch_size)
     tx = _training.optimiser(c, n_batches)
     synapses = _devices.make_weights(c.synapses, c.w_max)
@@ -123,6 +126,20 @@ def _run_in(
         metrics["hardware"] = _on_chips.report(c, steps, state.average, sets.test)
         _on_chips.show(metrics["hardware"], bar.console)
     return folder.finish(metrics, figures)
+
+
+def _sizes(c: Config, n_in: int, n_classes: int, n_steps: int) -> dict[str, int]:
+    """Bytes that a training takes, about, by the option that asks for most of them."""
+    kept, shown, n = 32, max(c.batch_size, 500), sum(c.hidden)  # moments, average and changes
+    near = {"none": 0, "local": 2 * c.radius + 1, "dense": n}[c.recurrence]
+    links = sum(a * b for a, b in zip((n_in, *c.hidden), c.hidden, strict=False)) + n * near
+    readout = n_classes * c.readout_population
+    return {
+        "hidden": kept * (links + n * n_classes),
+        "readout_population": kept * (math.ceil(readout * n * c.readout_density) + readout),
+        "modulators": 8 * c.modulators * (n + 3),
+        "batch_size" if shown > 500 else "n_steps": 16 * shown * n_steps * (n + readout + n_in),
+    }
 
 
 def fresh(

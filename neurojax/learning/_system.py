@@ -17,6 +17,7 @@ from neurojax._check import (
     count,
     instance,
     kind,
+    numbers,
     prng_key,
     real,
     step_size,
@@ -291,11 +292,11 @@ def _count_infinite(x: Array) -> Int[Array, ""]:
 
 def labels(system: System, target: ArrayLike, n: int) -> Integer[Array, " b"]:
     """`n` labels, refused unless whole and, outside jit, in [0, n_classes)."""
-    target = classes("target", target, system.n_classes)
+    target = numbers("target", target)
     if target.shape != (n,):
         cure = ": pass target.argmax(1)" if target.shape == (n, system.n_classes) else ""
         raise ValueError(f"target must be [batch] = [{n}] labels; got {list(target.shape)}{cure}")
-    return target
+    return classes("target", target, system.n_classes)
 
 
 def check_state(system: System, weights: dict[str, Any], tone: Tone) -> None:

@@ -14,6 +14,7 @@ the weights. Arrays of another shape are refused with a `ValueError`.
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -139,6 +140,8 @@ class Dense(eqx.Module):
             return
         if self.count.shape != self.shape:
             raise ValueError(f"count must have shape {self.shape}; got {self.count.shape}")
+        if self.count.dtype == bool:
+            return
         counted = concrete(self.count)
         if counted is None:
             few = (self.count < jnp.zeros((), self.count.dtype)).any()
@@ -478,10 +481,8 @@ def sides(wiring: Any, post: Array, pre: Array) -> tuple[Array, Array]:
     post, pre = alike(post, pre)
     if not (post.ndim and pre.ndim and post.shape[:-1] == pre.shape[:-1]):
         raise ValueError(f"post and pre must share leading axes; got {post.shape}, {pre.shape}")
-    for name, x, n in (("post", post, wiring.n_post), ("pre", pre, wiring.n_pre)):
-        if x.shape[-1] != n:
-            raise ValueError(f"{name} must have shape [..., {n}]; got {x.shape}")
-    post, pre = post.reshape(-1, post.shape[-1]), pre.reshape(-1, pre.shape[-1])
+    lead = math.prod(post.shape[:-1])
+    post, pre = (x.reshape(lead, x.shape[-1]) for x in (post, pre))
     shaped(post=(post, (len(post), wiring.n_post)), pre=(pre, (len(pre), wiring.n_pre)))
     return post, pre
 

@@ -54,8 +54,9 @@ def parts():
     train = hw.Train(8)
     return types.SimpleNamespace(
         key=key, net=net, weights=net.init_weights(key), edges=edges, n=n, mesh=mesh, train=train,
-        placed=placed, spikes=spikes, traffic=traffic, taught=taught, device=hw.Device(hw.linear(8)),
-        one_side=hw.OneSide(train), ring=nj.watts_strogatz(None, 20, 20, 4, 0.0),
+        placed=placed, spikes=spikes, traffic=traffic, taught=taught,
+        device=hw.Device(hw.linear(8)), one_side=hw.OneSide(train),
+        ring=nj.watts_strogatz(None, 20, 20, 4, 0.0),
     )  # fmt: skip
 
 
@@ -124,6 +125,10 @@ def calls():
         "nj.Poisson": (nj.Poisson, dict(rate=20.0), lambda n: n.init((3,))),
         "nj.Alpha": (nj.Alpha, dict(tau_syn=5.0), driven),
         "nj.Exponential": (nj.Exponential, dict(tau_syn=5.0), driven),
+        "nj.DoubleExponential": (nj.DoubleExponential, dict(tau_rise=2.0, tau_decay=9.0), driven),
+        "nj.Conductance": (nj.Conductance, dict(kinetics=nj.Exponential(5.0), e_rev=-80.0,
+            gate=nj.MagnesiumBlock()), driven),
+        "nj.MagnesiumBlock": (nj.MagnesiumBlock, dict(mg=1.0), lambda b: b(v)),
         "nj.Delay": (nj.Delay, dict(steps=2), lambda d: d.read(d.write(d.init((2,)), th))),
         "nj.Band": (nj.Band, dict(mask=jnp.ones((9, 3), bool), radius=1), wired),
         "nj.Dense": (nj.Dense, dict(n_pre=2, n_post=3, count=jnp.ones((3, 2), int)), wired),
