@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from neurojax import checkpoint, data, recording
 from neurojax._version import __version__ as __version__
+from neurojax.analysis import spikes
 from neurojax.data import augment, encoding
 from neurojax.layers import Layer, Projection, Record
 from neurojax.learning import wta_broadcast
@@ -85,7 +86,7 @@ __all__ = [
     "class_scores", "data", "distance_dependent", "encoding", "exponential_profile", "fan_in",
     "fan_out", "fold", "gaussian_profile", "ideal", "k_winners", "locally_dense", "merged",
     "metrics", "modulators", "normal", "one_to_one", "plotting", "post_spike", "recording",
-    "simulate", "split_bf16", "steps", "structured", "surrogate", "traces", "triangle",
+    "simulate", "spikes", "split_bf16", "steps", "structured", "surrogate", "traces", "triangle",
     "unconstrained", "watts_strogatz", "watts_strogatz_grid", "wta_broadcast",
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Analysis: what a run shows, as figures.
+"""Analysis: what a run shows, as statistics of its spikes and as figures.
 
 What reads records and writes none belongs here; nothing that simulates imports it.
 """
