@@ -19,7 +19,9 @@ from hardware.devices import Device, querlioz, soft_bounds, table
 from neurojax._check import working
 from neurojax.network import Layer, Network, Projection
 from neurojax.neurons import surrogate
+from neurojax.neurons.izhikevich import Izhikevich
 from neurojax.neurons.leaky import ALIF, LIF, LeakyIntegrator
+from neurojax.neurons.nonlinear import EIF, QIF, AdEx
 from neurojax.neurons.sources import Poisson
 from neurojax.plasticity.stdp import STDP
 from neurojax.plasticity.three_factor import Homeostasis, Post, ThreeFactor
@@ -39,10 +41,15 @@ from neurojax.wiring.sparse import by_sender
 N, T = 16, 20
 
 
+TOL = {"rtol": 1e-5, "atol": 1e-6}  # float32: one ulp (1.2e-7) a step and operation, T steps
+UPSWING = {"rtol": 1e-3, "atol": 2e-3}  # mV; rounding grows as the upswing does, a hundredfold
+
+
 class Row(NamedTuple):
     model: Any
     step: Callable = lambda model, state, x: model.step(state, x, dt=1.0)
     init: Callable = lambda model, dtype: model.init((N,), dtype)
+    tol: dict[str, float] = TOL
 
 
 def filtered(synapse, state, x):
@@ -63,6 +70,28 @@ def released(release, state, x):
     """`x` plays the spikes of the senders."""
     key = {"key": jax.random.key(0)} if isinstance(release, Quantal) else {}
     return release.step(state, x / 4, dt=1.0, **key)
+
+
+class Together(eqx.Module):
+    """Neurons of several models, each under a current of its own, as one: what they send, added."""
+
+    models: dict[str, Any]
+    drive: tuple[float, ...] = eqx.field(static=True)  # one a model, in the order of their names
+
+    def init(self, shape, dtype):
+        return {name: model.init(shape, dtype) for name, model in self.models.items()}
+
+    def step(self, state, x, **options):
+        new = {
+            name: self.models[name].step(state[name], x * drive, **options)
+            for name, drive in zip(sorted(self.models), self.drive, strict=True)
+        }
+        return {n: s for n, (s, _) in new.items()}, sum(z for _, z in new.values())
+
+
+def shunted(neurons, state, x):
+    """`x` plays the current, and a weak conductance."""
+    return neurons.step(state, x, dt=0.5, conductance=x / 100)
 
 
 def drawn(source, state, x):
@@ -149,6 +178,26 @@ ROWS = {
     "Quantal": Row(Quantal(5, each / 40), released),
     "NMDAGate": Row(NMDAGate(each / 10, 10 * each), released),
     "Delay": Row(Delay(3), delayed),
+    "QIF, EIF, AdEx": Row(
+        Together(
+            {
+                "QIF": QIF(tau_mem=each),
+                "EIF": EIF(tau_mem=each, spike=surrogate.fast_sigmoid()),
+                "AdEx": AdEx(a=each / 1e3, t_ref=1.0, substeps=2),
+            },
+            (1.0, 10.0, 60.0),
+        ),
+        shunted,
+        tol=UPSWING,
+    ),
+    "Izhikevich": Row(
+        Together(
+            {s: Izhikevich(d=each / 2, scheme=s) for s in ("2003", "2004", "rk4")},
+            (8.0, 8.0, 8.0),
+        ),
+        shunted,
+        tol=UPSWING,
+    ),
     "Poisson": Row(Poisson(each), drawn),
     "Network": Row(NETWORK, looped, lambda net, dtype: net.init(dtype)),
     "Network, events": Row(EVENTS, looped, lambda net, dtype: net.init(dtype)),
@@ -161,7 +210,6 @@ ROWS = {
     "Device, stepwise": Row(Device(querlioz(64, 3.0)), pulsed, programmed),
     "Table": Row(table(jnp.linspace(1e-6, 1e-5, 32)), pulsed, programmed),
 }
-TOL = {"rtol": 1e-5, "atol": 1e-6}  # float32: one ulp (1.2e-7) a step and operation, T steps
 
 
 @pytest.fixture(params=ROWS, name="row")
@@ -198,7 +246,7 @@ def test_compiled_equals_eager(row):
     for x in inputs():
         state, y = row.step(row.model, state, x)
         ys.append(y)
-    chex.assert_trees_all_close(added_up((state, jnp.stack(ys))), added_up(compiled), **TOL)
+    chex.assert_trees_all_close(added_up((state, jnp.stack(ys))), added_up(compiled), **row.tol)
     assert np.any(compiled[1]), "the input is too weak to show anything"
 
 
@@ -208,7 +256,7 @@ def test_a_batch_equals_its_samples(row):
     for b in range(3):
         alone = run(row, row.model, state, xs[b])
         one = jax.tree.map(lambda x, b=b: x[b], batch)
-        chex.assert_trees_all_close(added_up(one), added_up(alone), **TOL)
+        chex.assert_trees_all_close(added_up(one), added_up(alone), **row.tol)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
@@ -257,7 +305,7 @@ def test_float64_refines_float32(row):
         double = jax.tree.map(np.asarray, double)
     pair = jax.tree.leaves(added_up(single)), jax.tree.leaves(added_up(double))
     for one, two in zip(*pair, strict=True):
-        np.testing.assert_allclose(one, two, **TOL)
+        np.testing.assert_allclose(one, two, **row.tol)
 
 
 def test_eight_devices_equal_one(row):
@@ -270,6 +318,6 @@ def test_eight_devices_equal_one(row):
     arguments = row.model, row.init(row.model, float), inputs()
     sharded = run(row, *jax.tree.map(place, arguments))
     alone = run(row, *arguments)
-    chex.assert_trees_all_close(jax.device_get(sharded), jax.device_get(alone), **TOL)
+    chex.assert_trees_all_close(jax.device_get(sharded), jax.device_get(alone), **row.tol)
     assert len(sharded[1].sharding.device_set) == 8
     assert not sharded[1].sharding.is_fully_replicated

@@ -11,7 +11,7 @@ What that dtype cannot hold of a potential is kept beside it, so that no step is
 small beside v_rest or in however long a run: spikes of a bfloat16 state are those of float32.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -19,15 +19,12 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int, Shaped
 
 from neurojax._check import (
-    brief,
     cast,
     choice,
     finite,
     fits,
     function,
-    in_range,
     nonnegative,
-    one_each,
     optional,
     ordered,
     positive,
@@ -36,6 +33,7 @@ from neurojax._check import (
 )
 from neurojax._decay import add, fade, felt, leak, whole
 from neurojax._repr import described
+from neurojax.neurons._steps import checked, stored, whole_steps
 from neurojax.neurons.surrogate import Spike, heaviside
 
 __all__ = [
@@ -157,9 +155,8 @@ class LIF(eqx.Module):
         conductance: Shaped[Array, "*n"] | None = None,
     ) -> tuple[LIFState, Float[Array, "*n"]]:
         """State after `dt` ms under `current` (nA) and `conductance` (uS), and its spikes."""
-        dtype = _stored(state)
-        p, s, current, dt = _ready_to_step(self, state, current, dt)
-        g = _conductance(conductance, s)
+        dtype = stored(state)
+        p, s, current, dt, g = checked(self, state, current, dt, conductance)
         v, v_low, refractory = _potential(p, s, current, g, dt, dtype)
         z = _fire(p, whole(v, v_low, dtype) - p.v_th, refractory).astype(dtype)
         return LIFState(v.astype(dtype), z, refractory, v_low), z
@@ -234,9 +231,8 @@ class ALIF(eqx.Module):
         conductance: Shaped[Array, "*n"] | None = None,
     ) -> tuple[ALIFState, Float[Array, "*n"]]:
         """State after `dt` ms under `current` (nA) and `conductance` (uS), and its spikes."""
-        dtype = _stored(state)
-        p, s, current, dt = _ready_to_step(self, state, current, dt)
-        g = _conductance(conductance, s)
+        dtype = stored(state)
+        p, s, current, dt, g = checked(self, state, current, dt, conductance)
         v, v_low, refractory = _potential(p, s, current, g, dt, dtype)
         a, a_low = fade(s.a, s.a_low, leak(dt, p.tau_adapt), dtype)
         a, a_low = add(a, s.z + a_low, dtype)
@@ -290,8 +286,8 @@ class LeakyIntegrator(eqx.Module):
         self, state: LeakyIntegratorState, current: Shaped[Array, "*n"], *, dt: ArrayLike
     ) -> tuple[LeakyIntegratorState, Float[Array, "*n"]]:
         """State after `dt` ms under `current` (nA), and its potential."""
-        dtype = _stored(state)
-        p, s, current, dt = _ready_to_step(self, state, current, dt)
+        dtype = stored(state)
+        p, s, current, dt, _ = checked(self, state, current, dt)
         gap = whole(s.v, s.v_low, dtype) - p.r_mem * current
         v, v_low = _moved(s.v, leak(dt, p.tau_mem) * gap, s.v_low, dtype)
         v = v.astype(dtype)
@@ -315,32 +311,13 @@ def _ready(p: LIF | ALIF, shape: tuple[int, ...]) -> Array | None:
     return None if p.t_ref is None else jnp.zeros(shape, jnp.int32)
 
 
-def _stored(state: Any) -> DTypeLike:
-    """The dtype of a state, refused where it is none."""
-    if not hasattr(getattr(state, "v", None), "dtype"):
-        raise TypeError(f"state must be what init gives; got {brief(state)}")
-    return state.v.dtype
-
-
-def _ready_to_step(model, state, current, dt):
-    """All in the dtype to calculate in, checked where values are known."""
-    dtype = working(state.v.dtype)
-    in_range(model)
-    current = one_each("current", current, state.v.shape)
-    return *cast((model, state, current), dtype), time_step(dt, dtype)
-
-
-def _conductance(g: Any, s: LIFState | ALIFState) -> Array | None:
-    return None if g is None else one_each("conductance", g, s.v.shape).astype(s.v.dtype)
-
-
 def _potential(p, s, current, g, dt, dtype) -> tuple[Array, Array | None, Array | None]:
     """Potential before reset, what `dtype` cannot hold of it, and refractory steps left."""
     start, low = _reset(p, s)
     by = _towards_rest(p, whole(start, low, dtype), current, g, dt)
     if p.t_ref is None:
         return *_moved(start, by, low, dtype), None
-    refractory = jnp.where(s.z > 0, _whole_steps(p.t_ref, dt), jnp.maximum(s.refractory - 1, 0))
+    refractory = jnp.where(s.z > 0, whole_steps(p.t_ref, dt), jnp.maximum(s.refractory - 1, 0))
     return *_moved(start, jnp.where(refractory > 0, 0, by), low, dtype), refractory
 
 
@@ -362,11 +339,6 @@ def _reset(p, s):
     if p.reset == "subtract":
         return s.v - (p.v_th - p.v_reset) * s.z, low
     return s.v * (1 - s.z) + p.v_reset * s.z, None if low is None else low * (1 - s.z)
-
-
-def _whole_steps(t, dt):
-    """ceil(t / dt), blind to the rounding of the quotient: 0.15 ms are 15 steps of 0.01 ms."""
-    return jnp.ceil(t / dt * (1 - 1e-6)).astype(jnp.int32)
 
 
 def _fire(p, excess, refractory):

@@ -1,0 +1,57 @@
+"""What the steps of several neurons share."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array
+
+from neurojax._check import brief, cast, in_range, one_each, time_step, working
+from neurojax._decay import add
+
+
+def stored(state: Any) -> DTypeLike:
+    """The dtype of a state, refused where it is none."""
+    if not hasattr(getattr(state, "v", None), "dtype"):
+        raise TypeError(f"state must be what init gives; got {brief(state)}")
+    return state.v.dtype
+
+
+def checked(model, state, current: Any, dt: Any, conductance: Any = None) -> tuple:
+    """All in the dtype to calculate in, checked where values are known."""
+    v = state.v
+    dtype = working(v.dtype)
+    in_range(model)
+    current = one_each("current", current, v.shape)
+    g = None if conductance is None else one_each("conductance", conductance, v.shape)
+    return *cast((model, state, current), dtype), time_step(dt, dtype), cast(g, dtype)
+
+
+def at(x: Array, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
+    """A population of `shape` at `x`, and what `dtype` cannot hold of it."""
+    x = jnp.broadcast_to(x.astype(working(dtype)), shape)
+    held, low = add(jnp.zeros_like(x), x, dtype)
+    return held.astype(dtype), low
+
+
+def whole_steps(t: Array, dt: Array) -> Array:
+    """ceil(t / dt), blind to the rounding of the quotient: 0.15 ms are 15 steps of 0.01 ms."""
+    return jnp.ceil(t / dt * (1 - 1e-6)).astype(jnp.int32)
+
+
+def mean_growth(x: Array) -> Array:
+    """(exp(x) - 1) / x, and 1 at 0; its derivative holds there too."""
+    small = jnp.abs(x) < 1e-3
+    far = jnp.where(small, 1, x)
+    series = 1 + x / 2 * (1 + x / 3 * (1 + x / 4 * (1 + x / 5)))
+    return jnp.where(small, series, jnp.expm1(far) / far)
+
+
+def capped(v: Array, peak: Array, gentle: Array) -> Array:
+    """The smaller of v and `peak`; where it is cut, the derivative is that of `gentle`.
+
+    An upswing that ran to infinity in the step has no derivative that one could use.
+    """
+    cut = peak + (gentle - jax.lax.stop_gradient(gentle))
+    return jnp.where(v < peak, v, cut)
