@@ -11,7 +11,17 @@ from neurojax.data import augment, encoding
 from neurojax.layers import Layer, Projection, Record
 from neurojax.learning import wta_broadcast
 from neurojax.network import Network, State, fold
-from neurojax.neurons import ALIF, LIF, LeakyIntegrator, Poisson, surrogate
+from neurojax.neurons import (
+    ALIF,
+    EIF,
+    LIF,
+    QIF,
+    AdEx,
+    Izhikevich,
+    LeakyIntegrator,
+    Poisson,
+    surrogate,
+)
 from neurojax.plasticity import (
     STDP,
     Broadcast,
@@ -77,11 +87,11 @@ if TYPE_CHECKING:
 _SLOW = {"metrics": "wiring", "plotting": "analysis"}  # SciPy and matplotlib are slow to import
 
 __all__ = [
-    "ALIF", "Alpha", "Band", "Broadcast", "Conductance", "Delay", "Delays", "Dense",
-    "DoubleExponential", "Exponential", "FanIn", "FanOut", "HardWTA", "Homeostasis", "Ideal",
-    "LIF", "Layer", "LeakyIntegrator", "MagnesiumBlock", "Modulators", "NMDAGate", "Network",
-    "Poisson", "Post", "Projection", "Quantal", "Record", "Recurrence", "STDP", "SoftWTA",
-    "SplitBF16", "State", "ThreeFactor", "TsodyksMarkram", "Visit", "Weights", "always",
+    "ALIF", "AdEx", "Alpha", "Band", "Broadcast", "Conductance", "Delay", "Delays", "Dense",
+    "DoubleExponential", "EIF", "Exponential", "FanIn", "FanOut", "HardWTA", "Homeostasis", "Ideal",
+    "Izhikevich", "LIF", "Layer", "LeakyIntegrator", "MagnesiumBlock", "Modulators", "NMDAGate",
+    "Network", "Poisson", "Post", "Projection", "QIF", "Quantal", "Record", "Recurrence", "STDP",
+    "SoftWTA", "SplitBF16", "State", "ThreeFactor", "TsodyksMarkram", "Visit", "Weights", "always",
     "augment", "bernoulli", "blocks", "boxcar", "broadcast", "by_sender", "checkpoint",
     "class_scores", "data", "distance_dependent", "encoding", "exponential_profile", "fan_in",
     "fan_out", "fold", "gaussian_profile", "ideal", "k_winners", "locally_dense", "merged",

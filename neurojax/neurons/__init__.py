@@ -5,6 +5,7 @@ decide on a spike. A neuron knows of no synapse and of no network.
 """
 
 from neurojax.neurons import surrogate
+from neurojax.neurons.izhikevich import Izhikevich, IzhikevichState
 from neurojax.neurons.leaky import (
     ALIF,
     LIF,
@@ -13,11 +14,13 @@ from neurojax.neurons.leaky import (
     LeakyIntegratorState,
     LIFState,
 )
+from neurojax.neurons.nonlinear import EIF, QIF, AdEx, AdExState, EIFState, QIFState
 from neurojax.neurons.sources import Poisson, PoissonState
 
 __all__ = [
-    "ALIF", "ALIFState", "LIF", "LIFState", "LeakyIntegrator", "LeakyIntegratorState", "Poisson",
-    "PoissonState", "surrogate",
+    "ALIF", "ALIFState", "AdEx", "AdExState", "EIF", "EIFState", "Izhikevich", "IzhikevichState",
+    "LIF", "LIFState", "LeakyIntegrator", "LeakyIntegratorState", "Poisson", "PoissonState", "QIF",
+    "QIFState", "surrogate",
 ]  # fmt: skip
 
 

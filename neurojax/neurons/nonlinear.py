@@ -398,7 +398,7 @@ def _swing(p, cell, current, g, moving, adapting, dtype):
     (start, low), w = cell
     v = whole(start, low, dtype)
     w = w and _adapted(p, w, v, adapting / 2, dtype)
-    driven = current if w is None else current - whole(*w, dtype)
+    driven = current if w is None else current - whole(w[0], w[1], dtype)
     by, reaches = _ascent(p, v, driven, g, moving)
     new, new_low = add(start, by + low, dtype)
     fires = (reaches < moving) | (whole(new, new_low, dtype) >= p.v_peak)
@@ -411,7 +411,7 @@ def _swing(p, cell, current, g, moving, adapting, dtype):
 
 
 def _adapted(p, w, v, span, dtype) -> tuple[Array, Array]:
-    gap = whole(*w, dtype) - p.a * (v - p.v_rest)
+    gap = whole(w[0], w[1], dtype) - p.a * (v - p.v_rest)
     return add(w[0], leak(span, p.tau_w) * gap + w[1], dtype)
 
 
