@@ -18,7 +18,7 @@ def stored(state: Any) -> DTypeLike:
     return state.v.dtype
 
 
-def checked(model, state, current: Any, dt: Any, conductance: Any = None) -> tuple:
+def checked(model, state, current: Any, dt: Any, conductance: Any = None):
     """All in the dtype to calculate in, checked where values are known."""
     v = state.v
     dtype = working(v.dtype)

@@ -259,7 +259,7 @@ class AdEx(eqx.Module):
     >>> neuron = nj.AdEx(substeps=4)
     >>> step = lambda s, _: neuron.step(s, jnp.array([1.0]), dt=0.1)  # nA, ms
     >>> int(jax.lax.scan(step, neuron.init((1,)), length=2000)[1].sum())  # spikes in 200 ms
-    10
+    8
     """
 
     tau_mem: Float[Array, "*#n"] = eqx.field(default=281 / 30, converter=positive("tau_mem", "ms"))
