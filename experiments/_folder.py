@@ -1,5 +1,6 @@
 """The folder of one run: what is in it, whose it is, and what made it."""
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -15,9 +16,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from experiments import _command, _lock, _signals
 from experiments._run import Run, dashed
-from neurojax import checkpoint
+from neurojax import checkpoint, data
 from neurojax._files import digest, sealed, unsealed, write_whole
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ _PACKAGES = ("neurojax", "jax", "jaxlib", "equinox", "optax", "flax", "orbax-che
 _BEGUN = "run.json"  # the configuration; its presence says that a run has begun
 _METRICS = "metrics.json"  # its presence says that the run is complete
 _SUMS = "SHA256SUMS"  # of it and the figures, as `sha256sum -c` reads them
+_PICTURES = "pictures"  # what was learnt from, by its fingerprint
 _FIGURES = ("learning_curve", "raster", "weights", "advantage", "variation", "routing_cost")
 _OURS = (
     _METRICS, _SUMS, "search.json", "checkpoints", "parts", _BEGUN,
@@ -54,10 +58,12 @@ class History:
 
 
 @contextmanager
-def held(config: Run, may_grow: tuple[str, ...] = ()) -> Iterator["Folder"]:
+def held(
+    config: Run, sets: data.Dataset | None = None, may_grow: tuple[str, ...] = ()
+) -> Iterator["Folder"]:
     """The folder in --out, this process's alone until the block ends.
 
-        with held(config) as folder:
+        with held(config, sets) as folder:
             ...                 # what may be refused
             folder.begin()
             ...                 # what takes time
@@ -66,10 +72,10 @@ def held(config: Run, may_grow: tuple[str, ...] = ()) -> Iterator["Folder"]:
     anew; what it was to overwrite goes with its first result.
     Raises `ValueError` for a folder that holds another run's results, is in use or cannot be
     written; with --resume, for one in which anything was made with another configuration, but
-    for the options in `may_grow`, which may be larger than they were.
+    for the options in `may_grow`, which may be larger than they were, or with other pictures.
     """
     with _lock.held(Path(config.out)):
-        folder = Folder(config, may_grow)
+        folder = Folder(config, None if sets is None else fingerprint(sets), may_grow)
         try:
             yield folder
         except Exception:
@@ -83,8 +89,10 @@ class Folder:
     Nothing is changed before `begin`.
     """
 
-    def __init__(self, config: Run, may_grow: tuple[str, ...]):
+    def __init__(self, config: Run, pictures: str | None, may_grow: tuple[str, ...]):
         self.config, self.path = config, Path(config.out)
+        self._pictures = {} if pictures is None else {_PICTURES: pictures}
+        self._whose = jsonable(config) | self._pictures
         self._checkpoints, self._parts = self.path / "checkpoints", self.path / "parts"
         self._aside = self.path / ".replaced"
         self._may_grow = may_grow
@@ -105,13 +113,14 @@ class Folder:
         if self.config.resume and not self._held:
             print(f"nothing to go on with in {str(self.path)!r}: the run begins")  # noqa: T201
         with _signals.unbroken():  # so that what an interrupt says of it is true
+            self._sweep()
             if not self.config.resume:
                 self._set_aside()
             self._note_begun()
             _signals.goes_on("--resume")
 
     def _note_begun(self) -> None:
-        now, begun = jsonable(self.config), self.path / _BEGUN
+        now, begun = self._whose, self.path / _BEGUN
         then = unsealed(begun) if begun.exists() else None
         if then is None or any(now[name] != then[name] for name in self._may_grow):
             (self.path / _METRICS).unlink(missing_ok=True)  # it is not complete any more
@@ -127,7 +136,7 @@ class Folder:
 
     def save(self, epoch: int, state: Any, history: History) -> None:
         """One checkpoint; returns when it is on disk."""
-        kept = {"config": jsonable(self.config), "history": asdict(history)}
+        kept = {"config": self._whose, "history": asdict(history)}
         with _signals.unbroken():
             checkpoint.save(self._checkpoints, epoch, state, kept)
         self._bear_fruit()
@@ -140,7 +149,7 @@ class Folder:
     def keep(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Write the rows of a finished part."""
         self._parts.mkdir(exist_ok=True)
-        whose = {"part": name, "config": jsonable(self.config)}
+        whose = {"part": name, "config": self._whose}
         _write(self._part(name), sealed(whose | {"rows": rows}))
         self._bear_fruit()
 
@@ -150,7 +159,7 @@ class Folder:
 
     def finish(self, metrics: dict[str, Any], figures: dict[str, "Figure"]) -> dict[str, Any]:
         """Write the figures, then metrics.json, whose presence says that the run is complete."""
-        metrics = metrics | provenance(self.config)
+        metrics = metrics | self._pictures | provenance(self.config)
         files = {f"{name}.png": _drawn(figure) for name, figure in figures.items()}
         files[_METRICS] = (json.dumps(metrics, indent=1) + "\n").encode()
         sums = "".join(f"{digest(content)}  {name}\n" for name, content in files.items())
@@ -165,6 +174,12 @@ class Folder:
             _remove(self.path)
             _move(self._aside, self.path)
             self._bear_fruit()
+
+    def _sweep(self) -> None:
+        """Away with what processes that were killed were just writing."""
+        for folder in (self.path, self._parts):
+            for left in folder.glob(".*.part"):
+                left.unlink()
 
     def _set_aside(self) -> None:
         """What is to be overwritten, until there is something in its place."""
@@ -196,7 +211,9 @@ class Folder:
         if (self.path / _BEGUN).exists():
             yield "the run", self._unsealed(self.path / _BEGUN), cure
         elif (self.path / _METRICS).exists():  # without its beginning the end says whose it is
-            yield "the run", self._without(results, self.path).get("config"), cure
+            found = self._without(results, self.path)
+            pictures = {k: v for k, v in found.items() if k == _PICTURES}
+            yield "the run", found["config"] | pictures, cure
         foreign = "it is of another run: take it away, or pass --overwrite to begin anew"
         if checkpoint.latest(self._checkpoints) is not None:
             kept = checkpoint.metadata(self._checkpoints)
@@ -211,7 +228,9 @@ class Folder:
         where = f"--resume: {what} in {str(self.path)!r}"
         if not isinstance(then, dict):
             raise ValueError(f"{where} does not say what it was made with; {cure}")
-        now = jsonable(self.config)
+        now = self._whose
+        if then.get(_PICTURES) != now.get(_PICTURES):
+            raise ValueError(f"{where} was made with other pictures; {cure}")
         for name in sorted({*then, *now} - {*_NOT_THE_RUN}):
             before, asked = then.get(name), now.get(name)
             may_grow = name in self._may_grow
@@ -239,6 +258,15 @@ class Folder:
         for line in {str(warning.message) for warning in told} - self._warned:
             self._warned.add(line)
             print(f"warning: {line}", file=sys.stderr)  # noqa: T201
+
+
+def fingerprint(sets: data.Dataset) -> str:
+    """SHA-256 of all pictures and labels."""
+    found = hashlib.sha256()
+    for x in (*sets.train, *sets.val, *sets.test):
+        found.update(f"{x.dtype}{x.shape}".encode())
+        found.update(np.ascontiguousarray(x).data)
+    return found.hexdigest()
 
 
 def results(folder: Path) -> dict[str, Any]:

@@ -198,7 +198,7 @@ def run(config: Config) -> dict[str, Any]:
     devices = max(config.hidden) * (n_in + sets.n_classes)
     at_once = config.width * config.cores
     _run.affordable(hidden=64 * devices * 2, width=64 * devices * (at_once - 1))
-    with _folder.held(config) as folder:
+    with _folder.held(config, sets) as folder:
         folder.begin()
         return _run_in(folder, config, sets)
 

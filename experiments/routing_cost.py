@@ -189,8 +189,9 @@ def run(config: Config) -> dict[str, Any]:
     _run.refuse_endless(c.epochs, n_train // c.batch_size)
     _refuse_large(c, sets)
     learner, mesh = Learner.of(c, sets, n_train), topology.Mesh(*c.mesh, c.neurons_per_core)
-    sets, placement = _training.shown(learner.base, sets), columns(learner.plan, mesh)
-    with _folder.held(c) as folder:
+    placement = columns(learner.plan, mesh)
+    with _folder.held(c, sets) as folder:
+        sets = _training.shown(learner.base, sets)
         key, p = jax.random.key(c.seed), jnp.ones(())
         eqx.filter_eval_shape(learner.fresh, key, p)  # what cannot be wired is refused here
         folder.begin()

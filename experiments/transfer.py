@@ -67,7 +67,7 @@ class Config(_run.Run):
 def run(config: Config) -> list[dict[str, Any]]:
     """All networks, spreads and ways to write; returns the runs that metrics.json holds."""
     sets = data.load(config.dataset, config.data_dir)
-    with _folder.held(config) as folder:
+    with _folder.held(config, sets) as folder:
         folder.begin()
         seeds = range(config.seed, config.seed + config.seeds)
         rows = [row for seed in seeds for row in _made(folder, config, sets, seed)]

@@ -81,7 +81,7 @@ def run(config: Config, changes: wb.Changes = wb.deltas) -> dict[str, Any]:
     sets = data.load(config.dataset, config.data_dir)
     c = resolved(config, _run.n_train(config, sets))
     refuse_idle(config, c)
-    with _folder.held(c, may_grow=("epochs",)) as folder:
+    with _folder.held(c, sets, may_grow=("epochs",)) as folder:
         return _run_in(folder, c, sets, changes)
 
 

@@ -160,7 +160,8 @@ def _existing(directory: str | os.PathLike[str]) -> _Step:
     if found:
         return found
     if faults:
-        raise ValueError(f"no checkpoint in {where} is whole: {', '.join(faults)}")
+        cure = "take them from a copy, or remove the directory to begin anew"
+        raise ValueError(f"no checkpoint in {where} is whole: {', '.join(faults)}; {cure}")
     raise FileNotFoundError(f"directory must hold a checkpoint; got {where}, which has none")
 
 

@@ -18,6 +18,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments import _folder, _lock, _run, _signals
+from neurojax import data
 from neurojax._files import digest, sealed, unsealed
 
 
@@ -39,14 +40,17 @@ FRESH = state()
 
 def started(may_grow=(), begin=FRESH, **options):
     """What a run goes on from."""
-    with _folder.held(Config(**options), may_grow) as folder:
+    with _folder.held(Config(**options), may_grow=may_grow) as folder:
         folder.begin()
         return folder.last(begin)
 
 
 def refused(may_grow=(), **options):
     """A run that is refused before it begins, and why."""
-    with pytest.raises((ValueError, OSError)) as error, _folder.held(Config(**options), may_grow):
+    with (
+        pytest.raises((ValueError, OSError)) as error,
+        _folder.held(Config(**options), may_grow=may_grow),
+    ):
         pass
     return str(error.value)
 
@@ -255,6 +259,46 @@ def test_parts_of_another_run_or_name_are_refused(tmp_path):
     assert "one.json' holds another part" in refused(out=tmp_path / "a", resume=True)
 
 
+def pictures(seed):
+    images = np.random.default_rng(seed).random((9, 4, 4)).astype(np.float32)
+    split = data.Split(images, np.arange(9) % 3)
+    return data.Dataset("own", split, split, split, 3)
+
+
+def test_a_run_does_not_go_on_with_other_pictures(tmp_path):
+    config = Config(out=tmp_path, data_dir=Path("a"))
+    with _folder.held(config, pictures(0)) as folder:
+        folder.begin()
+        folder.save(1, state(1), _folder.History())
+    moved = Config(out=tmp_path, data_dir=Path("b"), resume=True)
+    with _folder.held(moved, pictures(0)) as folder:
+        assert folder.last(state())[0] == 1
+        folder.finish({}, {})
+    one = pictures(0)
+    one.train.labels[3] = 2
+    for sets in (pictures(1), one):
+        for file in (None, "run.json", "metrics.json"):
+            if file:
+                (tmp_path / file).rename(tmp_path / f"{file}.away")
+            with pytest.raises(ValueError, match="--resume: the .* was made with other pictures;"):
+                with_pictures(moved, sets)
+        for file in ("run.json", "metrics.json"):
+            (tmp_path / f"{file}.away").rename(tmp_path / file)
+
+
+def with_pictures(config, sets):
+    with _folder.held(config, sets):
+        pass
+
+
+def test_what_a_killed_process_was_writing_is_swept_away(tmp_path):
+    with_parts(tmp_path)
+    for place in (tmp_path, tmp_path / "parts"):
+        (place / ".run.json.12345.part").write_text("half")
+    started(out=tmp_path, resume=True)
+    assert not [*tmp_path.rglob("*.part")]
+
+
 # --- one process ---
 
 
@@ -447,7 +491,7 @@ def test_a_full_disk_is_one_line_that_names_the_file(tmp_path, monkeypatch, file
         rename(source, target)
 
     def run(config):
-        with _folder.held(config, ("seed",)) as folder:
+        with _folder.held(config, may_grow=("seed",)) as folder:
             folder.begin()
             folder.save(2, state(2), _folder.History())
             folder.finish({}, {"weights": Figure()})
