@@ -262,7 +262,7 @@ def _made(
 def _refuse_lost(job: Job, outcomes: list[Outcome]) -> None:
     """The learning rate is all that can take weights out of range."""
     for s, outcome in zip(job.settings, outcomes, strict=False):
-        if not np.isfinite([*outcome]).all():
+        if not np.isfinite(np.array([*outcome], float)).all():
             raise FloatingPointError(
                 f"{job.name!r} must stay finite; got NaN or infinity in a training at"
                 f" --lr {s.lr:g}; pass a smaller --lr"

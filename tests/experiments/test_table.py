@@ -144,7 +144,7 @@ def test_the_table_shows_mean_and_standard_deviation(runs, config, capsys):
 
 def test_one_seed_has_no_deviation_and_a_row_without_runs_no_line(runs, config, capsys):
     table.main(config(seeds=1, only=("density",)))
-    table.main(config(show=True))
+    table.main(config(show=True, seeds=3))
     shown = [x for x in capsys.readouterr().out.splitlines() if x.startswith("| ")]
     assert len(runs.commands) == 1
     assert [x.split("|")[1].strip() for x in shown] == 2 * ["row", "density 100%"]
@@ -175,6 +175,8 @@ def test_fashion_is_read_from_a_folder_of_its_own_and_never_from_that_of_mnist(
     row, of_mnist = "other data: Fashion-MNIST", tmp_path / "mnist"
     rows = {name: _ROWS[name] for name in (PICKED[0], row)}
     monkeypatch.setattr(table, "ROWS", rows)
+    for folder in (of_mnist, tmp_path / "fashion"):
+        folder.mkdir()
     table.main(config(seeds=1, data_dir=of_mnist))
     assert runs.names == ["density-100/0"]
     table.main(config(seeds=1, data_dir=of_mnist, fashion_dir=tmp_path / "fashion"))
@@ -201,10 +203,10 @@ def test_a_mean_over_layers_is_layer_by_layer(config):
 def shown(config, capsys, code=None):
     """Rows and their number of seeds as the table shows them, and what it says beside."""
     if code is None:
-        table.main(config(show=True))
+        table.main(config(show=True, seeds=3))
     else:
         with pytest.raises(SystemExit) as end:
-            table.main(config(show=True))
+            table.main(config(show=True, seeds=3))
         assert end.value.code == code
     lines = capsys.readouterr().out.splitlines()
     cells = [line.split("|") for line in lines if line.startswith("| ")][1:]
