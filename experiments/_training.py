@@ -188,7 +188,12 @@ class Evaluation(NamedTuple):
 def evaluate(
     c: Config, run: Trainer, average, split: data.Split, *, system: wb.System | None = None
 ) -> Evaluation:
-    """Accuracy and activity with the averaged weights, 500 pictures at a time."""
+    """Accuracy and activity with the averaged weights, 500 pictures at a time.
+
+    Raises `ValueError` for a split without pictures, which has no accuracy.
+    """
+    if not len(split.labels):
+        raise ValueError("split must hold one picture at least; got none")
     system = run.system if system is None else system
     weights, tone = average
     right, spikes = 0, {n: np.zeros(()) for n in system.hidden}

@@ -480,7 +480,12 @@ def _check_optimiser(tx: optax.GradientTransformation, opt_state: Any, plain: An
 def excited(
     system: System, tone: Tone, rates: dict[str, Array], anneal: float | Array = 1.0
 ) -> Tone:
-    """Thresholds [n], mV, after a batch with `rates` [b, n], spikes a step."""
+    """Thresholds [n], mV, after a batch with `rates` [b, n], spikes a step.
+
+    Raises `ValueError` for a batch of none, whose mean is not defined.
+    """
+    if none := [n for n in system.hidden if not len(rates[n])]:
+        raise ValueError(f"rates {none[0]!r} must hold one sample at least; got none")
     neurons = {n: system.network.layers[n].neuron for n in system.hidden}
     return {
         n: system.homeostasis.step(

@@ -101,13 +101,13 @@ def class_scores(y: Float[Array, " cp"], n_classes: int) -> Float[Array, " c"]:
     """Score of a class: mean over its population [n_classes p] -> [n_classes], in units of `y`.
 
     Neurons stand in runs of a class.
-    Raises `ValueError` where `n_classes` doesn't divide the readout.
+    Raises `ValueError` where `n_classes` doesn't divide the readout, or there is none.
 
     >>> nj.class_scores(jnp.array([1.0, 3.0, 0.0, -2.0]), 2)
     Array([ 2., -1.], dtype=float32)
     """
     n_classes, y = count("n_classes")(n_classes), _vector("y", y)
-    if y.shape[-1] % n_classes:
+    if y.shape[-1] % n_classes or not y.shape[-1]:
         raise ValueError(f"n_classes must divide {y.shape[-1]} readout neurons; got {n_classes}")
     return y.reshape(n_classes, -1).mean(-1)
 

@@ -252,16 +252,15 @@ def shown(c, n=18, first_epoch=0, key=0):
         if int(stretch[0]) == 0:
             seen.append((np.asarray(order), key_bits(key)))
         n = int(stretch[1] - stretch[0])
-        return state + n, _training.Seen(*jnp.asarray([n, 0.0, 0.0]))
+        return state._replace(step=state.step + n), _training.Seen(*jnp.asarray([n, 0.0, 0.0]))
 
     numbers = np.arange(n)
     split = data.Split(np.broadcast_to(numbers[:, None, None], (n, 1, 1)), numbers)
     bar = _run.Progress(c.epochs, n // c.batch_size, first_epoch)
     run = SimpleNamespace(learn=learn)
-    states = list(
-        _training.train(c, run, 0, split, jax.random.key(key), first_epoch, bar)  # pyright: ignore[reportArgumentType]
-    )
-    return seen, states
+    fresh: Any = wb.TrainState({}, (), {}, ({}, {}), jnp.asarray(0), jax.random.key(0))
+    epochs = _training.train(c, run, fresh, split, jax.random.key(key), first_epoch, bar)  # pyright: ignore[reportArgumentType]
+    return seen, [(epoch, int(state.step)) for epoch, state in epochs]
 
 
 def test_every_epoch_has_an_order_and_a_key_of_its_own():
@@ -346,6 +345,12 @@ def test_every_picture_counts_once_also_beyond_the_first_500():
     alone = _training.evaluate(PLAIN, judge, average, some, system=other)  # pyright: ignore[reportArgumentType]
     assert judge.given[-1][0] is other
     assert alone.active == {"h2": 1.0}
+
+
+def test_pictures_that_are_not_there_have_no_accuracy():
+    none = data.Split(np.zeros((0, 1, 2), np.float32), np.zeros(0, int))
+    with pytest.raises(ValueError, match="split must hold one picture at least; got none"):
+        _training.evaluate(PLAIN, Judge(), (0, 0), none)  # pyright: ignore[reportArgumentType]
 
 
 def test_draws_of_an_evaluation_follow_from_the_seed():

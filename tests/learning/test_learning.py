@@ -765,6 +765,8 @@ def test_thresholds_far_below_zero_stay_at_the_target_rate_and_above_the_reset()
     deep = eqx.tree_at(lambda s: s.network.layers["h1"].neuron, system, neuron)
     tone = deep.rest()
     np.testing.assert_array_equal(tone["h1"].v_th, -50.0)
+    with pytest.raises(ValueError, match="rates 'h1' must hold one sample at least; got none"):
+        wb.excited(deep, tone, {"h1": jnp.zeros((0, 24))})
     calm = wb.excited(deep, tone, {"h1": jnp.full((6, 24), 0.1)})  # the target
     np.testing.assert_allclose(calm["h1"].v_th, -50.0, rtol=1e-6)
     low = wb.excited(deep, tone, {"h1": jnp.zeros((6, 24))}, anneal=1e4)

@@ -89,6 +89,7 @@ def test_errors_keep_the_dtype_of_the_scores(teacher, dtype):
             lambda: class_scores(jnp.ones(7), 3),
             "n_classes must divide 7 readout neurons; got 3",
         ),
+        (lambda: class_scores(jnp.ones(0), 3), "n_classes must divide 0 readout neurons; got 3"),
     ],
 )
 def test_refuses_what_makes_no_sense(make, message):
