@@ -4,6 +4,8 @@ import contextlib
 import glob
 import importlib.util
 import io
+import json
+import math
 import os
 import re
 import sys
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from neurojax._memory import affordable
 from neurojax._quiet import quiet
 
 # tensorflow_datasets and PIL are imported where they are needed: they are slow to import.
@@ -64,10 +67,12 @@ def _builder(name: str, folder: Path | None) -> Any:
     import tensorflow_datasets as tfds
 
     if folder and _is_version(folder):
-        return tfds.builder_from_directory(folder)
+        with _whole(name, folder):
+            return tfds.builder_from_directory(folder)
     known = tfds.list_builders(with_community_datasets=False)
     if not re.fullmatch(r"\w+(/[^\s:]+)?(:[\d.*]+)?", name):  # others are looked for on the web
         raise UnknownDatasetError(known)
+    _refuse_damaged_json(folder / name.partition(":")[0] if folder else None)
     try:
         builder = tfds.builder(name, data_dir=folder)
         if not builder.is_prepared():
@@ -83,7 +88,8 @@ def _keys(name: str, builder: Any) -> tuple[str, str]:
     """Under which names an example has its picture and its label."""
     from tensorflow_datasets.core.features import ClassLabel, Image
 
-    features, keys = dict(builder.info.features.items()), builder.info.supervised_keys
+    with _whole(name, Path(builder.data_dir)):
+        features, keys = dict(builder.info.features.items()), builder.info.supervised_keys
     kinds = [type(features.get(key)) for key in keys or ()]
     if kinds != [Image, ClassLabel]:
         raise ValueError(
@@ -115,21 +121,32 @@ def _splits(name: str, builder: Any, picture: str, label: str) -> dict[str, tupl
     if "train" not in there:
         raise ValueError(f"data set {name!r} must have a split 'train'; it has {[*there]}")
     try:
-        sources = {part: builder.as_data_source(split=split) for split, part in there.items()}
+        with _whole(name, Path(builder.data_dir)):
+            sources = {part: builder.as_data_source(split=split) for split, part in there.items()}
     except NotImplementedError:
         found = builder.info.file_format.value
         raise ValueError(
             f"data set {name!r} must be prepared with file_format='array_record'; got {found!r}"
         ) from None
-    return {part: _arrays(name, source, picture, label) for part, source in sources.items()}
+    splits = {part: builder.info.splits[split] for split, part in there.items()}
+    return {
+        part: _arrays(name, splits[part], source, picture, label)
+        for part, source in sources.items()
+    }
 
 
-def _arrays(name: str, source: Sequence, picture: str, label: str) -> tuple:
+def _arrays(name: str, split: Any, source: Sequence, picture: str, label: str) -> tuple:
     """All pictures and labels of a split; one channel is no axis."""
-    shape = source[0][picture].shape if len(source) else (0, 0, 1)
-    images = np.empty((len(source), *shape), source[0][picture].dtype if len(source) else np.uint8)
-    labels = np.empty(len(source), np.int64)
-    for i, example in enumerate(source):
+    n = len(source)
+    if not n:
+        return np.empty((0, 0, 0), np.uint8), np.empty(0, np.int64)
+    first, _ = _example(name, split, source, 0), _example(name, split, source, n - 1)
+    shape, dtype = first[picture].shape, first[picture].dtype
+    n_bytes = (dtype.itemsize + 4) * n * math.prod(shape)
+    affordable(f"data set {name!r}: {n} pictures of shape {shape}", n_bytes)
+    images, labels = np.empty((n, *shape), dtype), np.empty(n, np.int64)
+    for i in range(n):
+        example = _example(name, split, source, i)
         if example[picture].shape != shape:
             raise ValueError(
                 f"data set {name!r} must have pictures of one size; "
@@ -139,8 +156,43 @@ def _arrays(name: str, source: Sequence, picture: str, label: str) -> tuple:
     return images[..., 0] if shape[-1] == 1 else images, labels
 
 
+def _example(name: str, split: Any, source: Sequence, i: int) -> Any:
+    """One example, refused by the file that should hold it if it cannot be read."""
+    try:
+        return source[i]
+    except Exception as error:  # noqa: BLE001 - what a damaged file makes its readers raise
+        shard = int(np.searchsorted(np.cumsum(split.shard_lengths), i, side="right"))
+        file = split.filepaths[min(shard, len(split.filepaths) - 1)]
+        said = f"example {i} of {len(source)} cannot be read: {_first_line(error)}"
+        raise ValueError(f"data set {name!r}: {file}: {said}") from None
+
+
+@contextlib.contextmanager
+def _whole(name: str, folder: Path) -> Iterator[None]:
+    """Refuse what is no description of a set, by its file."""
+    _refuse_damaged_json(folder)
+    try:
+        yield
+    except (ModuleNotFoundError, NotImplementedError):
+        raise
+    except Exception as error:  # noqa: BLE001 - what a damaged file makes its readers raise
+        said = f"{folder} does not describe a set of pictures: {_first_line(error)}"
+        raise ValueError(f"data set {name!r}: {said}") from None
+
+
+def _refuse_damaged_json(folder: Path | None) -> None:
+    """Refuse descriptions that are no JSON object, in `folder` and its versions."""
+    for file in sorted(folder.rglob("*.json")) if folder and folder.is_dir() else ():
+        try:
+            found = json.loads(file.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{file}: must be JSON; got {_first_line(error)}") from None
+        if not isinstance(found, dict):
+            raise ValueError(f"{file}: must be a JSON object; got {type(found).__name__}")
+
+
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+    return str(error).strip().split("\n")[0][:300] or type(error).__name__
 
 
 # --- preparing a set without TensorFlow ---

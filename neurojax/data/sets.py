@@ -86,6 +86,7 @@ def load(
     parts, n_classes = _read(name, _folder(name, data_dir))
     for part, pair in parts.items():
         _refuse_unfit(*pair, n_classes, f"{name} {part} ")
+        _refuse_another_size(pair[0].shape[1:], parts["train"][0].shape[1:], f"{name} {part} ")
     parts = _with_every_split(parts, val_size, seed)
     train, val, test = (_converted(*parts[part]) for part in ("train", "val", "test"))
     return Dataset(name, train, val, test, n_classes)
@@ -129,6 +130,12 @@ def _refuse_unfit(images: np.ndarray, labels: np.ndarray, n_classes: int, where:
         allowed = "uint8, uint16 or floats in [0, 1]"
         cure = "pass images.astype('uint8') of grey levels up to 255"
         raise ValueError(f"{where}images must be {allowed}; got {images.dtype}: {cure}")
+
+
+def _refuse_another_size(got: tuple, allowed: tuple, where: str) -> None:
+    """Refuse pictures of another size than those that are learnt from."""
+    if got != allowed:
+        raise ValueError(f"{where}images must be {allowed}, as those to train on; got {got}")
 
 
 def _refuse(x: np.ndarray, bad: np.ndarray, what: str, allowed: str, cure: str = "") -> None:

@@ -232,7 +232,7 @@ def test_what_is_there_is_not_trained_again(whole, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ("--n-states 64 1", "--n-states must be >= 2; got 1"),
+        ("--n-states 64 1", "--n-states must be a whole number >= 2; got 1"),
         ("--dynamic-range 1", "--dynamic-range must be in (1, inf); got 1.0"),
         ("--sigma-d2d 2", "--sigma-d2d must be in [0, 1]; got 2.0"),
         ("--upper 0.2 --lower 0.5", "--upper must pair with --lower, each above"),

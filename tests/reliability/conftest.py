@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+# Files whose tests say themselves which of them are long.
+_SAY_THEMSELVES = ("test_calls.py", "test_command_lines.py", "test_hostile_data.py")
 _COUNTS = pytest.StashKey[Counter]()
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if HERE in item.path.parents:
+        if HERE in item.path.parents and item.path.name not in _SAY_THEMSELVES:
             item.add_marker(pytest.mark.slow)
 
 
