@@ -8,7 +8,6 @@ of an event list has a delay of its own, as current of the receiver.
 import inspect
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -122,8 +121,5 @@ def _one_each(
     """Spikes leave their current where it is due."""
     w, wiring, delays = _numbers(p, name, weights), p.connectivity, p.delays
     assert isinstance(wiring, FanOut) and delays is not None  # noqa: S101, PT018
-    ring = wiring.scheduled(w, sent, delays.steps, late.ring, late.head)
-    due = jax.lax.dynamic_index_in_dim(ring, late.head, keepdims=False)
-    none = jnp.zeros_like(due)
-    ring = jax.lax.dynamic_update_index_in_dim(ring, none, late.head, 0)
+    due, ring = wiring.scheduled(w, sent, delays.steps, late.ring, late.head)
     return due, Late(ring, (late.head + 1) % ring.shape[0])

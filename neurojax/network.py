@@ -337,8 +337,9 @@ class Network(eqx.Module):
         changed, after = {}, {}
         for name, traces in rules.items():
             post, key_n = records[self.projections[name].post].z, fold(fold(key, "learn"), name)
-            after[name], visits = self.rule(name).visit(traces, arrived[name].spikes, post, dt=dt)
-            changed[name] = visited(weights[name], visits, key=key_n)
+            came = arrived[name]
+            after[name], visits = self.rule(name).visit(traces, came.spikes, post, dt=dt)
+            changed[name] = visited(weights[name], visits, key=key_n, after=came.current)
         return changed, after
 
     def __repr__(self) -> str:

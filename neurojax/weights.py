@@ -107,22 +107,25 @@ class Ideal(eqx.Module):
             raise ValueError(f"dw must have shape {self.w.shape}; got {dw.shape}")
         return replace(self, w=_within(self.w + dw, self.low, self.high))
 
-    def visit(self, visits: Visits) -> "Ideal":
+    def visit(self, visits: Visits, after: Array | None = None) -> "Ideal":
         """Changed where senders or receivers fire, event by event; on `FanOut` alone."""
         w = self.connectivity.visited(  # pyright: ignore[reportAttributeAccessIssue]
-            self.w, visits, self.low, self.high
+            self.w, visits, self.low, self.high, after
         )
         return replace(self, w=w)
 
 
-def visited(weights: Weights, visits: Visits, *, key: Array | None = None) -> Weights:
+def visited(
+    weights: Weights, visits: Visits, *, key: Array | None = None, after: Array | None = None
+) -> Weights:
     """Weights after the visits of one step: at the senders that fired, then at the receivers.
 
     On event lists of numbers no other synapse is touched; elsewhere each visit is an outer
-    product to `program`. The bounds of the weights hold after each.
+    product to `program`. The bounds of the weights hold after each. `after` is what they
+    delivered in the step, if anything, which is read before they change.
     """
     if isinstance(weights, Ideal) and isinstance(weights.connectivity, FanOut):
-        return weights.visit(visits)
+        return weights.visit(visits, after)
     for side, visit in zip(("pre", "post"), visits, strict=True):
         if visit is None:
             continue

@@ -163,20 +163,13 @@ struct Bound {
   }
 };
 
-static const char* kVisit =
-    "other and w must have shape [edges], place [edges] or [0], start [n + 1], event [n] and "
-    "trace [m], bounds [0], [1] or [edges], and all floats one dtype, float32 or float64";
-
-// w at the synapses of neurons with an event, which lie at place[k], or at k itself. `other` is
-// the neuron at the far end of each.
+// w at the synapses of neurons with an event, which lie at place[k], or at k itself. The rows
+// name the neuron at the far end of each, of which `trace` is.
 template <typename T>
-static ffi::Error Visit(const Rows& rows, const Ints& place_, Any& event_, Any& trace_, Any& low_,
-                        Any& high_, Any& w_) {
+static ffi::Error Visit(const Rows& rows, const Ints* place_, Any& event_, Any& trace_,
+                        const Bound<T>& low, const Bound<T>& high, T* w) {
   const T *event = event_.typed_data<T>(), *trace = trace_.typed_data<T>();
-  const Bound<T> low{low_.typed_data<T>(), static_cast<int64_t>(low_.element_count())},
-      high{high_.typed_data<T>(), static_cast<int64_t>(high_.element_count())};
-  const int32_t* place = place_.element_count() ? place_.typed_data() : nullptr;
-  T* w = w_.typed_data<T>();
+  const int32_t* place = place_ ? place_->typed_data() : nullptr;
   bool placed = true;
   const int64_t refused = ForEachEvent(event, rows.n_pre, [&](int64_t j) {
     return rows.ForEach(j, [&](int32_t k, uint32_t i) {
@@ -192,37 +185,61 @@ static ffi::Error Visit(const Rows& rows, const Ints& place_, Any& event_, Any& 
   return refused < 0 ? ffi::Error::Success() : rows.Refused(refused);
 }
 
+// At the senders with an event, then at the receivers.
+template <typename T>
+static ffi::Error VisitBoth(const Rows& rows, const Rows& columns, const Ints& place, Any& s,
+                            Any& y, Any& z, Any& x, Any& low_, Any& high_, Any& w_) {
+  const Bound<T> low{low_.typed_data<T>(), static_cast<int64_t>(low_.element_count())},
+      high{high_.typed_data<T>(), static_cast<int64_t>(high_.element_count())};
+  T* w = w_.typed_data<T>();
+  const ffi::Error error = Visit<T>(rows, nullptr, s, y, low, high, w);
+  return error.failure() ? error : Visit<T>(columns, &place, z, x, low, high, w);
+}
+
 static bool Fits(const Any& bound, int64_t edges) {
   const auto n = static_cast<int64_t>(bound.element_count());
   return n == 0 || n == 1 || n == edges;
 }
 
-static ffi::Error Visited(Ints other, Ints start, Ints place, Any w, Any event, Any trace, Any low,
-                          Any high, ffi::Result<Any> changed, int64_t longest) {
-  const int64_t edges = other.element_count(), n = event.element_count();
-  const auto places = static_cast<int64_t>(place.element_count());
-  if (static_cast<int64_t>(start.element_count()) != n + 1 || !Shaped(w, {edges}) ||
-      !Shaped(*changed, {edges}) || (places != 0 && places != edges) || !Fits(low, edges) ||
-      !Fits(high, edges) || !OneType(w, event, trace) || !OneType(w, low, high) ||
+static bool Ends(const Ints& start, const Any& event) {
+  return start.element_count() == event.element_count() + 1;
+}
+
+// s and z are what fired, y and x the traces of the other side; without columns z is empty. What
+// was read from the weights before they change is handed over as `after`, of which nothing is
+// used: so XLA knows that the change comes after the reading, and makes no copy of the weights.
+static ffi::Error Visited(Ints post, Ints start, Ints pre, Ints begin, Ints place, Any w, Any s,
+                          Any y, Any z, Any x, Any low, Any high, Any /*after*/,
+                          ffi::Result<Any> changed, int64_t longest, int64_t largest) {
+  const int64_t edges = post.element_count(), n_pre = s.element_count(),
+                n_post = y.element_count();
+  if (!Ends(start, s) || !Ends(begin, z) || !Shaped(w, {edges}) || !Shaped(*changed, {edges}) ||
+      pre.element_count() != place.element_count() || !Fits(low, edges) || !Fits(high, edges) ||
+      !OneType(w, s, y) || !OneType(w, z, x) || !OneType(w, low, high) ||
       !OneType(w, *changed, *changed)) {
-    return ffi::Error::InvalidArgument(kVisit);
+    return ffi::Error::InvalidArgument(
+        "post and w must have shape [edges], pre and place too, start [n_pre + 1], their events "
+        "and traces [n], bounds [0], [1] or [edges], and all floats one dtype, float32 or float64");
   }
   if (changed->untyped_data() != w.untyped_data()) {
     std::memcpy(changed->untyped_data(), w.untyped_data(), w.size_bytes());
   }
-  const Rows rows{other.typed_data(), start.typed_data(), edges, n,
-                  static_cast<int64_t>(trace.element_count()), longest};
+  const Rows rows{post.typed_data(), start.typed_data(), edges, n_pre, n_post, longest},
+      columns{pre.typed_data(), begin.typed_data(), static_cast<int64_t>(pre.element_count()),
+              static_cast<int64_t>(z.element_count()), static_cast<int64_t>(x.element_count()),
+              largest};
   return w.element_type() == ffi::F64
-             ? Visit<double>(rows, place, event, trace, low, high, *changed)
-             : Visit<float>(rows, place, event, trace, low, high, *changed);
+             ? VisitBoth<double>(rows, columns, place, s, y, z, x, low, high, *changed)
+             : VisitBoth<float>(rows, columns, place, s, y, z, x, low, high, *changed);
 }
 
-// Each spike leaves its currents in the rows of the ring in which they are due.
+// Each spike leaves its currents in the rows of the ring in which they are due; then the row of
+// this step is taken out.
 template <typename T>
 static ffi::Error Schedule(const Rows& rows, const int32_t* delay, int64_t head, int64_t size,
-                           Any& w_, Any& s_, Any& ring_) {
+                           Any& w_, Any& s_, Any& due_, Any& ring_) {
   const T *w = w_.typed_data<T>(), *s = s_.typed_data<T>();
-  T* ring = ring_.typed_data<T>();
+  T *ring = ring_.typed_data<T>(), *now = ring + head * rows.n_post;
   bool due = true;
   const int64_t refused = ForEachEvent(s, rows.n_pre, [&](int64_t j) {
     return rows.ForEach(j, [&](int32_t e, uint32_t i) {
@@ -240,17 +257,20 @@ static ffi::Error Schedule(const Rows& rows, const int32_t* delay, int64_t head,
     return ffi::Error::InvalidArgument("delays must be in [1, " + std::to_string(size) +
                                        "] steps");
   }
-  return refused < 0 ? ffi::Error::Success() : rows.Refused(refused);
+  if (refused >= 0) return rows.Refused(refused);
+  std::copy_n(now, rows.n_post, due_.typed_data<T>());
+  std::fill_n(now, rows.n_post, T(0));
+  return ffi::Error::Success();
 }
 
 static ffi::Error Scheduled(Ints index, Ints start, Ints delay, Ints head, Any w, Any s, Any ring,
-                            ffi::Result<Any> later, int64_t longest) {
+                            ffi::Result<Any> due, ffi::Result<Any> later, int64_t longest) {
   const int64_t edges = index.element_count(), n_pre = s.element_count();
   if (ring.dimensions().size() != 2 || !Shaped(w, {edges}) || head.element_count() != 1 ||
       static_cast<int64_t>(delay.element_count()) != edges ||
       static_cast<int64_t>(start.element_count()) != n_pre + 1 || !OneType(w, s, ring) ||
       !Shaped(*later, {ring.dimensions()[0], ring.dimensions()[1]}) ||
-      !OneType(ring, *later, *later)) {
+      !OneType(ring, *due, *later) || !Shaped(*due, {ring.dimensions()[1]})) {
     return ffi::Error::InvalidArgument("index, delays and w must have shape [edges], s [n_pre], "
                                        "start [n_pre + 1] and ring [longest, n_post], and all "
                                        "floats one dtype, float32 or float64");
@@ -263,15 +283,16 @@ static ffi::Error Scheduled(Ints index, Ints start, Ints delay, Ints head, Any w
   const Rows rows{index.typed_data(), start.typed_data(), edges, n_pre, ring.dimensions()[1],
                   longest};
   return w.element_type() == ffi::F64
-             ? Schedule<double>(rows, delay.typed_data(), at, size, w, s, *later)
-             : Schedule<float>(rows, delay.typed_data(), at, size, w, s, *later);
+             ? Schedule<double>(rows, delay.typed_data(), at, size, w, s, *due, *later)
+             : Schedule<float>(rows, delay.typed_data(), at, size, w, s, *due, *later);
 }
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(visited, Visited,
-                              ffi::Ffi::Bind().Arg<Ints>().Arg<Ints>().Arg<Ints>().Arg<Any>()
+                              ffi::Ffi::Bind().Arg<Ints>().Arg<Ints>().Arg<Ints>().Arg<Ints>()
+                                  .Arg<Ints>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>()
                                   .Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Ret<Any>()
-                                  .Attr<int64_t>("longest"));
+                                  .Attr<int64_t>("longest").Attr<int64_t>("largest"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(scheduled, Scheduled,
                               ffi::Ffi::Bind().Arg<Ints>().Arg<Ints>().Arg<Ints>().Arg<Ints>()
-                                  .Arg<Any>().Arg<Any>().Arg<Any>().Ret<Any>()
+                                  .Arg<Any>().Arg<Any>().Arg<Any>().Ret<Any>().Ret<Any>()
                                   .Attr<int64_t>("longest"));

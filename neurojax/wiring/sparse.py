@@ -156,21 +156,22 @@ class FanOut(eqx.Module):
         return replace(self, columns=by_receiver(index, start, self.n_post))
 
     def visited(
-        self, w: Float[Array, " edges"], visits: Visits, low: Array | None, high: Array | None
-    ) -> Float[Array, " edges"]:
+        self, w: Float[Array, " edges"], visits: Visits, low: Array | None, high: Array | None,
+        after: Array | None = None,
+    ) -> Float[Array, " edges"]:  # fmt: skip
         """Weights after what one step changes at the neurons that fired (`Visit`), bounded."""
         if visits[1] is not None and self.columns is None:
             raise ValueError(
                 "connectivity must have columns where synapses change as receivers fire:"
                 " pass connectivity.with_columns()"
             )
-        return visited(self.rows, self.columns, w, visits, low, high, self.native)
+        return visited(self.rows, self.columns, w, visits, low, high, self.native, after)
 
     def scheduled(
         self, w: Float[Array, " edges"], s: Shaped[Array, " pre"], delays: Int[Array, " edges"],
         ring: Float[Array, "longest post"], head: Int[Array, ""],
-    ) -> Float[Array, "longest post"]:  # fmt: skip
-        """`ring` of currents to come, nA, with that of spikes `s`, each where it is due."""
+    ) -> tuple[Float[Array, " post"], Float[Array, "longest post"]]:  # fmt: skip
+        """Currents due now, nA, and the ring of those to come, with that of spikes `s`."""
         return scheduled(self.rows, w, s, delays, ring, head, self.native)
 
     @property

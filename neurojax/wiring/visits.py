@@ -72,20 +72,33 @@ def by_receiver(index: np.ndarray, start: np.ndarray, n_post: int) -> Columns:
 
 def visited(
     rows: Rows, columns: Columns | None, w: Float[Array, " edges"], visits: Visits,
-    low: Array | None, high: Array | None, native: bool = True,
+    low: Array | None, high: Array | None, native: bool = True, after: Array | None = None,
 ) -> Float[Array, " edges"]:  # fmt: skip
-    """Weights after the visits of one step, held by the bounds after each."""
-    at_pre, at_post = visits
-    ends = _end(low, w), _end(high, w)
-    if at_pre is not None:
-        nowhere = jnp.zeros(0, rows.post.dtype)
-        run = _along(rows.longest, at_pre.scale, native)
-        w = run(rows.post, rows.start, nowhere, *ends, *_sides(at_pre, w), w)
-    if at_post is not None:
-        assert columns is not None  # noqa: S101
-        run = _along(columns.longest, at_post.scale, native)
-        w = run(columns.pre, columns.start, columns.place, *ends, *_sides(at_post, w), w)
-    return w
+    """Weights after the visits of one step, held by the bounds after each.
+
+    `after` is what was read from `w` in the step, if anything: it is read first then, and `w` can
+    change in place.
+    """
+    at_pre, at_post = (v if v is None or v.event.size else None for v in visits)
+    if rows.longest == 0 or (at_pre is None and at_post is None):
+        return w
+    scales = tuple(None if v is None else v.scale for v in (at_pre, at_post))
+    lists = rows.post, rows.start, *_columns(columns, w)
+    largest = 1 if columns is None else columns.longest
+    ends = _end(low, w), _end(high, w), jnp.zeros(0, w.dtype) if after is None else after
+    given = *lists, *ends, *_sides(at_pre, w), *_sides(at_post, w), w
+    pure = _pure_visit(rows.longest, largest, scales)
+    if scales == (None, None):
+        return either(_native_visit(rows.longest, largest), pure, native)(*given)
+    arrays = eqx.filter(scales, eqx.is_array)
+    return either(pure, pure, native=False)(*given, arrays)
+
+
+def _columns(c: Columns | None, w: Array) -> tuple[Array, Array, Array]:
+    if c is None:
+        none = jnp.zeros(0, jnp.int32)
+        return none, jnp.zeros(1, jnp.int32), none
+    return c.pre, c.start, c.place
 
 
 def _end(bound: Array | None, w: Array) -> Array:
@@ -93,33 +106,33 @@ def _end(bound: Array | None, w: Array) -> Array:
     return jnp.zeros(0, w.dtype) if bound is None else jnp.atleast_1d(bound).astype(w.dtype)
 
 
-def _sides(visit: Visit, w: Array) -> tuple[Array, Array]:
+def _sides(visit: Visit | None, w: Array) -> tuple[Array, Array]:
+    if visit is None:
+        return jnp.zeros(0, w.dtype), jnp.zeros(0, w.dtype)
     return visit.event.astype(w.dtype), visit.trace.astype(w.dtype)
 
 
-def _along(longest: int, scale: Callable[[Array], Array] | None, native: bool) -> Callable:
-    """One visit: to the synapses from `start` on, which lie at `place`, or one after another."""
-    if longest == 0:
-        return lambda *arguments: arguments[-1]
-    leaves, tree = jax.tree.flatten(scale)
-    arrays, rest = eqx.partition(leaves, eqx.is_array)
-    pure = lambda *given: _one_by_one(  # noqa: E731
-        longest, None if scale is None else tree.unflatten(eqx.combine(list(given[:-8]), rest)),
-        *given[-8:],
-    )  # fmt: skip
-    if scale is None:
-        return either(_native_visit(longest), pure, native)
-    run = either(pure, pure, native=False)
-    return lambda *given: run(*arrays, *given)
+def _pure_visit(longest: int, largest: int, scales: tuple) -> Callable:
+    rest = eqx.filter(scales, eqx.is_array, inverse=True)
+
+    def run(post, start, pre, begin, place, low, high, after, s, y, z, x, w, arrays=(None, None)):
+        of_pre, of_post = eqx.combine(arrays, rest)
+        w = _one_by_one(longest, of_pre, post, start, None, low, high, s, y, w)
+        return _one_by_one(largest, of_post, pre, begin, place, low, high, z, x, w)
+
+    return run
 
 
 def _one_by_one(longest, scale, other, start, place, low, high, event, trace, w) -> Array:
+    """One visit: to the synapses from `start` on, which lie at `place`, or one after another."""
     edges = w.shape[0]
+    if event.size == 0:
+        return w
 
     def one(j, w):
         first, own = row_of(start, j, edges, longest)
         window = lambda x: jax.lax.dynamic_slice(x, (first,), (longest,))  # noqa: E731
-        at = window(place) if place.size else None
+        at = None if place is None else window(place)
         here = lambda x: window(x) if at is None else x[at]  # noqa: E731
         old = here(w)
         # Chosen before it is added, the product is rounded, as in the kernel.
@@ -139,11 +152,15 @@ def _between(w: Array, low: Array, high: Array) -> Array:
     return jnp.minimum(w, high) if high.size else w
 
 
-def _native_visit(longest: int) -> Callable:
-    def run(other, start, place, low, high, event, trace, w):
+def _native_visit(longest: int, largest: int) -> Callable:
+    sizes = {"longest": np.int64(longest), "largest": np.int64(largest)}
+
+    def run(post, start, pre, begin, place, low, high, after, s, y, z, x, w):
         shape = jax.ShapeDtypeStruct(w.shape, w.dtype)
-        call = jax.ffi.ffi_call("neurojax_visited", shape, input_output_aliases={3: 0})
-        return call(other, start, place, w, event, trace, low, high, longest=np.int64(longest))
+        call = jax.ffi.ffi_call("neurojax_visited", shape, input_output_aliases={5: 0})
+        z, begin = (z, begin) if z.size else (z, jnp.zeros(1, jnp.int32))
+        s, start = (s, start) if s.size else (s, jnp.zeros(1, jnp.int32))
+        return call(post, start, pre, begin, place, w, s, y, z, x, low, high, after, **sizes)
 
     return run
 
@@ -151,13 +168,15 @@ def _native_visit(longest: int) -> Callable:
 def scheduled(
     rows: Rows, w: Float[Array, " edges"], s: Shaped[Array, " pre"], delays: Int[Array, "*edges"],
     ring: Float[Array, "longest post"], head: Int[Array, ""], native: bool = True,
-) -> Float[Array, "longest post"]:  # fmt: skip
-    """The ring with the current of each spike in the row in which it is due."""
-    if rows.longest == 0:
-        return ring
+) -> tuple[Float[Array, " post"], Float[Array, "longest post"]]:  # fmt: skip
+    """What is due in this step, and the ring without it and with the currents of the spikes `s`.
+
+    The current of each spike goes to the row in which it is due; a delay of one step is now.
+    """
     w, s = w.astype(ring.dtype), s.astype(ring.dtype)
-    kernel, pure = _native_schedule(rows.longest), _pure_schedule(rows.longest)
-    return either(kernel, pure, native)(rows.post, rows.start, delays, head, w, s, ring)
+    longest = rows.longest
+    run = either(_native_schedule(longest), _pure_schedule(longest), native and longest > 0)
+    return run(rows.post, rows.start, delays, head, w, s, ring)
 
 
 def _pure_schedule(longest: int) -> Callable:
@@ -168,15 +187,18 @@ def _pure_schedule(longest: int) -> Callable:
             row = (head + window(delays) - 1) % ring.shape[0]
             return ring.at[row, window(index)].add(jnp.where(own, window(w) * s[j], 0))
 
-        return over_events(s, one, ring)
+        ring = over_events(s, one, ring) if longest else ring
+        due = jax.lax.dynamic_index_in_dim(ring, head, keepdims=False)
+        return due, jax.lax.dynamic_update_index_in_dim(ring, jnp.zeros_like(due), head, 0)
 
     return run
 
 
 def _native_schedule(longest: int) -> Callable:
     def run(index, start, delays, head, w, s, ring):
-        shape = jax.ShapeDtypeStruct(ring.shape, ring.dtype)
-        call = jax.ffi.ffi_call("neurojax_scheduled", shape, input_output_aliases={6: 0})
-        return call(index, start, delays, head, w, s, ring, longest=np.int64(longest))
+        due = jax.ShapeDtypeStruct(ring.shape[1:], ring.dtype)
+        later = jax.ShapeDtypeStruct(ring.shape, ring.dtype)
+        call = jax.ffi.ffi_call("neurojax_scheduled", (due, later), input_output_aliases={6: 1})
+        return tuple(call(index, start, delays, head, w, s, ring, longest=np.int64(longest)))
 
     return run

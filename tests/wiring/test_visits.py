@@ -76,13 +76,15 @@ def test_spikes_leave_their_currents_where_they_are_due(dtype, head):
         delays = RNG.integers(1, LONGEST + 1, EDGES)
         ring = jnp.asarray(RNG.normal(size=(LONGEST, N_POST)), dtype)
         given = wiring, w, s, jnp.asarray(delays, jnp.int32), ring, jnp.asarray(head, jnp.int32)
-        pure = later(*given, native=False)
+        due, pure = later(*given, native=False)
         pre, post, _ = (np.asarray(e) for e in wiring.edges())
         expected = np.array(ring, float)
         np.add.at(expected, ((head + delays - 1) % LONGEST, post), np.asarray(w * s[pre], float))
+        np.testing.assert_allclose(due, expected[head], atol=1e-5)
+        expected[head] = 0
         np.testing.assert_allclose(pure, expected, atol=1e-5)
-        if compiled():
-            np.testing.assert_array_equal(later(*given, native=True), pure)
+        for a, b in zip(later(*given, native=compiled()), (due, pure), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_columns_are_the_rows_by_receiver():
