@@ -91,7 +91,8 @@ def visited(
     if scales == (None, None):
         return either(_native_visit(rows.longest, largest), pure, native)(*given)
     arrays = eqx.filter(scales, eqx.is_array)
-    return either(pure, pure, native=False)(*given, arrays)
+    run = lambda arrays, *given: pure(*given, arrays)  # noqa: E731
+    return either(run, run, native=False)(arrays, *given)
 
 
 def _columns(c: Columns | None, w: Array) -> tuple[Array, Array, Array]:
