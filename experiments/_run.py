@@ -134,10 +134,13 @@ def refuse_endless(epochs: int, n_batches: int) -> None:
         )
 
 
-def affordable(**parts: int) -> None:
-    """Refuse what would take more memory than there is, by the option that takes most of it."""
-    total, name = sum(parts.values()), max(parts, key=lambda name: parts[name])
-    _memory.affordable(f"what --{dashed(name)} asks for", total, f"pass a smaller --{dashed(name)}")
+def affordable(n_bytes: int, **sizes: float) -> None:
+    """Refuse what would take more memory than there is, by the option of the largest of `sizes`.
+
+    These are multiples of what is usual.
+    """
+    name = dashed(max(sizes, key=lambda name: sizes[name]))
+    _memory.affordable(f"what --{name} asks for", n_bytes, f"pass a smaller --{name}")
 
 
 def refuse_idle_folder(config: Data) -> None:
