@@ -27,6 +27,7 @@ from neurojax import _memory
 from neurojax._check import MOST
 
 MANY = 10_000  # networks of one study
+_LONGEST = 450  # characters of a refusal
 STATES = 2**16  # of a device: its pulses may be gone through one by one
 
 
@@ -196,7 +197,8 @@ def in_options(message: str, config: type) -> str:
     problem, passed, cure = " ".join(message.split()).partition("; pass ")
     problem = re.sub(r"(^|: )(\w+)()(?= must )", option, problem, count=1)
     cure = re.sub(r"((?:another|or) |^)(\w+)(?:\('(\w+)'\))?", option, cure)
-    return problem + passed + cure
+    line = problem + passed + cure
+    return line if len(line) <= _LONGEST else f"{line[:300]} ... {line[-100:]}"
 
 
 class Progress:
