@@ -413,10 +413,7 @@ def outcome(function, arguments, use) -> str:
     except (ValueError, TypeError) as error:
         lines = str(error).strip().splitlines()
         internal = "equinox/" in str(error) or "jax/_src" in str(error)
-        foreign = _foreign(error)
         fault = "" if len(lines) == 1 and not internal else f"{len(lines)} lines: {lines[:1]}"
-        if not fault and foreign:
-            fault = f"not ours: {type(error).__name__} {lines[0][:120]} ({foreign})"
     except Exception as error:  # noqa: BLE001 - what may come is the question
         fault = f"{type(error).__name__}: {str(error).strip()[:120]!r}"
         if type(error).__name__ == "EquinoxRuntimeError" or "EqxRuntimeError" in fault:
@@ -427,17 +424,6 @@ def outcome(function, arguments, use) -> str:
     if not fault and seconds > SECONDS:
         fault = f"{seconds:.1f} s"
     return fault
-
-
-def _foreign(error) -> str:
-    """Where an error comes from, if not from a line of ours that refuses."""
-    trace = error.__traceback__
-    while trace.tb_next:
-        trace = trace.tb_next
-    name = trace.tb_frame.f_code.co_filename
-    ours = "/neurojax/" in name or "/hardware/" in name
-    call = trace.tb_frame.f_code is outcome.__code__  # an argument that the function lacks
-    return "" if ours or call else "/".join(name.split("/")[-3:])
 
 
 def generated(seed: int, number: int):
