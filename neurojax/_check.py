@@ -271,9 +271,11 @@ def step_size(dt: Any) -> Any:
 
 def time_step(dt: Any, dtype: DTypeLike) -> Array:
     """`dt` to calculate with; refused unless one number, and > 0 ms where its value is known."""
+    if not isinstance(dt, Tracer):
+        dt = step_size(dt)
     if jnp.shape(dt):
         raise ValueError(f"dt must be one number; got shape {jnp.shape(dt)}: jax.vmap over it")
-    return jnp.asarray(dt if isinstance(dt, Tracer) else step_size(dt), dtype)
+    return jnp.asarray(dt, dtype)
 
 
 def one_each(name: str, x: Any, shape: tuple[int, ...]) -> Array:

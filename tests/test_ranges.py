@@ -118,4 +118,4 @@ def test_a_slope_and_a_rule_that_have_left_their_range_are_refused():
     rule, c = nj.STDP(), nj.Dense(2, 2)
     gone = eqx.tree_at(lambda m: m.tau_plus, rule, jnp.float32(-1.0))
     with pytest.raises(ValueError, match="tau_plus must be finite and > 0 ms; got -1.0"):
-        gone.step(rule.init(c), c, jnp.ones(2), jnp.ones(2), dt=1.0)
+        gone.visit(rule.init(c), jnp.ones(2), jnp.ones(2), dt=1.0)

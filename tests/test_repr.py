@@ -34,7 +34,7 @@ def own(x, h=None):
         (
             lambda: nj.STDP(a_plus=1e-3, window=nj.triangle(0.5)),
             "STDP(a_plus=0.001, a_minus=0.005, tau_plus=16.8 ms, tau_minus=33.7 ms,"
-            " window=triangle(width=0.5 mV))",
+            " window=triangle(width=0.5 mV), pairing='all')",
         ),
         (nj.surrogate.fast_sigmoid, "fast_sigmoid(slope=25 1/mV)"),
         (lambda: nj.always, "always"),

@@ -1,15 +1,13 @@
 """Brian2, as C++ compiled as a whole (standalone mode)."""
 
-from functools import partial
-
 from benchmarks import sparse_network, workloads
 from benchmarks.workloads import Case
 
 PACKAGES = ("brian2",)
 
 
-def sparse(kind: str) -> Case:
-    runs = sparse_network.brian2(*workloads.SPARSE, watched=1000, kind=kind)
+def w4() -> Case:
+    runs = sparse_network.brian2(*workloads.SPARSE, watched=1000)
     return Case(
         lambda: next(runs)[0],
         lambda: {"rates": [sparse_network.per_step(next(runs)[1])]},
@@ -18,4 +16,4 @@ def sparse(kind: str) -> Case:
     )
 
 
-CASES = {name: partial(sparse, name) for name in ("W4", "W10", "W13")}
+CASES = {"W4": w4}

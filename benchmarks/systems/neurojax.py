@@ -2,7 +2,6 @@
 
 import itertools
 import time
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -115,8 +114,8 @@ def w3(make_weights: MakeWeights = nj.ideal()) -> Case:
     return forward(net, "cells", make_weights)
 
 
-def w4(native: bool = True, kind: str = "W4") -> Case:
-    runs = sparse_network.neurojax(*w.SPARSE, 1000, itertools.count(), native, kind)
+def w4(native: bool = True) -> Case:
+    runs = sparse_network.neurojax(*w.SPARSE, 1000, itertools.count(), native)
     return Case(
         lambda: next(runs)[0], lambda: {"rates": [sparse_network.per_step(next(runs)[1])]}, calls=1
     )
@@ -180,4 +179,3 @@ def w8(changes=wb.deltas) -> Case:
 
 
 CASES = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W7": w7, "W8": w8}
-CASES |= {name: partial(w4, kind=name) for name in ("W10", "W13")}

@@ -5,8 +5,12 @@ modulators belong here. A rule proposes changes; whoever holds the weights makes
 """
 
 from neurojax.plasticity import traces
+from neurojax.plasticity.dependence import WeightDependence
+from neurojax.plasticity.dopamine import DopamineSTDP, DopamineSTDPState
 from neurojax.plasticity.feedback import Broadcast, broadcast
+from neurojax.plasticity.inhibitory import InhibitorySTDP
 from neurojax.plasticity.modulation import Modulators, ModulatorState, modulators
+from neurojax.plasticity.scaling import SynapticScaling, normalizing
 from neurojax.plasticity.stdp import STDP, STDPState
 from neurojax.plasticity.teaching import HardWTA, SoftWTA, class_scores, k_winners
 from neurojax.plasticity.three_factor import (
@@ -22,12 +26,21 @@ from neurojax.plasticity.three_factor import (
     post_spike,
     triangle,
 )
+from neurojax.plasticity.triplet import (
+    TripletSTDP,
+    TripletSTDPState,
+    TripletTraces,
+    triplet_hippocampus,
+    triplet_visual_cortex,
+)
 
 __all__ = [
-    "Broadcast", "Eligibility", "HardWTA", "Homeostasis", "HomeostasisState", "ModulatorState",
-    "Modulators", "Post", "Rule", "STDP", "STDPState", "SoftWTA", "ThreeFactor", "Window", "always",
-    "boxcar", "broadcast", "class_scores", "k_winners", "modulators", "post_spike", "traces",
-    "triangle",
+    "Broadcast", "DopamineSTDP", "DopamineSTDPState", "Eligibility", "HardWTA", "Homeostasis",
+    "HomeostasisState", "InhibitorySTDP", "ModulatorState", "Modulators", "Post", "Rule",
+    "STDP", "STDPState", "SoftWTA", "SynapticScaling", "ThreeFactor", "TripletSTDP",
+    "TripletSTDPState", "TripletTraces", "WeightDependence", "Window", "always", "boxcar",
+    "broadcast", "class_scores", "k_winners", "modulators", "normalizing", "post_spike",
+    "traces", "triangle", "triplet_hippocampus", "triplet_visual_cortex",
 ]  # fmt: skip
 
 

@@ -1,29 +1,31 @@
 """Spike-timing-dependent plasticity of pairs, step by step and factorised, on any layout."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax.numpy as jnp
+import jax
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Shaped
 
 from neurojax._check import (
     cast,
+    choice,
     function,
     in_range,
     nonnegative,
-    one_each,
-    one_number,
     positive,
     real,
     time_step,
     working,
 )
-from neurojax._decay import add, fade, leak, whole
+from neurojax._decay import leak
 from neurojax._repr import described
+from neurojax.plasticity._trace import Pairing, Trace, ready, scales, seen, silent
+from neurojax.plasticity.dependence import optional_dependence
 from neurojax.plasticity.three_factor import Neuron, Post, Window, post_spike
 from neurojax.plasticity.traces import _leaky
 from neurojax.wiring.sparse import Connectivity
+from neurojax.wiring.visits import Visit, Visits
 
 __all__ = ["STDP", "STDPState"]
 
@@ -32,16 +34,12 @@ class STDPState(NamedTuple):
     """Traces of both sides; each neuron has one, however many synapses it has.
 
     Fields:
-        x_pre: float [n_pre]; decayed count of spikes, without unit
-        x_post: float [n_post]; likewise
-        x_pre_low: float [n_pre]; what x_pre leaves out by rounding
-        x_post_low: float [n_post]; likewise of x_post
+        pre: Trace [n_pre]; decayed count of spikes `x`, without unit, and its rounding `x_low`
+        post: Trace [n_post]; likewise
     """
 
-    x_pre: Float[Array, " pre"]
-    x_post: Float[Array, " post"]
-    x_pre_low: Float[Array, " pre"]
-    x_post_low: Float[Array, " post"]
+    pre: Trace
+    post: Trace
 
 
 @described
@@ -51,20 +49,26 @@ class STDP(eqx.Module):
         dw = a_plus exp(-lag / tau_plus)       for lag >= 0
         dw = -a_minus exp(lag / tau_minus)     for lag < 0
 
-    All pairs add up. Spikes of one step count as lag 0: what arrives in a step acts before
-    the receiver fires. Exponential windows need one trace a neuron,
+    Spikes of one step count as lag 0: what arrives in a step acts before the receiver fires.
+    Exponential windows need one trace a neuron,
 
         x_pre <- exp(-dt / tau_plus) x_pre + z_pre
         x_post <- exp(-dt / tau_minus) x_post + z_post
         dw = a_plus z_post x_pre - a_minus z_pre exp(-dt / tau_minus) x_post
 
-    and summing over the sender's spikes first leaves D_t [n_post], dw = sum_t D_t z_pre_t^T,
-    as for `ThreeFactor`; on a `FanOut` that costs what the senders' spikes cost. With a delay,
-    `pre` are spikes as they arrive. `a_plus` and `a_minus` are in weight units; by default both
-    sides of the curve have the same area. Weights are not bounded here.
-    Raises `ValueError` for a time constant that is not positive and a negative amplitude.
+    `visit` gives that step by step, for a network that learns while it runs; `change` and, as a
+    layer's rule, `factor` sum it over a presentation, for weights that wait that long: summing
+    over the sender's spikes first leaves D_t [n_post], dw = sum_t D_t z_pre_t^T, as for
+    `ThreeFactor`. On a `FanOut` each costs what the spikes cost. With a delay, `pre` are spikes
+    as they arrive. `a_plus` and `a_minus` are in weight units; by default both sides of the
+    curve have the same area. By default `pairing` "all" all pairs add up; with "nearest" each
+    spike of one side pairs with the last one of the other alone. `dependence` makes changes
+    depend on the weight. Weights are not bounded here.
+    Raises `ValueError` for a time constant that is not positive, a negative amplitude, and what
+    cannot be summed ahead: `factor` of the nearest pairs, and either with a `dependence`.
     Source: Song, Miller and Abbott (2000), eq. 1, for the curve of Bi and Poo (1998), fig. 7;
-    time constants: Pfister and Gerstner (2006), after Bi and Poo (2001).
+    time constants: Pfister and Gerstner (2006), after Bi and Poo (2001). Nearest pairs: Morrison,
+    Diesmann and Gerstner (2008), Phenomenological models of synaptic plasticity, fig. 7A.
 
     >>> rule = nj.STDP(a_plus=0.01, tau_plus=20.0)
     >>> pre = jnp.zeros((20, 1)).at[0].set(1)  # [T, n_pre]: a spike in the first step
@@ -79,38 +83,36 @@ class STDP(eqx.Module):
     tau_plus: Float[Array, ""] = eqx.field(default=16.8, converter=positive("tau_plus", "ms"))
     tau_minus: Float[Array, ""] = eqx.field(default=33.7, converter=positive("tau_minus", "ms"))
     window: Window = function("window", default=post_spike)
+    pairing: Pairing = eqx.field(
+        static=True, default="all", converter=choice("pairing", "all", "nearest")
+    )
+    dependence: Any = eqx.field(default=None, converter=optional_dependence)
 
     def init(self, connectivity: Connectivity, dtype: DTypeLike = float) -> STDPState:
         """No spike seen yet."""
-        n = connectivity.n_pre, connectivity.n_post
-        return STDPState(*(jnp.zeros(m, kept) for kept in (dtype, working(dtype)) for m in n))
+        in_range(self)
+        return STDPState(silent(connectivity.n_pre, dtype), silent(connectivity.n_post, dtype))
 
-    def step(
+    def visit(
         self,
         state: STDPState,
-        connectivity: Connectivity,
         pre: Shaped[Array, " pre"],
         post: Shaped[Array, " post"],
         *,
         dt: ArrayLike,
-    ) -> tuple[STDPState, Array]:
-        """Traces after one step, and the change of every weight: one number a synapse and step."""
-        dtype = state.x_pre.dtype
-        in_range(self)
-        one_number(self)
-        pre = one_each("pre", pre, state.x_pre.shape)
-        post = one_each("post", post, state.x_post.shape)
-        p, s, pre, post = cast((self, state, pre, post), working(dtype))
-        dt = time_step(dt, pre.dtype)
-        x_pre, pre_low = fade(s.x_pre, s.x_pre_low, leak(dt, p.tau_plus), dtype)
-        x_pre, pre_low = add(x_pre, pre + pre_low, dtype)
-        faded, low = fade(s.x_post, s.x_post_low, leak(dt, p.tau_minus), dtype)
-        x_post, post_low = add(faded, post + low, dtype)
-        at_pre, at_post = connectivity.at_pre, connectivity.at_post
-        dw = at_post(p.a_plus * post) * at_pre(whole(x_pre, pre_low, dtype))
-        dw = dw - at_post(p.a_minus * whole(faded, low, dtype)) * at_pre(pre)
-        new = STDPState(x_pre.astype(dtype), x_post.astype(dtype), pre_low, post_low)
-        return new, dw.astype(dtype)
+        signal: Any = None,
+    ) -> tuple[STDPState, Visits]:
+        """Traces after one step, and what changes where senders fired, then where receivers did.
+
+        `pre` [n_pre] and `post` [n_post] are the spikes of this step; no `signal` is heard.
+        """
+        p, s, pre, post, dt, dtype = ready(self, state, pre, post, dt)
+        one = seen(s.pre, pre, p.tau_plus, dt, dtype, p.pairing)
+        other = seen(s.post, post, p.tau_minus, dt, dtype, p.pairing)
+        plus, minus = scales(self.dependence)
+        at_pre = Visit(pre, -p.a_minus * other.before, minus)
+        at_post = Visit(post, p.a_plus * one.after, plus)
+        return STDPState(one.kept, other.kept), (at_pre, at_post)
 
     def change(
         self,
@@ -120,15 +122,40 @@ class STDP(eqx.Module):
         *,
         dt: ArrayLike,
     ) -> Array:
-        """Sum over all steps of what `step` gives, from rest, for weights that wait that long."""
-        d = self._sides(post, dt)
-        return connectivity.outer(d, real(pre, "pre").astype(d.dtype))
+        """Sum over all steps of what `visit` asks for, from rest, for weights that wait."""
+        self._refuse_dependence("change")
+        if self.pairing == "all":
+            d = self._sides(post, dt)
+            return connectivity.outer(d, real(pre, "pre").astype(d.dtype))
+
+        def step(state, z):
+            state, visits = self.visit(state, *z, dt=dt)
+            return state, [(visit.event, visit.trace) for visit in visits if visit is not None]
+
+        dtype = real(post).dtype
+        pre, post = real(pre, "pre").astype(dtype), real(post, "post")
+        _, sides = jax.lax.scan(step, self.init(connectivity, dtype), (pre, post))
+        (sent, before), (fired, after) = jax.tree.map(lambda x: x.astype(dtype), sides)
+        return connectivity.outer(fired, after) + connectivity.outer(before, sent)
 
     def factor(
         self, neuron: Neuron, post: Post, q: Float[Array, "t n"], *, dt: ArrayLike
     ) -> Float[Array, "t n"]:
         """D [T, n], as a layer's rule; it does not listen to the third factor `q`."""
+        self._refuse_dependence("factor")
+        if self.pairing != "all":
+            raise ValueError(
+                'pairing must be "all" for factor, as a receiver cannot tell which spikes of'
+                ' a sender are its nearest; got "nearest": pass learn=True to simulate'
+            )
         return self._sides(post.z, dt)
+
+    def _refuse_dependence(self, what: str) -> None:
+        if self.dependence is not None:
+            raise ValueError(
+                f"dependence must be None for {what}, as weights stay as they are until it ends;"
+                f" got {type(self.dependence).__name__}: pass learn=True to simulate"
+            )
 
     def _sides(self, post: Array, dt: ArrayLike) -> Array:
         """D_t: what a sender's spike of step t finds, of spikes to come and of those before."""

@@ -314,7 +314,8 @@ class MagnesiumBlock(eqx.Module):
 
     def __call__(self, v: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """The open part [n], in [0, 1], at `v` [n], mV."""
-        v = real(v)
+        v = real(v, "v")
+        fits(self, v.shape)
         p, x = cast((self, -0.062 * v), working(v.dtype))
         closed = p.mg / 3.57 * jnp.exp(jnp.minimum(x, 80.0))  # below -1,290 mV it may overflow
         return (1 / (1 + closed)).astype(v.dtype)

@@ -5,6 +5,7 @@ knows nothing of it. What is sent stands in the place of the spike: `sent` [n_pr
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import equinox as eqx
@@ -29,6 +30,7 @@ from neurojax._check import (
 )
 from neurojax._decay import add, fade, leak, whole
 from neurojax._draw import happens
+from neurojax._memory import affordable
 from neurojax._repr import described
 from neurojax.synapses._propagators import moments
 
@@ -196,6 +198,9 @@ class Quantal(eqx.Module):
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> QuantalState:
         """Senders that have been silent for long."""
         fits(self, shape)
+        affordable(
+            f"{self.n_sites} sites of shape {tuple(shape)}", 16 * self.n_sites * math.prod(shape)
+        )
         zero, none = jnp.zeros(shape, dtype), jnp.zeros(shape, working(dtype))
         return QuantalState(zero, jnp.zeros(shape, jnp.int32), zero, none, none)
 

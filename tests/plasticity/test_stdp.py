@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from oracles import connectivity as wiring
 
 from neurojax.neurons.leaky import LIF
+from neurojax.plasticity.dependence import WeightDependence
 from neurojax.plasticity.stdp import STDP
 from neurojax.plasticity.three_factor import Post, ThreeFactor
 from neurojax.wiring.layouts import Dense
@@ -28,11 +30,12 @@ def rasters(seed):
 
 @quick
 def stepped(rule, c, pre, post):
-    """Sum of the changes of every step."""
+    """Sum of what the visits of every step ask for."""
 
     def step(carry, z):
         state, w = carry
-        state, dw = rule.step(state, c, *z, dt=DT)
+        state, (at_pre, at_post) = rule.visit(state, *z, dt=DT)
+        dw = c.outer(at_pre.trace, at_pre.event) + c.outer(at_post.event, at_post.trace)
         return (state, w + dw), None
 
     return jax.lax.scan(step, (rule.init(c), jnp.zeros(c.shape)), (pre, post))[0][1]
@@ -110,9 +113,28 @@ def test_spikes_may_be_truths_and_have_one_number_a_neuron():
     c, rule, (pre, post) = Dense(N, N), STDP(), rasters(4)
     dw = rule.change(c, pre, post, dt=DT)
     np.testing.assert_array_equal(rule.change(c, pre > 0, post.astype(int), dt=DT), dw)
-    one = rule.step(rule.init(c), c, pre[0] > 0, post[0].astype("uint8"), dt=DT)[1]
-    np.testing.assert_array_equal(one, rule.step(rule.init(c), c, pre[0], post[0], dt=DT)[1])
-    with pytest.raises(ValueError, match=rf"pre must have shape \({N},\).*; got \(3,\)"):
-        rule.step(rule.init(c), c, pre[0][:3], post[0], dt=DT)
+    one = rule.visit(rule.init(c), pre[0] > 0, post[0].astype("uint8"), dt=DT)
+    chex.assert_trees_all_equal(one, rule.visit(rule.init(c), pre[0], post[0], dt=DT))
     with pytest.raises(ValueError, match="dt must be finite and > 0 ms; got 0.0"):
         rule.change(c, pre, post, dt=0.0)
+
+
+@pytest.mark.parametrize("kind", ["dense", "events"])
+def test_nearest_pairs_sum_over_a_presentation_as_step_by_step(kind):
+    rule, c = STDP(0.03, 0.02, 3.0, 5.0, pairing="nearest"), wiring.example(kind)
+    dw = at_once(rule, c, *rasters(5))
+    exists = wiring.synapses(c)[2] > 0
+    expected = np.asarray(stepped(rule, c, *rasters(5)))[exists]
+    assert np.abs(expected - np.asarray(at_once(RULE, c, *rasters(5)))[exists]).max() > 0.01
+    np.testing.assert_allclose(np.asarray(dw)[exists], expected, atol=1e-6)
+
+
+def test_refuses_to_sum_ahead_what_it_cannot_know():
+    z = jnp.zeros((3, 2))
+    soft, near = STDP(dependence=WeightDependence()), STDP(pairing="nearest")
+    with pytest.raises(ValueError, match="dependence must be None for change.*learn=True"):
+        soft.change(Dense(2, 2), z, z, dt=1.0)
+    with pytest.raises(ValueError, match="dependence must be None for factor.*learn=True"):
+        soft.factor(LIF(), Post(z, z), z, dt=1.0)
+    with pytest.raises(ValueError, match='pairing must be "all" for factor.*learn=True'):
+        near.factor(LIF(), Post(z, z), z, dt=1.0)
