@@ -30,7 +30,7 @@ test: $(stamp)-test
 	$(python) -m pytest -n 2 --dist loadgroup
 
 slow: $(stamp)-test
-	$(python) -m pytest -n 2 --dist loadgroup -m slow
+	$(python) -m pytest -n 2 --dist loadgroup -m slow --ignore=tests/reliability
 
 # Each in an environment of its own, resolved anew each time. The lowest have wheels for the
 # oldest Python supported, the highest for all.

@@ -38,18 +38,18 @@ PEERS = {  # name: (environment, workloads)
         for way in ("", COMPILED)
         for name in ("snntorch", "norse", "spikingjelly")
     },
-    "brian2": ("brian2", "W4"),
+    "brian2": ("brian2", "W4 W10 W13"),
     "aihwkit": ("aihwkit", "W5"),
 }
 OURS = {  # name: workloads
     "floor": "W1 W2 W3 W4 W5 W7 W8",
-    "neurojax": "W1 W2 W3 W4 W5 W7 W8",
+    "neurojax": "W1 W2 W3 W4 W5 W7 W8 W10 W13",
     "neurojax_split": "W1 W3",
     "neurojax_xla": "W4",
     "neurojax_forward": "W7 W8",
     "neurojax_surrogate": "W7 W8",
 }
-WORKLOADS = ("W1", "W2", "W3", "W4", "W5", "W7", "W8", "W9")
+WORKLOADS = ("W1", "W2", "W3", "W4", "W5", "W7", "W8", "W9", "W10", "W13")
 
 
 @dataclass(frozen=True)

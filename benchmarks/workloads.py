@@ -8,6 +8,8 @@ W5  perceptron on linear 64-level devices, MNIST: seconds to 92% on validation
 W7  three-factor change of 784 -> 512 with dense recurrence, 25 steps, batch 64
 W8  an epoch of MNIST with the main network, 2 x 512 with local recurrence, batch 64
 W9  how time and memory grow with neurons, synapses, steps, seeds and devices
+W10  W4 with all synapses plastic by pair STDP
+W13  W4 with a delay of its own for each synapse, .1 to 5 ms
 """
 
 import os

@@ -39,7 +39,8 @@ def parsed(config: type, argv: list[str] | None, module: Any) -> Any:
     except SystemExit as end:
         if not end.code:
             raise
-        raise ValueError(one_line(said.getvalue(), config)) from None
+        words = sys.argv[1:] if argv is None else argv
+        raise ValueError(one_line(said.getvalue(), config, words)) from None
     values = {k: v for group in vars(found).values() for k, v in vars(group).items()}
     return config(**values)
 
@@ -57,6 +58,21 @@ def refuse_unreadable(argv: list[str] | None) -> None:
             raise ValueError(f"{option} must be followed by a value; got ''")
         if "\0" in word:
             raise ValueError(f"{option} must be text without NUL; got {_cut(word)!r}")
+
+
+def _typed(argv: list[str], option: str) -> str:
+    """All that was typed behind an option, where it stands last."""
+    behind, reading = list[str](), False
+    for word in argv:
+        name, equals, value = word.partition("=")
+        if name == option:
+            behind = [value] if equals else []
+            reading = True
+        elif word.startswith("--"):
+            reading = False
+        elif reading:
+            behind.append(word)
+    return " ".join(behind)
 
 
 def _cut(text: str, most: int = 80) -> str:
@@ -159,7 +175,7 @@ def _metavar(kind: Any) -> str | None:
     return kind.__name__.upper()
 
 
-def one_line(box: str, config: type) -> str:
+def one_line(box: str, config: type, argv: list[str]) -> str:
     """A refusal of tyro's as one line: the option, what it may be, and what it was."""
     parts: list[str] = [""]
     for line in box.splitlines()[1:]:  # the first is a title
@@ -172,9 +188,8 @@ def one_line(box: str, config: type) -> str:
     if option:
         name = option[1] or option[2]
         kind = get_type_hints(config, include_extras=True)[name[2:].replace("-", "_")]
-        got = " ".join(re.findall(r"'([^-'][^']*)'", wrong.partition(". Expected")[0]))
         allowed = _metavar(_given(kind)) or "no more than a switch"
-        return f"{name} must be {allowed}; got {_cut(got)!r}"
+        return f"{name} must be {allowed}; got {_cut(_typed(argv, name))!r}"
     meant = [part.split()[3] for part in parts if part.startswith("Perhaps you meant: ")]
     return f"{wrong[:1].lower()}{_cut(wrong[1:])}; " + (
         f"did you mean {meant[0]}?" if meant else "--help lists the options"

@@ -27,6 +27,7 @@ from neurojax import _memory
 from neurojax._check import MOST
 
 MANY = 10_000  # networks of one study
+_LONGEST = 450  # characters of a refusal
 STATES = 2**16  # of a device: its pulses may be gone through one by one
 
 
@@ -134,10 +135,13 @@ def refuse_endless(epochs: int, n_batches: int) -> None:
         )
 
 
-def affordable(**parts: int) -> None:
-    """Refuse what would take more memory than there is, by the option that takes most of it."""
-    total, name = sum(parts.values()), max(parts, key=lambda name: parts[name])
-    _memory.affordable(f"what --{dashed(name)} asks for", total, f"pass a smaller --{dashed(name)}")
+def affordable(n_bytes: int, **sizes: float) -> None:
+    """Refuse what would take more memory than there is, by the option of the largest of `sizes`.
+
+    These are multiples of what is usual.
+    """
+    name = dashed(max(sizes, key=lambda name: sizes[name]))
+    _memory.affordable(f"what --{name} asks for", n_bytes, f"pass a smaller --{name}")
 
 
 def refuse_idle_folder(config: Data) -> None:
@@ -193,7 +197,8 @@ def in_options(message: str, config: type) -> str:
     problem, passed, cure = " ".join(message.split()).partition("; pass ")
     problem = re.sub(r"(^|: )(\w+)()(?= must )", option, problem, count=1)
     cure = re.sub(r"((?:another|or) |^)(\w+)(?:\('(\w+)'\))?", option, cure)
-    return problem + passed + cure
+    line = problem + passed + cure
+    return line if len(line) <= _LONGEST else f"{line[:300]} ... {line[-100:]}"
 
 
 class Progress:

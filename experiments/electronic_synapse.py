@@ -197,7 +197,9 @@ def run(config: Config) -> dict[str, Any]:
     n_in = int(np.prod(sets.train.images.shape[1:]))
     devices = max(config.hidden) * (n_in + sets.n_classes)
     at_once = config.width * config.cores
-    _run.affordable(hidden=64 * devices * 2, width=64 * devices * (at_once - 1))
+    _run.affordable(
+        128 * devices * at_once, hidden=max(config.hidden) / 1000, width=config.width / 10
+    )
     with _folder.held(config, sets) as folder:
         folder.begin()
         return _run_in(folder, config, sets)

@@ -216,10 +216,12 @@ def _refuse_large(c: Config, sets: data.Dataset) -> None:
             f" {c.neurons_per_core}; got {n_cores}"
         )
     links = c.hidden[0] * (c.fan_in_input + 2 * c.fan_in * len(c.hidden))
+    wired = 2 * links + n * (n_in + readout)
+    seen = 20 * max(c.batch_size, len(sets.test.labels)) * n
+    routed = 2 * (n_cores + n * c.mesh[0])
     _run.affordable(
-        hidden=32 * c.seeds * (links + n * n_in), population=32 * c.seeds * readout * n,
-        mesh=32 * c.seeds * (n_cores + n * c.mesh[0]),
-        batch_size=16 * c.seeds * 20 * max(c.batch_size, len(sets.test.labels)) * n,
+        16 * c.seeds * (wired + seen + routed), hidden=n / 1000, population=c.population / 10,
+        mesh=n_cores / 100, batch_size=c.batch_size / 500, seeds=c.seeds / 10,
     )  # fmt: skip
 
 

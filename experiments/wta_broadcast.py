@@ -92,7 +92,7 @@ def _run_in(
     lesson = _lesson(c, sets.train)
     n_in, n_steps = _input_shape(c, sets.train.images.shape)
     _run.refuse_endless(c.epochs, len(lesson.labels) // c.batch_size)
-    _run.affordable(**_sizes(c, n_in, sets.n_classes, n_steps))
+    _refuse_large(c, n_in, sets.n_classes, n_steps)
     key, n_batches = jax.random.key(c.seed), c.epochs * (len(lesson.labels) // c.batch_size)
     tx = _training.optimiser(c, n_batches)
     synapses = _devices.make_weights(c.synapses, c.w_max)
@@ -128,18 +128,18 @@ def _run_in(
     return folder.finish(metrics, figures)
 
 
-def _sizes(c: Config, n_in: int, n_classes: int, n_steps: int) -> dict[str, int]:
-    """Bytes that a training takes, about, by the option that asks for most of them."""
-    kept, shown, n = 32, max(c.batch_size, 500), sum(c.hidden)  # moments, average and changes
+def _refuse_large(c: Config, n_in: int, n_classes: int, n_steps: int) -> None:
+    """Refuse a training that would not fit, by the option that is furthest from what is usual."""
+    n, readout = sum(c.hidden), n_classes * c.readout_population
     near = {"none": 0, "local": 2 * c.radius + 1, "dense": n}[c.recurrence]
     links = sum(a * b for a, b in zip((n_in, *c.hidden), c.hidden, strict=False)) + n * near
-    readout = n_classes * c.readout_population
-    return {
-        "hidden": kept * (links + n * n_classes),
-        "readout_population": kept * (math.ceil(readout * n * c.readout_density) + readout),
-        "modulators": 8 * c.modulators * (n + 3),
-        "batch_size" if shown > 500 else "n_steps": 16 * shown * n_steps * (n + readout + n_in),
-    }
+    links += n * n_classes + math.ceil(readout * n * c.readout_density)
+    seen = max(c.batch_size, 500) * n_steps * (n + readout + n_in)
+    n_bytes = 32 * links + 16 * seen + 8 * c.modulators * (n + 3)  # moments, average and changes
+    _run.affordable(
+        n_bytes, hidden=n / 1000, readout_population=c.readout_population / 10,
+        modulators=c.modulators / 4, n_steps=n_steps / 20, batch_size=c.batch_size / 500,
+    )  # fmt: skip
 
 
 def fresh(

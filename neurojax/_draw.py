@@ -35,3 +35,22 @@ def fold(key: Array | None, name: str) -> Array | None:
     if not isinstance(name, str):
         raise TypeError(f"name must be a string; got {brief(name)}")
     return None if key is None else jax.random.fold_in(prng_key(key), crc32(name.encode()))
+
+
+def arrivals(key: Array, mean: Array, shape: tuple[int, ...]) -> Array:
+    """Counts [shape] with Poisson's distribution, for means up to 20; `mean` one or of `shape`.
+
+    A count is how many of the chances of j events or more, j = 1, 2 and so on, one number of 32
+    bits lies below. They are added up from the rarest, for which there is then no rounding; beyond
+    64 events there is less than 2^-32 to come.
+    """
+    u = jax.random.bits(key, shape, jnp.uint32).astype(mean.dtype) * 2.0**-32
+    chances = [jnp.exp(-mean)]
+    for j in range(1, 65):
+        chances.append(chances[-1] * mean / j)
+    count, beyond = jnp.zeros(shape, jnp.int32), jnp.zeros_like(mean)
+    for chance in reversed(chances[2:]):
+        beyond = beyond + chance
+        count = count + (u < beyond).astype(jnp.int32)
+    some = -jnp.expm1(-mean)  # one or more: right to its last digit, where the sum is so to its
+    return (count + (u < some).astype(jnp.int32)).astype(mean.dtype)

@@ -19,10 +19,20 @@ from hardware.devices import Device, querlioz, soft_bounds, table
 from neurojax._check import working
 from neurojax.network import Layer, Network, Projection
 from neurojax.neurons import surrogate
+from neurojax.neurons.channels import HodgkinHuxley, TraubMiles, WangBuzsaki
+from neurojax.neurons.integrators import IF, EscapeLIF
 from neurojax.neurons.izhikevich import Izhikevich
 from neurojax.neurons.leaky import ALIF, LIF, LeakyIntegrator
 from neurojax.neurons.nonlinear import EIF, QIF, AdEx
-from neurojax.neurons.sources import Poisson
+from neurojax.neurons.rate import Rate
+from neurojax.neurons.resonator import ResonateAndFire
+from neurojax.neurons.sources import (
+    NoiseCurrent,
+    Poisson,
+    PoissonInput,
+    SpikeTimes,
+    StepCurrent,
+)
 from neurojax.plasticity.dopamine import DopamineSTDP
 from neurojax.plasticity.inhibitory import InhibitorySTDP
 from neurojax.plasticity.stdp import STDP
@@ -95,6 +105,25 @@ class Together(eqx.Module):
 def shunted(neurons, state, x):
     """`x` plays the current, and a weak conductance."""
     return neurons.step(state, x, dt=0.5, conductance=x / 100)
+
+
+def patched(neurons, state, x):
+    """`x` plays the current, and a weak conductance."""
+    return neurons.step(state, x, dt=0.1, conductance=x / 100)
+
+
+def by_key(neuron, state, x):
+    return neuron.step(state, x, dt=1.0, key=jax.random.key(0))
+
+
+def unheard(sources, state, x):
+    """`x` is not heard, but added."""
+    key, y, new = jax.random.key(0), x, {}
+    for name, source in sources.models.items():
+        options = {"key": key} if name in ("noise", "many") else {}
+        new[name], z = source.step(state[name], None, dt=1.0, **options)
+        y = y + z
+    return new, y
 
 
 def drawn(source, state, x):
@@ -203,6 +232,18 @@ ROWS = {
         shunted,
         tol=UPSWING,
     ),
+    "neurons with channels": Row(
+        Together(
+            {
+                "HH": HodgkinHuxley(g_l=each / 40),
+                "TM": TraubMiles(),
+                "WB": WangBuzsaki(v_init=-each - 50),
+            },
+            (4.0, 0.2, 1.0),
+        ),
+        patched,
+        tol=UPSWING,
+    ),
     "Izhikevich": Row(
         Together(
             {s: Izhikevich(d=each / 2, scheme=s) for s in ("2003", "2004", "rk4")},
@@ -210,6 +251,30 @@ ROWS = {
         ),
         shunted,
         tol=UPSWING,
+    ),
+    "IF, rate": Row(
+        Together(
+            {
+                "IF": IF(c_mem=each, t_ref=2.0, spike=surrogate.fast_sigmoid()),
+                "IF, subtract": IF(reset="subtract"),
+                "rate": Rate(tau=each, ceiling=0.5),
+                "resonator": ResonateAndFire(omega=each / 50),
+            },
+            (3.0, 0.2, 1.0, 0.1),
+        ),
+    ),
+    "EscapeLIF": Row(EscapeLIF(tau_mem=each, t_ref=2.0), by_key),
+    "given and noisy sources": Row(
+        Together(
+            {
+                "noise": NoiseCurrent(sigma=each),
+                "steps": StepCurrent([3.0, 7.5], jnp.stack([each, -each])),
+                "times": SpikeTimes(jnp.stack([each, 2 * each], 1)),
+                "many": PoissonInput(50.0, each),
+            },
+            (1.0, 1.0, 1.0, 1.0),
+        ),
+        unheard,
     ),
     "Poisson": Row(Poisson(each), drawn),
     "Network": Row(NETWORK, looped, lambda net, dtype: net.init(dtype)),

@@ -41,6 +41,7 @@ def test_notebook_is_stored_without_bulky_output(script):
     assert sum(len(str(output)) for output in outputs) < 10_000
 
 
+@pytest.mark.slow
 @each_notebook
 def test_notebook_runs(script, tmp_path):
     notebook = jupytext.read(script)

@@ -60,6 +60,7 @@ def run(code, folder):
 # --- code ---
 
 
+@pytest.mark.slow
 def test_the_readme_learns_in_each_way_that_it_shows(tmp_path):
     accuracies = [float(x) for x in run("\n".join(blocks("README.md")), tmp_path).split()]
     # guessing gets 10%; 5 standard errors of 400 pictures below 93% are 87%

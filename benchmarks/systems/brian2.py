@@ -1,13 +1,15 @@
 """Brian2, as C++ compiled as a whole (standalone mode)."""
 
+from functools import partial
+
 from benchmarks import sparse_network, workloads
 from benchmarks.workloads import Case
 
 PACKAGES = ("brian2",)
 
 
-def w4() -> Case:
-    runs = sparse_network.brian2(*workloads.SPARSE, watched=1000)
+def sparse(kind: str) -> Case:
+    runs = sparse_network.brian2(*workloads.SPARSE, watched=1000, kind=kind)
     return Case(
         lambda: next(runs)[0],
         lambda: {"rates": [sparse_network.per_step(next(runs)[1])]},
@@ -16,4 +18,4 @@ def w4() -> Case:
     )
 
 
-CASES = {"W4": w4}
+CASES = {name: partial(sparse, name) for name in ("W4", "W10", "W13")}

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -114,8 +115,8 @@ def w3(make_weights: MakeWeights = nj.ideal()) -> Case:
     return forward(net, "cells", make_weights)
 
 
-def w4(native: bool = True) -> Case:
-    runs = sparse_network.neurojax(*w.SPARSE, 1000, itertools.count(), native)
+def w4(native: bool = True, kind: str = "W4") -> Case:
+    runs = sparse_network.neurojax(*w.SPARSE, 1000, itertools.count(), native, kind)
     return Case(
         lambda: next(runs)[0], lambda: {"rates": [sparse_network.per_step(next(runs)[1])]}, calls=1
     )
@@ -179,3 +180,4 @@ def w8(changes=wb.deltas) -> Case:
 
 
 CASES = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W7": w7, "W8": w8}
+CASES |= {name: partial(w4, kind=name) for name in ("W10", "W13")}

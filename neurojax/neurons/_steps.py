@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from neurojax._check import brief, cast, in_range, one_each, time_step, working
-from neurojax._decay import add
+from neurojax._decay import add, leak, whole
 
 
 def stored(state: Any) -> DTypeLike:
@@ -55,3 +55,44 @@ def capped(v: Array, peak: Array, gentle: Array) -> Array:
     """
     cut = peak + (gentle - jax.lax.stop_gradient(gentle))
     return jnp.where(v < peak, v, cut)
+
+
+def membrane(p, s, current, g, dt, dtype, flow) -> tuple[Array, Array | None, Array | None]:
+    """Potential before reset, what `dtype` cannot hold of it, and refractory steps left.
+
+    `flow` says how far it moves where it is not held.
+    """
+    start, low = after_reset(p, s)
+    by = flow(p, whole(start, low, dtype), current, g, dt)
+    if p.t_ref is None:
+        return *moved(start, by, low, dtype), None
+    refractory = jnp.where(s.z > 0, whole_steps(p.t_ref, dt), jnp.maximum(s.refractory - 1, 0))
+    return *moved(start, jnp.where(refractory > 0, 0, by), low, dtype), refractory
+
+
+def towards_rest(p, v, current, g, dt) -> Array:
+    """How far v moves in `dt` towards where current and conductance take it, mV."""
+    if g is None:
+        return leak(dt, p.tau_mem) * (v - p.v_rest - p.r_mem * current)
+    total = 1 + p.r_mem * g  # conductances in units of the leak's
+    gap = v - p.v_rest - p.r_mem * (current - g * v)
+    return leak(dt * total, p.tau_mem) / total * gap
+
+
+def moved(v, by, low, dtype) -> tuple[Array, Array | None]:
+    """v + by, and what `dtype` cannot hold of it where that is kept."""
+    return (v + by, None) if low is None else add(v, by + low, dtype)
+
+
+def after_reset(p, s) -> tuple[Array, Array | None]:
+    """What v and v_low are once the spikes of the last step have reset them."""
+    low = s.v_low
+    if p.reset == "subtract":
+        return s.v - (p.v_th - p.v_reset) * s.z, low
+    return s.v * (1 - s.z) + p.v_reset * s.z, None if low is None else low * (1 - s.z)
+
+
+def fired(p, excess, refractory) -> Array:
+    """Spikes, none of those that are refractory."""
+    z = p.spike(excess)
+    return z if refractory is None else jnp.where(refractory > 0, jnp.zeros_like(z), z)

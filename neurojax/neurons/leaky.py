@@ -33,7 +33,15 @@ from neurojax._check import (
 )
 from neurojax._decay import add, fade, felt, leak, whole
 from neurojax._repr import described
-from neurojax.neurons._steps import checked, stored, whole_steps
+from neurojax.neurons._steps import (
+    after_reset,
+    checked,
+    fired,
+    membrane,
+    moved,
+    stored,
+    towards_rest,
+)
 from neurojax.neurons.surrogate import Spike, heaviside
 
 __all__ = [
@@ -157,14 +165,14 @@ class LIF(eqx.Module):
         """State after `dt` ms under `current` (nA) and `conductance` (uS), and its spikes."""
         dtype = stored(state)
         p, s, current, dt, g = checked(self, state, current, dt, conductance)
-        v, v_low, refractory = _potential(p, s, current, g, dt, dtype)
-        z = _fire(p, whole(v, v_low, dtype) - p.v_th, refractory).astype(dtype)
+        v, v_low, refractory = membrane(p, s, current, g, dt, dtype, towards_rest)
+        z = fired(p, whole(v, v_low, dtype) - p.v_th, refractory).astype(dtype)
         return LIFState(v.astype(dtype), z, refractory, v_low), z
 
     def potential(self, state: LIFState) -> Float[Array, "*n"]:
         """What the next step starts from, mV [n]: v after the reset by this step's spikes."""
         p, s = cast((self, state), working(state.v.dtype))
-        return _reset(p, s)[0].astype(state.v.dtype)
+        return after_reset(p, s)[0].astype(state.v.dtype)
 
     def threshold(self, state: LIFState) -> Float[Array, "*n"]:
         """The potential at which the neurons fired in this step, mV."""
@@ -233,18 +241,18 @@ class ALIF(eqx.Module):
         """State after `dt` ms under `current` (nA) and `conductance` (uS), and its spikes."""
         dtype = stored(state)
         p, s, current, dt, g = checked(self, state, current, dt, conductance)
-        v, v_low, refractory = _potential(p, s, current, g, dt, dtype)
+        v, v_low, refractory = membrane(p, s, current, g, dt, dtype, towards_rest)
         a, a_low = fade(s.a, s.a_low, leak(dt, p.tau_adapt), dtype)
         a, a_low = add(a, s.z + a_low, dtype)
         threshold = p.v_th + p.beta_adapt * whole(a, a_low, dtype)
-        z = _fire(p, whole(v, v_low, dtype) - threshold, refractory).astype(dtype)
+        z = fired(p, whole(v, v_low, dtype) - threshold, refractory).astype(dtype)
         new = ALIFState(v.astype(dtype), z, refractory, a.astype(dtype), v_low, a_low)
         return new, z
 
     def potential(self, state: ALIFState) -> Float[Array, "*n"]:
         """What the next step starts from, mV [n]: v after the reset by this step's spikes."""
         p, s = cast((self, state), working(state.v.dtype))
-        return _reset(p, s)[0].astype(state.v.dtype)
+        return after_reset(p, s)[0].astype(state.v.dtype)
 
     def threshold(self, state: ALIFState) -> Float[Array, "*n"]:
         """The potential at which the neurons fired in this step, v_th + beta_adapt a, mV."""
@@ -289,7 +297,7 @@ class LeakyIntegrator(eqx.Module):
         dtype = stored(state)
         p, s, current, dt, _ = checked(self, state, current, dt)
         gap = whole(s.v, s.v_low, dtype) - p.r_mem * current
-        v, v_low = _moved(s.v, leak(dt, p.tau_mem) * gap, s.v_low, dtype)
+        v, v_low = moved(s.v, leak(dt, p.tau_mem) * gap, s.v_low, dtype)
         v = v.astype(dtype)
         return LeakyIntegratorState(v, v_low), v
 
@@ -309,38 +317,3 @@ def _at_rest(p: LIF | ALIF, shape: tuple[int, ...], dtype: DTypeLike):
 
 def _ready(p: LIF | ALIF, shape: tuple[int, ...]) -> Array | None:
     return None if p.t_ref is None else jnp.zeros(shape, jnp.int32)
-
-
-def _potential(p, s, current, g, dt, dtype) -> tuple[Array, Array | None, Array | None]:
-    """Potential before reset, what `dtype` cannot hold of it, and refractory steps left."""
-    start, low = _reset(p, s)
-    by = _towards_rest(p, whole(start, low, dtype), current, g, dt)
-    if p.t_ref is None:
-        return *_moved(start, by, low, dtype), None
-    refractory = jnp.where(s.z > 0, whole_steps(p.t_ref, dt), jnp.maximum(s.refractory - 1, 0))
-    return *_moved(start, jnp.where(refractory > 0, 0, by), low, dtype), refractory
-
-
-def _towards_rest(p, v, current, g, dt) -> Array:
-    """How far v moves in `dt` towards where current and conductance take it, mV."""
-    if g is None:
-        return leak(dt, p.tau_mem) * (v - p.v_rest - p.r_mem * current)
-    total = 1 + p.r_mem * g  # conductances in units of the leak's
-    gap = v - p.v_rest - p.r_mem * (current - g * v)
-    return leak(dt * total, p.tau_mem) / total * gap
-
-
-def _moved(v, by, low, dtype) -> tuple[Array, Array | None]:
-    return (v + by, None) if low is None else add(v, by + low, dtype)
-
-
-def _reset(p, s):
-    low = s.v_low
-    if p.reset == "subtract":
-        return s.v - (p.v_th - p.v_reset) * s.z, low
-    return s.v * (1 - s.z) + p.v_reset * s.z, None if low is None else low * (1 - s.z)
-
-
-def _fire(p, excess, refractory):
-    z = p.spike(excess)
-    return z if refractory is None else jnp.where(refractory > 0, jnp.zeros_like(z), z)

@@ -176,7 +176,7 @@ class EIF(eqx.Module):
         v >= v_peak: spike, v = v_reset, held for t_ref
 
     Integrated as `AdEx` is, with its `substeps` and errors; the defaults are those of the source,
-    fitted to the Wang-Buzsaki neuron.
+    fitted to the Wang-Buzsáki neuron.
     Source: Fourcaud-Trocmé, Hansel, van Vreeswijk and Brunel (2003), eq. 17 and table 1.
 
     >>> neuron = nj.EIF(v_peak=-30.0)  # mV

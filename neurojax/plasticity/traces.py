@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
-from neurojax._check import between, real, working
+from neurojax._check import between, known_finite, real, working
 from neurojax._decay import add, fade
 
 __all__ = ["low_pass", "low_pass_reversed"]
@@ -53,7 +53,7 @@ def low_pass_reversed(x: Shaped[Array, "T *n"], decay: ArrayLike) -> Float[Array
 
 def _leaky(x: Array, leak: ArrayLike, init: Array | None = None, *, reverse: bool = False) -> Array:
     """`low_pass` by what leaves in a step, leak = decay - 1, which a decay near 1 cannot tell."""
-    x = real(x)
+    x = known_finite("x", real(x))
     if not x.ndim:
         raise ValueError("x must have shape [T, *n], steps first; got one number")
     return _filter(x, leak, init if init is None else real(init, "init"), reverse=reverse)

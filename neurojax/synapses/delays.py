@@ -14,7 +14,7 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Shaped
 
-from neurojax._check import count, one_each, step_size
+from neurojax._check import MOST, brief, count, one_each, step_size
 from neurojax._memory import affordable
 from neurojax._repr import described
 
@@ -160,11 +160,16 @@ def steps(ms: Any, *, dt: Any, nearest: bool = False) -> Int[np.ndarray, "..."]:
     Raises `ValueError` for times that are not finite, not whole steps, or negative.
     """
     dt = float(step_size(dt))
-    given = np.asarray(ms, np.float64)
+    try:
+        given = np.asarray(ms, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"ms must be numbers; got {brief(ms)}") from None
     if not np.isfinite(given).all() or (given < 0).any():
-        raise ValueError(f"ms must be finite and >= 0; got {ms!r:.60}")
+        raise ValueError(f"ms must be finite and >= 0; got {brief(ms)}")
     exact = given / dt
     whole = np.rint(exact)
+    if whole.max(initial=0) > MOST:
+        raise ValueError(f"ms must be at most {MOST} steps; got {given.max():g} ms of {dt:g} ms")
     off = np.abs(exact - whole) > 1e-6 * np.maximum(whole, 1)
     if off.any() and not nearest:
         worst = given[off].flat[0] if given.ndim else float(given)
@@ -187,6 +192,8 @@ def _whole(x: Any) -> Array:
         kind, found = "O", np.zeros(1)
     if kind not in "iu" and not (kind == "f" and (found == np.rint(found)).all()):
         raise ValueError(
-            f"delays must be whole numbers of steps; got {x!r:.60}: pass nj.steps(ms, dt=dt)"
+            f"delays must be whole numbers of steps; got {brief(x)}: pass nj.steps(ms, dt=dt)"
         )
+    if np.abs(found).max(initial=0) > MOST:
+        raise ValueError(f"delays must be at most {MOST} steps; got {brief(x)}")
     return jnp.asarray(found, jnp.int32)

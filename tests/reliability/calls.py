@@ -7,7 +7,9 @@ check types beforehand, which users do not, and so that a crash is seen from out
 """
 
 import collections
+import dataclasses
 import functools
+import inspect
 import json
 import random
 import resource
@@ -99,6 +101,29 @@ def fresh(system):
     return wb.init(system, optax.sgd(0.1), parts().key)
 
 
+def usual(model) -> dict:
+    """The fields of a model that has a default for each, and those."""
+    return {
+        f.name: f.default
+        for f in dataclasses.fields(model)
+        if f.default is not dataclasses.MISSING and f.default is not None
+    }
+
+
+def models():
+    """Neurons and releases that need no argument: each with its defaults."""
+    for name in nj.__all__:
+        model = getattr(nj, name)
+        if isinstance(model, type) and hasattr(model, "step") and hasattr(model, "init"):
+            if all(
+                f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
+                for f in dataclasses.fields(model)
+            ):
+                neuron = "current" in inspect.signature(model.step).parameters
+                use = stepped if neuron and name != "Poisson" else lambda m: m.init((3,))
+                yield f"nj.{name}", (model, usual(model), use)
+
+
 def calls():
     """Name: function, arguments, and what is done with what comes back."""
     p = parts()
@@ -119,6 +144,7 @@ def calls():
     images, labels = np.zeros((2, 4, 4), np.uint8), np.array([0, 1])
     did = energy.Activity(*[jnp.ones(())] * 10)
     yield from {
+        **{name: call for name, call in models() if call[1]},
         "nj.ALIF": (nj.ALIF, dict(tau_mem=20.0, r_mem=1.0, v_th=1.0, v_rest=0.0, v_reset=0.0,
             t_ref=1.0, tau_adapt=9.0, beta_adapt=1.0, reset="hard"), stepped),
         "nj.LIF": (nj.LIF, dict(tau_mem=20.0, r_mem=1.0, v_th=1.0, v_rest=0.0, v_reset=0.0,
@@ -133,6 +159,8 @@ def calls():
         "nj.Conductance": (nj.Conductance, dict(kinetics=nj.Exponential(5.0), e_rev=-80.0,
             gate=nj.MagnesiumBlock()), driven),
         "nj.MagnesiumBlock": (nj.MagnesiumBlock, dict(mg=1.0), lambda b: b(v)),
+        "nj.Delays": (nj.Delays, dict(steps=[1, 2], longest=3), None),
+        "nj.steps": (nj.steps, dict(ms=[1.0, 2.0], dt=0.5), None),
         "nj.Delay": (nj.Delay, dict(steps=2), lambda d: d.read(d.write(d.init((2,)), th))),
         "nj.Band": (nj.Band, dict(mask=jnp.ones((9, 3), bool), radius=1), wired),
         "nj.Dense": (nj.Dense, dict(n_pre=2, n_post=3, count=jnp.ones((3, 2), int)), wired),
@@ -359,7 +387,8 @@ def calls():
 
 # What is called elsewhere, holds what it is given, or says what others must be.
 ELSEWHERE = """
-    nj.Post nj.Record nj.State nj.SplitBF16 nj.Weights checkpoint plotting data.Dataset data.Split
+    nj.Post nj.Record nj.Visit nj.State nj.SplitBF16 nj.Weights checkpoint plotting data.Dataset
+    data.Split
     metrics.Degrees metrics.Paths metrics.SmallWorld recording.SpikeList surrogate.Surrogate
     wb.Instruction wb.Outcome wb.TrainState wb.deltas wb.excited wb.factors wb.online_deltas
     wb.probe wb.signal wb.update hw.Coder hw.Crossbar hw.Policy hw.Response hw.Write hw.Mesh
@@ -413,10 +442,7 @@ def outcome(function, arguments, use) -> str:
     except (ValueError, TypeError) as error:
         lines = str(error).strip().splitlines()
         internal = "equinox/" in str(error) or "jax/_src" in str(error)
-        foreign = _foreign(error)
         fault = "" if len(lines) == 1 and not internal else f"{len(lines)} lines: {lines[:1]}"
-        if not fault and foreign:
-            fault = f"not ours: {type(error).__name__} {lines[0][:120]} ({foreign})"
     except Exception as error:  # noqa: BLE001 - what may come is the question
         fault = f"{type(error).__name__}: {str(error).strip()[:120]!r}"
         if type(error).__name__ == "EquinoxRuntimeError" or "EqxRuntimeError" in fault:
@@ -427,17 +453,6 @@ def outcome(function, arguments, use) -> str:
     if not fault and seconds > SECONDS:
         fault = f"{seconds:.1f} s"
     return fault
-
-
-def _foreign(error) -> str:
-    """Where an error comes from, if not from a line of ours that refuses."""
-    trace = error.__traceback__
-    while trace.tb_next:
-        trace = trace.tb_next
-    name = trace.tb_frame.f_code.co_filename
-    ours = "/neurojax/" in name or "/hardware/" in name
-    call = trace.tb_frame.f_code is outcome.__code__  # an argument that the function lacks
-    return "" if ours or call else "/".join(name.split("/")[-3:])
 
 
 def generated(seed: int, number: int):

@@ -1,6 +1,7 @@
 """Long tests of bad luck: `make torture`. Counts of what was tried are printed at the end."""
 
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -34,6 +35,14 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.section("what was tried")
         for name in sorted(counts):
             terminalreporter.line(f"{counts[name]:6}  {name}")
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_heard():
+    """Also by runs of tests in the background, which is to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

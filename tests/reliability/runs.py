@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 BEFORE = "interrupted before it began; the same command starts it\n"
 GOES_ON = "interrupted; the same command with --resume goes on from what is saved\n"
-_PLACES = ("out", "resume", "overwrite")
+_NOT_THE_RUN = ("out", "resume", "overwrite", "git_revision")
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ def reached(out: Path) -> str:
 
 
 def outcome(out: Path) -> Any:
-    """metrics.json without times and places."""
+    """metrics.json without times, places, and the commit, which may change meanwhile."""
     return _timeless(json.loads((out / "metrics.json").read_text()))
 
 
 def _timeless(x: Any) -> Any:
     if isinstance(x, dict):
-        kept = {k: v for k, v in x.items() if not k.startswith("seconds") and k not in _PLACES}
+        kept = {k: v for k, v in x.items() if not k.startswith("seconds") and k not in _NOT_THE_RUN}
         return {k: _timeless(v) for k, v in kept.items()}
     return [_timeless(v) for v in x] if isinstance(x, list) else x
 

@@ -19,6 +19,7 @@ import hardware as hw
 import neurojax as nj
 from hardware import energy, presets, routing, topology
 from neurojax import _memory
+from tests.reliability.calls import models
 
 CALLS = Path(__file__).with_name("calls.py")
 ROOT = CALLS.parents[2]
@@ -51,7 +52,7 @@ def test_every_public_name_is_called_or_listed_as_called_elsewhere():
     table, elsewhere = text.split('ELSEWHERE = """')
     known = set(re.findall(r'"((?:nj|wb|hw|energy|presets|routing|topology)\.[\w.]+)":', table))
     known |= set(elsewhere.split('"""')[0].split())
-    known |= {f"presets.{name}" for name in presets.__all__}
+    known |= {f"presets.{name}" for name in presets.__all__} | {name for name, _ in models()}
     rooms = {
         "nj": nj, "hw": hw, "energy": energy, "routing": routing, "topology": topology,
         "wb": nj.wta_broadcast,

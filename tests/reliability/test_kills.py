@@ -23,8 +23,8 @@ SIGNALS = [signal.SIGKILL, signal.SIGINT, signal.SIGTERM]
 SMALL = "--dataset digits --train-size 256 --epochs 3 --hidden 32 --recurrence none"
 DESIGN = (
     "--dataset digits --train-size 128 --batch-size 16 --hidden 8 --responses linear --policies"
-    " bidirectional --n-states 16 64 --dynamic-range 10 --sigma-d2d 0 0.3 --lr 0.2 --upper 0.75"
-    " --lower 0.25 --seeds 2 --width 1"
+    " bidirectional --n-states 16 64 --dynamic-range 10 --sigma-d2d 0 0.3 --lr 0.2 --seeds 2"
+    " --width 1"
 )
 
 
