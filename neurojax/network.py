@@ -19,11 +19,12 @@ from jaxtyping import Array
 from neurojax import _given
 from neurojax._check import brief, prng_key, real, step_size
 from neurojax._draw import fold
+from neurojax._drive import at, currents
 from neurojax._repr import described
 from neurojax._transmission import Arrived, delivered, under_way
 from neurojax.layers import Layer, Projection, Record
 from neurojax.neurons.surrogate import heaviside
-from neurojax.weights import Held, MakeWeights, Weights, ideal, visited
+from neurojax.weights import MakeWeights, Weights, ideal, visited
 from neurojax.wiring.sparse import FanOut
 
 __all__ = ["Layer", "Network", "Projection", "Record", "State", "fold"]
@@ -287,7 +288,7 @@ class Network(eqx.Module):
             layer = self.layers[name]
             total = {port: drive[to] for port, to in _targets(name, layer) if to in drive}
             for to, current in total.items():
-                _given.drive(_at(name, to), layer.n, current)
+                _given.drive(at(name, to), layer.n, current)
             for p in (n for n in stepwise if self.projections[n].post == name):
                 s = self._sent(p, state, records, inputs)
                 arrived[p] = delivered(self.projections[p], p, weights[p], s, state, dt, key)
@@ -354,15 +355,7 @@ class Network(eqx.Module):
 
 def _targets(name: str, layer: Layer) -> list[tuple[str | None, str]]:
     """Ports of a layer, and where `drive` has the current for each."""
-    return [(None, name), *((port, f"{name}.{port}") for port in layer.ports)]
-
-
-def _at(name: str, port: str | None) -> str:
-    return name if port is None else f"{name}.{port}"
-
-
-def _target(p: Projection) -> str:
-    return _at(p.post, p.port)
+    return [(None, name), *((port, at(name, port)) for port in layer.ports)]
 
 
 def _now(name: str, records: dict[str, Record], inputs: dict[str, Array]) -> Array:
@@ -402,57 +395,3 @@ def _loops(layers: Iterable[str], links: list[Projection]) -> Iterable[tuple[str
     loop = {n: tuple(sorted(m for m in heard if n in hears[m])) for n, heard in hears.items()}
     before = {loop[n]: sorted({loop[m] for m in hears[n]} - {loop[n]}) for n in hears}
     return TopologicalSorter(before).static_order()  # of sorted parts: the same in every process
-
-
-def currents(
-    net: Network, weights: dict[str, Weights], inputs: dict[str, Array], key: Array | None,
-    start: Any = 0, besides: Iterable[str] = (),
-) -> dict[str, Array]:  # fmt: skip
-    """`Network.drive` of inputs from step `start` on, less the projections `besides`."""
-    total: dict[str, Array] = {}
-    for name in net.external():
-        p = net.projections[name]
-        if name not in besides:
-            current, to = _read(weights[name], real(inputs[p.pre]), key, name, start), _target(p)
-            total[to] = _add(total[to], current) if to in total else current
-    return total
-
-
-def held(
-    net: Network, weights: dict[str, Weights], inputs: dict[str, Array], key: Array | None,
-    besides: Iterable[str] = (),
-) -> dict[str, Held]:  # fmt: skip
-    """Inputs that stay and yet read differently in each step, by projection."""
-    found = {}
-    for name in set(net.external()) - {*besides} if key is not None else ():
-        x = inputs[net.projections[name].pre]
-        if x.ndim == 1 and hasattr(weights[name], "hold"):
-            found[name] = weights[name].hold(real(x))  # pyright: ignore[reportAttributeAccessIssue]
-    return {name: x for name, x in found.items() if x is not None}
-
-
-def read(
-    net: Network, drive: dict[str, Array], held: dict[str, Held], key: Any
-) -> dict[str, Array]:
-    """`drive` [n] of one step, and with it what is held, as it reads with the step's key."""
-    total = dict(drive)
-    for name, x in held.items():
-        post, current = _target(net.projections[name]), x.read(key=fold(key, name))
-        total[post] = total[post] + current if post in total else current
-    return total
-
-
-def _read(weights: Weights, x: Array, key: Array | None, name: str, start: Any) -> Array:
-    """Current [n] of a held input [n_in], or [T, n] of one that changes, from step `start` on."""
-    if x.ndim == 1:
-        return weights.apply(x, key=fold(key, name))
-    if key is None:
-        return jax.vmap(weights.apply)(x)
-    keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(start + jnp.arange(x.shape[0]))
-    return jax.vmap(lambda x, key: weights.apply(x, key=fold(key, name)))(x, keys)
-
-
-def _add(a: Array, b: Array) -> Array:
-    if a.ndim != b.ndim:
-        a, b = jnp.atleast_2d(a), jnp.atleast_2d(b)
-    return a + b

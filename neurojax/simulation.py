@@ -13,9 +13,10 @@ from jaxtyping import Array
 from neurojax import _given
 from neurojax._check import count, prng_key, real, step_size, working
 from neurojax._compile import compiling
+from neurojax._drive import currents, held, read
 from neurojax._functions import Known, UnknownError, known
 from neurojax._memory import affordable
-from neurojax.network import Network, State, currents, held, read
+from neurojax.network import Network, State
 from neurojax.recording import outputs
 
 __all__ = ["simulate"]

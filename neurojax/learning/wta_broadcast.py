@@ -32,6 +32,7 @@ from neurojax._check import (
     working,
 )
 from neurojax._compile import compiled
+from neurojax._drive import currents, held, read
 from neurojax._transmission import due
 from neurojax.layers import Record
 from neurojax.learning._system import (
@@ -46,7 +47,7 @@ from neurojax.learning._system import (
     samples,
     system,
 )
-from neurojax.network import currents, fold, held, read
+from neurojax.network import fold
 from neurojax.neurons.leaky import LeakyIntegrator
 from neurojax.plasticity.teaching import class_scores
 from neurojax.plasticity.three_factor import HomeostasisState, Post, ThreeFactor
