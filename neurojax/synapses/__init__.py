@@ -6,6 +6,7 @@ belong here. State is one a neuron, never one a synapse: weights are elsewhere (
 """
 
 from neurojax.synapses.delays import Delay, Delays, DelayState, steps
+from neurojax.synapses.gap import GapJunctions
 from neurojax.synapses.receptors import (
     Alpha,
     AlphaState,
@@ -27,8 +28,9 @@ from neurojax.synapses.release import (
 
 __all__ = [
     "Alpha", "AlphaState", "Conductance", "Delay", "DelayState", "Delays", "DoubleExponential",
-    "DoubleExponentialState", "Exponential", "ExponentialState", "MagnesiumBlock", "NMDAGate",
-    "NMDAGateState", "Quantal", "QuantalState", "TsodyksMarkram", "TsodyksMarkramState", "steps",
+    "DoubleExponentialState", "Exponential", "ExponentialState", "GapJunctions",
+    "MagnesiumBlock", "NMDAGate", "NMDAGateState", "Quantal", "QuantalState", "TsodyksMarkram",
+    "TsodyksMarkramState", "steps",
 ]  # fmt: skip
 
 

@@ -218,6 +218,8 @@ def calls():
             tau_psc=2.0), stepped),
         "nj.Quantal": (nj.Quantal, dict(n_sites=2, U=0.5, tau_rec=9.0, tau_fac=9.0),
             lambda r: r.step(r.init((3,)), jnp.ones(3), dt=1.0, key=key)),
+        "nj.GapJunctions": (nj.GapJunctions, dict(connectivity=nj.Dense(2, 2), g=0.1),
+            lambda g: (g.current(v), g.heard(v), g.check(dt=0.1, c=0.2))),
         "nj.NMDAGate": (nj.NMDAGate, dict(tau_rise=2.0, tau_decay=9.0, alpha=0.5), stepped),
         "nj.ThreeFactor": (nj.ThreeFactor, dict(kappa_e=0.5, decay=0.5, window=nj.always),
             lambda r: r.factor(nj.LIF(), nj.Post(picture, picture), picture, dt=1.0)),

@@ -1,0 +1,102 @@
+"""Gap junctions: currents between membranes that touch, without spikes."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from neurojax._check import cast, in_range, instance, nonnegative, one_each, positive, working
+from neurojax._repr import described
+from neurojax.wiring.sparse import Connectivity
+
+__all__ = ["GapJunctions"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def _wiring(x: Any) -> Any:
+    return instance("connectivity", x, "apply", "at_post")
+
+
+@described
+class GapJunctions(eqx.Module):
+    """Conductances g (uS) between the membranes of two populations, or of one with itself.
+
+        I_i = sum over j of g_ij (v_j - v_i)
+
+    A junction passes current both ways where g_ij and g_ji are both there. `current` is that
+    of given potentials, those of the step before: explicit, so of first order in dt, and stable
+    for dt sum_j g_ij / C <= 1, which `check` sees to. `heard` gives the same in two parts, for a
+    neuron that takes a conductance: it holds v_j alone, and is stable at any dt. Potentials count
+    from one of them, so that nothing cancels. Every synapse is read in every step, on event lists
+    too.
+    Raises `ValueError` for a g that is negative, or neither one number nor one a synapse.
+    Source: Hahne et al. (2015), A unified framework for spiking and gap-junction interactions in
+    distributed neuronal network simulations.
+
+    >>> pair = nj.GapJunctions(nj.Dense(2, 2), g=0.01)  # uS
+    >>> pair.current(jnp.array([-65.0, -55.0]))  # nA
+    Array([ 0.1, -0.1], dtype=float32)
+    """
+
+    connectivity: Connectivity = eqx.field(converter=_wiring)
+    g: Float[Array, "..."] = eqx.field(converter=nonnegative("g", "uS"))
+
+    def __check_init__(self):
+        if self.g.ndim and self.g.shape[-len(self.connectivity.shape) :] != self.connectivity.shape:
+            raise ValueError(
+                f"g must be one number or one a synapse, of shape {self.connectivity.shape}; got"
+                f" {self.g.shape}"
+            )
+
+    def current(
+        self, v_pre: Float[Array, " pre"], v_post: Float[Array, " post"] | None = None
+    ) -> Float[Array, " post"]:
+        """Current [n_post], nA, at potentials [n_pre] and [n_post], mV; None: they are the same."""
+        v_post = v_pre if v_post is None else v_post
+        own = one_each("v_post", v_post, (self.connectivity.n_post,))
+        other = one_each("v_pre", v_pre, (self.connectivity.n_pre,))
+        dtype, zero = own.dtype, own[0]
+        p, own, other = self._ready(own - zero, other - zero.astype(other.dtype))
+        return (p._arriving(other) - own * p._arriving(jnp.ones_like(other))).astype(dtype)
+
+    def heard(self, v_pre: Float[Array, " pre"]) -> tuple[Array, Array]:
+        """Current sum_j g_ij v_j, nA, and conductance sum_j g_ij, uS, [n_post] each."""
+        other = one_each("v_pre", v_pre, (self.connectivity.n_pre,))
+        p, x = self._ready(other)
+        return p._arriving(x).astype(other.dtype), p.total.astype(other.dtype)
+
+    @property
+    def total(self) -> Float[Array, " post"]:
+        """Sum of all conductances onto each neuron, uS [n_post]."""
+        return self._arriving(jnp.ones(self.connectivity.n_pre, self.g.dtype))
+
+    def check(self, *, dt: ArrayLike, c: ArrayLike) -> None:
+        """Refuse a step in which `current` would overshoot: dt sum_j g_ij / C > 1.
+
+        `dt` in ms, `c`, the receivers' capacitance, in nF: one number or [n_post]; tau_mem / r_mem
+        of a `LIF`. Traced values are taken on trust.
+        """
+        dt, c = positive("dt", "ms")(dt), positive("c", "nF")(c)
+        if any(isinstance(x, Tracer) for x in (dt, c, self.g)):
+            return
+        part = np.asarray(dt) * np.asarray(self.total) / np.asarray(c)
+        if part.max() > 1:
+            raise ValueError(
+                f"dt sum g / c of gap junctions must be <= 1; got {part.max():.3g} at neuron"
+                f" {part.argmax()}: pass dt={float(dt / part.max()):.2g} or less"
+            )
+
+    def _ready(self, *x: Array) -> tuple[Any, ...]:
+        in_range(self)
+        return cast((self, *x), working(x[0].dtype))
+
+    def _arriving(self, x: Array) -> Array:
+        g = jnp.broadcast_to(self.g, self.connectivity.shape)
+        return self.connectivity.apply(g, x)
