@@ -157,6 +157,8 @@ def documented(config: type) -> dict[str, str]:
 
 def _given(kind: Any) -> Any:
     """The type of what is typed: None is what it is when nothing is."""
+    if get_origin(kind) is Annotated:  # by position, without the option's name
+        kind = get_args(kind)[0]
     if get_origin(kind) in (Union, UnionType):
         (kind,) = (k for k in get_args(kind) if k is not NoneType)
     return kind

@@ -31,7 +31,9 @@ _BEGUN = "run.json"  # the configuration; its presence says that a run has begun
 _METRICS = "metrics.json"  # its presence says that the run is complete
 _SUMS = "SHA256SUMS"  # of it and the figures, as `sha256sum -c` reads them
 _PICTURES = "pictures"  # what was learnt from, by its fingerprint
-_FIGURES = ("learning_curve", "raster", "weights", "advantage", "variation", "routing_cost")
+_FIGURES = (
+    "learning_curve", "raster", "weights", "advantage", "variation", "routing_cost", "network",
+)  # fmt: skip
 _OURS = (
     _METRICS, _SUMS, "search.json", "checkpoints", "parts", _BEGUN,
     *(f"{name}.png" for name in _FIGURES),

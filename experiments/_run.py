@@ -106,7 +106,7 @@ def require_sound(config: Any) -> None:
 
     A key has 32 bits: the seed 2^32 would be the seed 0.
     """
-    seeds = getattr(config, "seeds", 1)
+    seeds = getattr(config, "seeds", 1) or 1  # None: as many as suit
     require_whole(config, **({"seeds": (1, MANY)} if hasattr(config, "seeds") else {}))
     require_whole(config, seed=(0, 2**32 - seeds))
     if config.resume and config.overwrite:
@@ -144,9 +144,9 @@ def affordable(n_bytes: int, **sizes: float) -> None:
     _memory.affordable(f"what --{name} asks for", n_bytes, f"pass a smaller --{name}")
 
 
-def refuse_idle_folder(config: Data) -> None:
+def refuse_idle_folder(config: Any) -> None:
     """Refuse a folder for data that need none."""
-    if config.dataset == "digits" and config.data_dir is not None:
+    if getattr(config, "dataset", None) == "digits" and config.data_dir is not None:
         raise ValueError(f"--data-dir needs a --dataset other than digits; got '{config.data_dir}'")
 
 

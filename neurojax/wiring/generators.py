@@ -186,7 +186,7 @@ def _binomial_subsets(key, rows: int, m: int, p: float) -> np.ndarray:
     """Rows that take each of 0 .. m - 1 with `p`, in order; what is m or more is none."""
     from scipy.special import bdtr  # slow to import
 
-    if m == 0:
+    if m == 0 or p == 0:  # a block without synapses compiles nothing
         return np.zeros((rows, 0), np.int32)
     how_many, which = jax.random.split(key)
     u = (np.asarray(jax.random.bits(how_many, (rows,), "uint32")) + 0.5) / 2**32

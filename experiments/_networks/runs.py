@@ -1,0 +1,57 @@
+"""Running one network from one seed, in pieces, so that no raster of the whole is ever held."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import neurojax as nj
+from neurojax.network import Network, State
+
+
+class Ready(NamedTuple):
+    """A network that has only to be run."""
+
+    net: Network
+    state: State
+
+
+# Bytes of a raster held at once.
+_PIECE = 100_000_000
+
+
+def watched(
+    made: Ready, layer: str, *, seconds: float, dt: float, key: jax.Array
+) -> nj.spikes.Trains:
+    """Spikes of one layer over `seconds` of biology in steps of `dt` ms."""
+    n, left = made.net.layers[layer].n, round(seconds * 1000 / dt)
+    size = _whole_part(left, _PIECE // n)
+    weights, state = made.net.init_weights(nj.fold(key, "weights")), made.state
+    pieces = []
+    for i in range(left // size):
+        state, z = nj.simulate(
+            made.net, weights, state, {}, n_steps=size, dt=dt, probe=nj.recording.spikes(layer),
+            key=jax.random.fold_in(nj.fold(key, "run"), i), learn=False,
+        )  # fmt: skip
+        pieces.append(nj.spikes.trains(z, dt=dt))
+    return nj.spikes.joined(*pieces)
+
+
+def _whole_part(n: int, most: int) -> int:
+    """The largest part of n, at most `most`, that leaves no rest: one program for all pieces."""
+    parts = -(-n // max(most, 1))
+    return n // next(k for k in range(parts, n + 1) if n % k == 0)
+
+
+def begun(net: Network, layer: str, *, v: Any, **ports: Any) -> State:
+    """The state at rest, but for potentials `v` (mV) and what flows already at named ports."""
+    state, x = net.init(), net.init()
+    neuron = x.neurons[layer]._replace(v=np.asarray(v, np.float32))
+    held = x.ports[layer] | {
+        port: x.ports[layer][port]._replace(i=np.asarray(i, np.float32))
+        for port, i in ports.items()
+    }
+    return state._replace(
+        neurons=state.neurons | {layer: jax.tree.map(jax.numpy.asarray, neuron)},
+        ports=state.ports | {layer: jax.tree.map(jax.numpy.asarray, held)},
+    )

@@ -1,0 +1,160 @@
+"""Record what Brian2 makes of the networks of `experiments.networks`, each from eight seeds.
+
+    path/to/peer/python tests/oracles/brian2_benchmarks.py cuba coba ...
+
+Means over neurons, and quantiles of their distributions, into `experiments/_networks/brian2.json`
+beside those that are there. A wiring and a start of its own for each seed.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import brian2 as b2
+import numpy as np
+from brian2 import ms, mV, nS
+
+OUT = Path(__file__).parents[2] / "experiments/_networks/brian2.json"
+SEEDS, SKIP = 8, 200.0  # ms
+DT = 0.1 * ms
+
+
+def cuba():
+    """Brette et al. (2007), benchmark 2."""
+    yield 2200.0
+    cells = b2.NeuronGroup(
+        4000,
+        """dv/dt = (ge + gi - (v - El)) / (20*ms) : volt (unless refractory)
+           dge/dt = -ge / (5*ms) : volt
+           dgi/dt = -gi / (10*ms) : volt""",
+        threshold="v >= -50*mV",
+        reset="v = -60*mV",
+        refractory=5 * ms + DT,  # the step of the spike counts
+        method="exact",
+        namespace={"El": -49 * mV},
+    )
+    cells.v = "-60*mV + rand() * 10*mV"
+    yield cells
+    yield from _balanced(cells, 1.62 * mV, -9 * mV)
+
+
+def coba():
+    """Brette et al. (2007), benchmark 1."""
+    yield 2200.0
+    cells = b2.NeuronGroup(
+        4000,
+        """dv/dt = (10*nS*(-60*mV - v) + ge*(0*mV - v) + gi*(-80*mV - v)) / (200*pF)
+               : volt (unless refractory)
+           dge/dt = -ge / (5*ms) : siemens
+           dgi/dt = -gi / (10*ms) : siemens""",
+        threshold="v >= -50*mV",
+        reset="v = -60*mV",
+        refractory=5 * ms + DT,
+        method="rk2",
+    )
+    _start(cells)
+    yield cells
+    yield from _balanced(cells, 6 * nS, 67 * nS)
+
+
+def cobahh():
+    """Brette et al. (2007), benchmark 3."""
+    yield 1200.0
+    cells = b2.NeuronGroup(
+        4000,
+        """dv/dt = (10*nS*(-60*mV - v) + ge*(0*mV - v) + gi*(-80*mV - v)
+                    - 20*uS*m**3*h*(v - 50*mV) - 6*uS*n**4*(v + 90*mV)) / (200*pF) : volt
+           dm/dt = am*(1 - m) - bm*m : 1
+           dn/dt = an*(1 - n) - bn*n : 1
+           dh/dt = ah*(1 - h) - bh*h : 1
+           dge/dt = -ge / (5*ms) : siemens
+           dgi/dt = -gi / (10*ms) : siemens
+           u = v + 63*mV : volt
+           am = .32*4 / exprel((13*mV - u)/(4*mV)) / ms : Hz
+           bm = .28*5 / exprel((u - 40*mV)/(5*mV)) / ms : Hz
+           an = .032*5 / exprel((15*mV - u)/(5*mV)) / ms : Hz
+           bn = .5*exp((10*mV - u)/(40*mV)) / ms : Hz
+           ah = .128*exp((17*mV - u)/(18*mV)) / ms : Hz
+           bh = 4 / (1 + exp((40*mV - u)/(5*mV))) / ms : Hz""",
+        threshold="v > -20*mV",
+        refractory=3 * ms,
+        method="rk4",
+        dt=DT / 2,
+    )
+    _start(cells)
+    yield cells
+    yield from _balanced(cells, 6 * nS, 67 * nS)
+
+
+def _start(cells):
+    """Spread widely: from rest, or from narrower starts, activity may not outlive 100 ms."""
+    cells.v = "-60*mV + (randn() * 5 - 5) * mV"
+    cells.ge = "clip(30 + 20*randn(), 0, 1e6) * nS"
+    cells.gi = "clip(250 + 250*randn(), 0, 1e6) * nS"
+
+
+def _balanced(cells, w_exc, w_inh):
+    for part, variable, w in ((cells[:3200], "ge", w_exc), (cells[3200:], "gi", w_inh)):
+        synapses = b2.Synapses(
+            part, cells, on_pre=f"{variable} += w", delay=DT, namespace={"w": w}
+        )  # fmt: skip
+        synapses.connect(p=0.02)
+        yield synapses
+
+
+NETWORKS = {f.__name__: f for f in (cuba, coba, cobahh)}
+
+
+def run(make, seed: int):
+    """Spike times (ms) of each neuron of one run, and how long it was, ms."""
+    b2.device.reinit()
+    b2.device.activate(build_on_run=False)
+    b2.start_scope()
+    b2.seed(seed)
+    b2.defaultclock.dt = DT
+    duration, cells, *synapses = make()
+    monitor = b2.SpikeMonitor(cells)
+    network = b2.Network(cells, *synapses, monitor)
+    network.run(duration * ms)
+    b2.device.build(directory=f"/tmp/brian2-{make.__name__}", run=True)
+    times, neurons = monitor.t / ms, np.asarray(monitor.i)
+    return [np.sort(times[neurons == i]) for i in range(len(cells))], duration
+
+
+def statistics(spikes, duration: float):
+    """What is compared, of spikes after the first 200 ms."""
+    spikes = [t[t > SKIP] for t in spikes]
+    rates = np.array([len(t) for t in spikes]) * 1000 / (duration - SKIP)
+    intervals = [np.diff(t) for t in spikes if len(t) > 2]
+    cvs = np.array([x.std() / x.mean() for x in intervals])
+    bins = np.arange(SKIP, duration + 1, 5.0) + 0.05
+    counts = np.array([np.histogram(t, bins)[0] for t in spikes])
+    counts = counts[counts.std(1) > 0]
+    c = np.corrcoef(counts)
+    found = {"rate": rates.mean(), "cv": cvs.mean()}
+    found["correlation"] = c[np.triu_indices_from(c, 1)].mean()
+    quantiles = {
+        f"{k}s": np.quantile(x, np.linspace(0, 1, 101)) for k, x in (("rate", rates), ("cv", cvs))
+    }
+    return {k: round(float(x), 6) for k, x in found.items()} | {
+        k: np.round(x, 4).tolist() for k, x in quantiles.items()
+    }
+
+
+def main(names) -> None:
+    """Make the networks named, and write them beside the others."""
+    b2.set_device("cpp_standalone", build_on_run=False)
+    b2.prefs.codegen.cpp.extra_compile_args_gcc = ["-O3", "-march=native"]
+    for name in names:
+        seeds = []
+        for seed in range(SEEDS):
+            seeds.append(statistics(*run(NETWORKS[name], seed)))
+            told = {k: x for k, x in seeds[-1].items() if isinstance(x, float)}
+            print(name, seed, told, flush=True)  # noqa: T201
+            known = json.loads(OUT.read_text()) if OUT.exists() else {}
+            known |= {name: {"brian2": b2.__version__, "seeds": seeds}}
+            OUT.write_text(json.dumps(known, indent=None) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or NETWORKS)
