@@ -21,7 +21,7 @@ from experiments._networks import STUDIES
 from experiments._networks.judged import Row
 from experiments._networks.study import Study
 
-Name = Literal["cuba", "coba"]
+Name = Literal["cuba", "coba", "izhikevich-patterns", "izhikevich-network"]
 
 
 @dataclass(frozen=True)

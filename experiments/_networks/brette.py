@@ -81,7 +81,7 @@ def _once(make: Callable, seed: int, scale: float, seconds: float) -> Found:
 
 
 def _judged(name: str, found: list[Found]) -> list[Row]:
-    others, source = judged.brian2(name)
+    others, source = judged.recorded(name)
     both = lambda k: ([x[k] for x in found], [x[k] for x in others])  # noqa: E731
     return [
         judged.alike("rate", "Hz", *both("rate"), source),
@@ -93,7 +93,7 @@ def _judged(name: str, found: list[Found]) -> list[Row]:
 
 
 def _study(name: str, make: Callable, seconds: float) -> Study:
-    draw = lambda found: figures.population(found, judged.brian2(name)[0], name.upper())  # noqa: E731
+    draw = lambda found: figures.population(found, judged.recorded(name)[0], name.upper())  # noqa: E731
     return Study(partial(_once, make), partial(_judged, name), draw, seconds)
 
 

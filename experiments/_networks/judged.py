@@ -86,7 +86,7 @@ def distance(statistic: str, samples: Any, others: Any, source: str) -> Row:
     return Row(statistic, "", tuple(ours), float(np.mean(own)), 0.0, max(own), source)
 
 
-def brian2(name: str) -> tuple[list[dict[str, Any]], str]:
-    """What Brian2 made of a network from each seed, and which Brian2 it was."""
-    made = json.loads(Path(__file__).with_name("brian2.json").read_text())[name]
-    return made["seeds"], f"Brian2 {made['brian2']}, {len(made['seeds'])} seeds"
+def recorded(name: str) -> tuple[list[dict[str, Any]], str]:
+    """What another hand made of a network from each seed, and whose it was."""
+    made = json.loads(Path(__file__).with_name("references.json").read_text())[name]
+    return made["seeds"], f"{made['by']}, {len(made['seeds'])} seeds"

@@ -15,7 +15,7 @@ Found = dict[str, Any]  # of one seed: numbers, and lists of numbers
 class Study:
     """A network, how it is run, and what it is held against."""
 
-    once: Callable[[int, float, float], Found]  # of a seed, a scale and seconds of biology
+    once: Callable[[int, Any, Any], Found]  # of a seed, a scale and seconds of biology
     judged: Callable[[list[Found]], list[Row]]
     drawn: Callable[[list[Found]], Figure]
     seconds: float | None = 1.0  # of biology; None: they are not for choice

@@ -2,8 +2,8 @@
 
     path/to/peer/python tests/oracles/brian2_benchmarks.py cuba coba ...
 
-Means over neurons, and quantiles of their distributions, into `experiments/_networks/brian2.json`
-beside those that are there. A wiring and a start of its own for each seed.
+Means over neurons, and quantiles of their distributions, go into
+`experiments/_networks/references.json`. A wiring and a start of its own for each seed.
 """
 
 import json
@@ -14,7 +14,7 @@ import brian2 as b2
 import numpy as np
 from brian2 import ms, mV, nS
 
-OUT = Path(__file__).parents[2] / "experiments/_networks/brian2.json"
+OUT = Path(__file__).parents[2] / "experiments/_networks/references.json"
 SEEDS, SKIP = 8, 200.0  # ms
 DT = 0.1 * ms
 
@@ -152,7 +152,7 @@ def main(names) -> None:
             told = {k: x for k, x in seeds[-1].items() if isinstance(x, float)}
             print(name, seed, told, flush=True)  # noqa: T201
             known = json.loads(OUT.read_text()) if OUT.exists() else {}
-            known |= {name: {"brian2": b2.__version__, "seeds": seeds}}
+            known |= {name: {"by": f"Brian2 {b2.__version__}", "seeds": seeds}}
             OUT.write_text(json.dumps(known, indent=None) + "\n")
 
 

@@ -1,0 +1,143 @@
+"""Networks and what they are held against: runs in pieces, bands, refusals, the command."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+import neurojax as nj
+from experiments import _run, networks
+from experiments._networks import STUDIES, brette, izhikevich, judged, runs, seen
+
+# One worker: the tests share what they compile.
+pytestmark = pytest.mark.xdist_group("networks")
+
+
+def command(*argv):
+    """Exit code of the command, run here."""
+    try:
+        _run.main(networks.Config, networks.judged, list(map(str, argv)))
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def test_the_command_writes_what_it_found_and_ends_with_whether_it_agrees(tmp_path, capsys):
+    small = ["cuba", "--scale", 0.05, "--seconds", 0.3, "--seeds", 2, "--out", tmp_path]
+    code = command(*small)
+    told = json.loads((tmp_path / "metrics.json").read_text())
+    assert [x["seed"] for x in told["found"]] == [0, 1]
+    rows = {row["statistic"]: row for row in told["table"]}
+    rate = rows["rate"]
+    assert rate["values"] == [x["rate"] for x in told["found"]]
+    assert rate["agrees"] == (rate["low"] <= np.mean(rate["values"]) <= rate["high"])
+    assert code == (0 if all(row["agrees"] for row in rows.values()) else 1)
+    assert (tmp_path / "network.png").stat().st_size > 5000
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in rows)
+    # of finished seeds the parts are read: nothing runs again
+    assert command(*small, "--resume") == code
+    again = json.loads((tmp_path / "metrics.json").read_text())
+    assert again["found"] == told["found"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["tuba"], "cuba"),
+        (["cuba", "--scale", 0], "--scale must be in (0, 1]; got 0"),
+        (["cuba", "--seconds", -1], "--seconds must be in (0, 1000]; got -1"),
+        (["cuba", "--seeds", 0], "--seeds must be a whole number >= 1; got 0"),
+        (["izhikevich-patterns", "--seeds", 3], "--seeds must be 1, as izhikevich-patterns"),
+        (["izhikevich-patterns", "--scale", 0.5], "--scale must be left out"),
+    ],
+)
+def test_refuses_in_a_line(tmp_path, capsys, argv, message):
+    assert command(*argv, "--out", tmp_path / "none") == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_run_in_pieces_is_the_run_in_one(monkeypatch):
+    made = brette.cuba(jax.random.key(0), 0.05)
+    run = lambda: runs.watched(made, "cells", seconds=0.03, dt=0.1, key=jax.random.key(1))  # noqa: E731
+    whole = run()
+    monkeypatch.setattr(runs, "_PIECE", 100 * 200)
+    pieces = run()
+    assert whole.times.size > 10
+    np.testing.assert_allclose(pieces.times, whole.times)
+    np.testing.assert_array_equal(pieces.neurons, whole.neurons)
+
+
+def test_pieces_have_one_length():
+    assert [runs._whole_part(*x) for x in ((300, 100), (301, 100), (7, 0), (12, 5))] == [
+        100, 43, 1, 4,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [brette.cuba, brette.coba])
+def test_a_balanced_network_is_wired_as_published(make):
+    made, n_exc, n_inh = make(jax.random.key(0), 0.05), 160, 40
+    pre = {}
+    for port in ("exc", "inh"):
+        p = made.net.projections[port]
+        pre[port] = np.asarray(p.connectivity.edges().pre)
+        assert (p.port, p.delay) == (port, 1)
+        n, chance = {"exc": n_exc, "inh": n_inh}[port] * 200, 0.4
+        assert abs(p.n_synapses - n * chance) < 5 * math.sqrt(n * chance * (1 - chance))
+    assert pre["exc"].max() < n_exc <= pre["inh"].min()
+
+
+def test_patterns_are_those_of_the_figure():
+    with jax.enable_x64(True):
+        for p in (izhikevich.PATTERNS[0], izhikevich.PATTERNS[17]):
+            t, _, z = izhikevich.trace(p)
+            assert z.sum() == p.spikes
+            assert t[z][-1] > (310 if p.name == "accommodation" else 80)
+
+
+def test_a_band_holds_the_mean_and_no_more():
+    row = lambda *values: judged.within("x", "Hz", values, 1.0, 2.0, "closed form")  # noqa: E731
+    assert row(1.0, 3.0).agrees  # their mean is 2
+    assert not row(1.0, 3.1).agrees
+    assert not row(1.5, math.nan).agrees
+    assert row(1.0, 3.0).told() | {"sd": 0} == {
+        "statistic": "x", "unit": "Hz", "values": [1.0, 3.0], "reference": 1.5, "low": 1.0,
+        "high": 2.0, "source": "closed form", "mean": 2.0, "sd": 0, "agrees": True,
+    }  # fmt: skip
+    assert row(math.nan).told()["values"] == [None]
+
+
+def test_two_simulators_agree_within_four_standard_errors_and_two_percent():
+    others = [9.0, 11.0, 9.0, 11.0]  # variance 4/3, of the mean 1/3
+    by = 4 * math.sqrt(1 / 3) + 0.2
+    for off in (-by, by):
+        assert judged.alike("x", "", [10 + 0.999 * off], others, "").agrees
+        assert not judged.alike("x", "", [10 + 1.001 * off], others, "").agrees
+    wide = judged.alike("x", "", [8.0, 12.0], others, "")  # variance 8, of the mean 4
+    assert wide.high == pytest.approx(10 + 4 * math.sqrt(1 / 3 + 4) + 0.2)
+
+
+def test_distributions_agree_that_are_no_farther_than_seeds_of_the_other():
+    q = np.linspace(0, 1, 101)
+    others = [q, q + 0.05, q - 0.05]
+    assert judged.distance("x", [q + 0.02], others, "").agrees
+    assert not judged.distance("x", [q + 0.2], others, "").agrees
+    assert judged.distance("x", [q], others, "").high == pytest.approx(0.1, abs=0.011)
+
+
+def test_what_is_drawn_keeps_groups_and_times():
+    z = np.zeros((100, 20), bool)
+    z[90, :] = z[10, 3] = True
+    shown = seen.raster(nj.spikes.trains(z, dt=0.1), [16, 4], last=5.0, shown=10)
+    assert shown["groups"] == [8, 2]
+    assert shown["times"] == [9.1] * 10
+    assert (shown["start"], shown["end"]) == (5.0, 10.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(STUDIES))
+def test_each_network_agrees_with_its_reference(name, tmp_path):
+    assert command(name, "--out", tmp_path) == 0
