@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from neurojax import checkpoint, data, recording
 from neurojax._version import __version__ as __version__
 from neurojax.analysis import spikes
-from neurojax.data import augment, encoding
+from neurojax.data import augment, decoding, encoding
 from neurojax.layers import Layer, Projection, Record
 from neurojax.learning import wta_broadcast
 from neurojax.network import Network, State, fold
@@ -112,18 +112,17 @@ __all__ = [
     "DopamineSTDP", "DoubleExponential", "EIF", "EscapeLIF", "Exponential", "FanIn", "FanOut",
     "GapJunctions", "HardWTA", "HodgkinHuxley", "Homeostasis", "IF", "Ideal", "InhibitorySTDP",
     "Izhikevich", "LIF", "Layer", "LeakyIntegrator", "Logistic", "MagnesiumBlock", "Modulators",
-    "NMDAGate", "Network", "NoiseCurrent", "Poisson", "PoissonInput", "Post", "Projection",
-    "QIF", "Quantal", "Rate", "Record", "Recurrence", "ResonateAndFire", "STDP", "SoftWTA",
-    "SpikeTimes", "SplitBF16", "State", "StepCurrent", "SynapticScaling", "ThreeFactor",
-    "TraubMiles", "TripletSTDP", "TsodyksMarkram", "Visit", "WangBuzsaki", "WeightDependence",
-    "Weights", "always", "augment", "bernoulli", "blocks", "boxcar", "broadcast", "by_sender",
-    "checkpoint", "class_scores", "data", "distance_dependent", "encoding",
-    "exponential_profile", "fan_in", "fan_out", "fold", "gaussian_profile", "ideal",
-    "k_winners", "locally_dense", "merged", "metrics", "modulators", "normal", "normalizing",
-    "one_to_one", "plotting", "post_spike", "recording", "simulate", "spikes", "split_bf16",
-    "steps", "structured", "surrogate", "traces", "triangle", "triplet_hippocampus",
-    "triplet_visual_cortex", "unconstrained", "watts_strogatz", "watts_strogatz_grid",
-    "wta_broadcast",
+    "NMDAGate", "Network", "NoiseCurrent", "Poisson", "PoissonInput", "Post", "Projection", "QIF",
+    "Quantal", "Rate", "Record", "Recurrence", "ResonateAndFire", "STDP", "SoftWTA", "SpikeTimes",
+    "SplitBF16", "State", "StepCurrent", "SynapticScaling", "ThreeFactor", "TraubMiles",
+    "TripletSTDP", "TsodyksMarkram", "Visit", "WangBuzsaki", "WeightDependence", "Weights",
+    "always", "augment", "bernoulli", "blocks", "boxcar", "broadcast", "by_sender", "checkpoint",
+    "class_scores", "data", "decoding", "distance_dependent", "encoding", "exponential_profile",
+    "fan_in", "fan_out", "fold", "gaussian_profile", "ideal", "k_winners", "locally_dense",
+    "merged", "metrics", "modulators", "normal", "normalizing", "one_to_one", "plotting",
+    "post_spike", "recording", "simulate", "spikes", "split_bf16", "steps", "structured",
+    "surrogate", "traces", "triangle", "triplet_hippocampus", "triplet_visual_cortex",
+    "unconstrained", "watts_strogatz", "watts_strogatz_grid", "wta_broadcast",
 ]  # fmt: skip
 
 
