@@ -42,7 +42,7 @@ class Surrogate(eqx.Module):
 
     def __call__(self, x: ArrayLike) -> Array:
         """1 where x >= 0, else 0; in the shape and dtype of x."""
-        return _fire(self, real(x))
+        return _fire(self, jnp.asarray(real(x)))
 
 
 @jax.custom_jvp
