@@ -142,13 +142,14 @@ def learn(net: "Network", asked: bool | None) -> None:
     if not asked:
         return
     for name, rule in taught.items():
-        if not hasattr(rule, "visit"):
+        if name not in net.learning():
             raise ValueError(
                 f"learn must be False, as {type(rule).__name__}, the rule of projection {name!r},"
-                " has no visit: learn by wta_broadcast.train_step, or a loop over net.step"
+                " cannot run with the network: learn by wta_broadcast.train_step, or a loop over"
+                " net.step"
             )
         wiring, delays = net.projections[name].connectivity, net.projections[name].delays
-        if getattr(wiring, "columns", ()) is None:
+        if hasattr(rule, "visit") and getattr(wiring, "columns", ()) is None:
             raise ValueError(
                 f"projection {name!r} learns where receivers fire, for which its event list must"
                 " have columns: pass connectivity.with_columns()"
@@ -162,6 +163,32 @@ def learn(net: "Network", asked: bool | None) -> None:
             "learn must be False, as no plastic projection has a rule: pass Layer(..., rule=...)"
             " or Projection(..., rule=...)"
         )
+
+
+def signals(net: "Network", given: Any, n_steps: int, learn: bool) -> dict[str, Array]:
+    """Third factors by layer, each one number, [T], or [T, n]; refused where no rule hears them."""
+    given = {} if given is None else given
+    if not isinstance(given, Mapping):
+        raise TypeError(f"signals must be a dict by layer; got {_briefly(given)}")
+    taught = [n for n in net.learning() if not hasattr(net.rule(n), "visit")] if learn else []
+    heard = sorted({net.projections[n].post for n in taught})
+    found = {}
+    for name, x in given.items():
+        if name not in heard:
+            raise ValueError(
+                f"signals of {name!r} are heard by no rule; layers whose rules hear one are {heard}"
+                f"{meant(name, heard)}"
+            )
+        x, n = real(x), net.layers[name].n
+        if x.shape not in ((), (n_steps,), (n_steps, n)):
+            raise ValueError(
+                f"signals of {name!r} must be one number, [{n_steps}] or [{n_steps}, {n}]; got"
+                f" {x.shape}"
+            )
+        if not isinstance(x, Tracer) and not _finite(jnp.atleast_1d(x)):
+            raise ValueError(f"signals of {name!r} must be finite; got NaN or infinity")
+        found[name] = x
+    return found
 
 
 def drive(layer: str, n: int, current: Array) -> None:

@@ -112,6 +112,25 @@ def _winners(x: Any) -> int | None:
     return None if x is None else count("winners")(x)
 
 
+def _rule(x: Any) -> Any:
+    if x is None:
+        return None
+    instance("rule", x, "init")
+    if not runs(x):
+        raise TypeError(
+            f"rule must have visit, or a step with a signal, to run with the network; got"
+            f" {_type(x)}: give it to the layer to learn by presentations"
+        )
+    return x
+
+
+def runs(rule: Any) -> bool:
+    """Whether a rule can change weights while the network runs."""
+    step = getattr(rule, "step", None)
+    by_step = callable(step) and "signal" in inspect.signature(step).parameters
+    return by_step or callable(getattr(rule, "visit", None))
+
+
 def _delays(x: Any) -> Any:
     if x is None or isinstance(x, Delays):
         return x
@@ -328,7 +347,7 @@ class Projection(eqx.Module):
     port: str | None = eqx.field(static=True, default=None, converter=_port)
     release: Any = eqx.field(default=None, converter=_optional("release", "init", "step"))
     delays: Delays | None = eqx.field(default=None, converter=_delays)
-    rule: Any = eqx.field(default=None, converter=_optional("rule", "visit"))
+    rule: Any = eqx.field(default=None, converter=_rule)
 
     def __check_init__(self):
         shape = self.connectivity.shape

@@ -22,7 +22,7 @@ from neurojax._draw import fold
 from neurojax._drive import at, currents
 from neurojax._repr import described
 from neurojax._transmission import Arrived, delivered, under_way
-from neurojax.layers import Layer, Projection, Record
+from neurojax.layers import Layer, Projection, Record, runs
 from neurojax.neurons.surrogate import heaviside
 from neurojax.weights import MakeWeights, Weights, ideal, visited
 from neurojax.wiring.sparse import FanOut
@@ -241,7 +241,7 @@ class Network(eqx.Module):
 
     def learning(self) -> tuple[str, ...]:
         """Names of projections that have a rule which can run with the network."""
-        return tuple(n for n in self.plastic() if hasattr(self.rule(n), "visit"))
+        return tuple(n for n in self.plastic() if runs(self.rule(n)))
 
     def drive(self, weights: Any, inputs: Any, *, key: Array | None = None) -> dict[str, Array]:
         """Current from outside into each layer, in one product: [n], or [T, n] over time, nA.
@@ -267,12 +267,14 @@ class Network(eqx.Module):
         key: Array | None = None,
         inputs: dict[str, Array] | None = None,
         learn: bool = False,
+        signals: dict[str, Array] | None = None,
     ) -> Any:
         """All layers after `dt` ms under the external currents `drive`, [n] of each layer, nA.
 
         Returns (state, records); with `learn` (weights, state, records), each plastic projection
         changed by its rule after its layer fired. `inputs` [n_in] of this step are read by
-        projections from outside that `drive` leaves out. A state of `init(learn=True)` has traces.
+        projections from outside that `drive` leaves out, `signals`, one number or [n], by the
+        rules of the layers that they name. A state of `init(learn=True)` has traces.
         Raises `ValueError` for a current of another shape, and `TypeError` for a model whose
         `step` does not return (state, output), or a state unlike the one it got.
         """
@@ -312,7 +314,9 @@ class Network(eqx.Module):
         )
         if not learn:
             return new, records
-        changed, rules = self._learnt(weights, state.rules, arrived, records, dt, key)
+        changed, rules = self._learnt(
+            weights, state.rules, arrived, records, {} if signals is None else signals, dt, key
+        )
         return weights | changed, new._replace(rules=rules), records
 
     def _stepwise(self, state: State, inputs: dict[str, Array] | None, learn: bool) -> list[str]:
@@ -333,14 +337,19 @@ class Network(eqx.Module):
             return state.sent[pre]
         return _now(pre, records, inputs)
 
-    def _learnt(self, weights, rules, arrived, records, dt, key):
+    def _learnt(self, weights, rules, arrived, records, signals, dt, key):
         """Weights and traces of the projections that have traces, after the step."""
         changed, after = {}, {}
         for name, traces in rules.items():
-            post, key_n = records[self.projections[name].post].z, fold(fold(key, "learn"), name)
-            came = arrived[name]
-            after[name], visits = self.rule(name).visit(traces, came.spikes, post, dt=dt)
-            changed[name] = visited(weights[name], visits, key=key_n, after=came.current)
+            p, rule, came = self.projections[name], self.rule(name), arrived[name]
+            key_n, post = fold(fold(key, "learn"), name), records[p.post].z
+            if hasattr(rule, "visit"):
+                after[name], visits = rule.visit(traces, came.spikes, post, dt=dt)
+                changed[name] = visited(weights[name], visits, key=key_n, after=came.current)
+            else:
+                told = {"dt": dt, "signal": signals.get(p.post)}
+                after[name], dw = rule.step(traces, p.connectivity, came.spikes, post, **told)
+                changed[name] = weights[name].program(dw, key=key_n)
         return changed, after
 
     def __repr__(self) -> str:

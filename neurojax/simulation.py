@@ -34,6 +34,7 @@ def __dir__() -> list[str]:
 def simulate(
     net: Any, weights: Any, state: Any, inputs: Any, *, n_steps: Any, dt: Any,
     probe: Any = outputs, key: Any = None, every: Any = 1, learn: bool | None = None,
+    signals: Any = None,
 ) -> Any:  # fmt: skip
     """Run one sample for `n_steps` of `dt` ms; what `probe` returns of a step is stacked over time.
 
@@ -45,7 +46,8 @@ def simulate(
     A network with rules must be told whether to learn. With learn=True the answer is (weights,
     state, seen): each plastic projection whose rule can run with the network (`STDP`) changes in
     every step, after its layer fired; the state keeps the traces, so that a run in two pieces is
-    the run in one, bit for bit.
+    the run in one, bit for bit. `signals` maps layers to what their rules hear of a third factor
+    (`DopamineSTDP`): one number, [T], or [T, n].
 
     Batch is `jax.vmap`; so are sweeps over `dt`, weights, states and parameters.
 
@@ -87,10 +89,11 @@ def simulate(
     key = None if key is None else prng_key(key)
     if n_steps // every > _MANY:
         _refuse_too_many(net, weights, state, inputs, dt, n_steps // every, probe, key)
-    values = net, weights, state, inputs, key, dt, n_steps, every, learn
+    signals = _given.signals(net, signals, n_steps, learn)
+    values = net, weights, state, (inputs, signals), key, dt, n_steps, every, learn
     if compiling():
         return _run(*values, probe=probe)
-    values = net, weights, state, inputs, key, _as_input(dt, state), n_steps, every, learn
+    values = net, weights, state, values[3], key, _as_input(dt, state), n_steps, every, learn
     try:
         function, arrays = known(probe, net, weights, state)
     except UnknownError:
@@ -145,10 +148,11 @@ def _anew(values, probe: Callable):
     return jax.jit(lambda arrays: _run(*eqx.combine(arrays, rest), probe=probe))(arrays)
 
 
-def _run(net: Network, weights, state, inputs, key, dt, n_steps: int, every: int, learn, probe):
+def _run(net: Network, weights, state, given, key, dt, n_steps: int, every: int, learn, probe):
     net, groups = _in_reach(net), net.groups()
+    inputs, signals = given
     ahead = len(groups) > 1 or any(x.ndim == 2 for x in inputs.values())
-    block = partial(_block, net, groups, inputs, key, dt, probe, learn, weights)
+    block = partial(_block, net, groups, inputs, signals, key, dt, probe, learn, weights)
     over = partial(_in_blocks, block, _BLOCK if ahead else n_steps)
     # What learns is carried from step to step, the rest is not.
     changing = {n: weights[n] for n in net.learning()} if learn else {}
@@ -197,14 +201,27 @@ def _whole_part(n: int, longest: int) -> int:
 
 
 def _block(
-    net: Network, groups, inputs, key, dt, probe, learn, weights, carry, start, n_steps, last
+    net: Network,
+    groups,
+    inputs,
+    signals,
+    key,
+    dt,
+    probe,
+    learn,
+    weights,
+    carry,
+    start,
+    n_steps,
+    last,
 ):
     """Group after group of layers over the same steps."""
     changing, state = carry
     inputs = {n: x if x.ndim == 1 else _steps(x, start, n_steps) for n, x in inputs.items()}
+    signals = {n: x if x.ndim == 0 else _steps(x, start, n_steps) for n, x in signals.items()}
     run = partial(
         _over_time, weights=weights | changing, n_steps=n_steps, dt=dt, key=key, start=start,
-        learn=learn,
+        learn=learn, signals=signals,
     )  # fmt: skip
     ends, records, sent = carry, {}, {}
     for layers in groups[:-1]:
@@ -226,8 +243,8 @@ def _steps(x: Array, start, n_steps: int) -> Array:
 
 
 def _over_time(
-    net: Network, weights, state, inputs, n_steps, dt, key, start, learn, probe, records=None,
-    last=False,
+    net: Network, weights, state, inputs, signals, n_steps, dt, key, start, learn, probe,
+    records=None, last=False,
 ):  # fmt: skip
     """One scan over `net`; `probe` sees its records beside those of layers that ran before."""
     stepwise = {*net.unsteady(), *(net.learning() if learn else ())} & {*net.external()}
@@ -237,22 +254,26 @@ def _over_time(
     heard = {n: real(x) for n, x in inputs.items() if n in read_now}
     still, moving = ({n: x for n, x in drive.items() if x.ndim == d} for d in (1, 2))
     stays, varies = ({n: x for n, x in heard.items() if x.ndim == d} for d in (1, 2))
+    held_signals, told = ({n: x for n, x in signals.items() if (x.ndim > 0) == m} for m in (0, 1))
     changing = {n: weights[n] for n in net.learning()} if learn else {}
 
     def step(carry, now):
         changing, state = carry
-        t, moving, varies, before = now
+        t, moving, varies, told, before = now
         key_t = None if key is None else jax.random.fold_in(key, t)
         drive = read(net, still | moving, noisy, key_t)
         given = {"dt": dt, "key": key_t, "inputs": stays | varies}
         if not learn:
             state, own = net.step(weights, state, drive, **given)
             return (changing, state), probe(before | own)
-        changed, state, own = net.step(weights | changing, state, drive, **given, learn=True)
+        given |= {"learn": True, "signals": held_signals | told}
+        changed, state, own = net.step(weights | changing, state, drive, **given)
         return ({n: changed[n] for n in changing}, state), probe(before | own)
 
     steps = start + jnp.arange(n_steps)
-    return _scan(step, (changing, _of(net, state)), (steps, moving, varies, records or {}), last)
+    return _scan(
+        step, (changing, _of(net, state)), (steps, moving, varies, told, records or {}), last
+    )
 
 
 def _scan(step: Callable, state, xs, last: bool):

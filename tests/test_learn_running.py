@@ -221,7 +221,11 @@ def test_by_hand_a_step_learns_too():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"rule": nj.LIF()}, TypeError, "rule must have visit; got LIF"),
+        (
+            {"rule": nj.LIF()},
+            TypeError,
+            "rule must have visit, or a step with a signal, .*; got LIF",
+        ),
         ({"rule": Pairs}, TypeError, r"rule must be an instance; got the class: pass Pairs\(\)"),
         ({"rule": Pairs(), "plastic": False}, ValueError, "plastic must be True beside a rule"),
     ],
@@ -243,3 +247,47 @@ def test_refuses_to_learn_where_nothing_can():
     events, w = nj.by_sender(PRE, POST, N_PRE, N_POST, W)
     with pytest.raises(ValueError, match=r"projection 'xy'.*pass connectivity.with_columns\(\)"):
         learned(taught(events, w, Pairs()))
+
+
+# --- a third factor ---
+
+
+@pytest.mark.parametrize("layout", ["events", "rows", "matrix"])
+@pytest.mark.parametrize("shape", [(), (T,), (T, N_POST)])
+def test_a_signal_of_a_layer_reaches_the_rules_that_hear_it(layout, shape):
+    wiring, w, picked = wirings()[layout]
+    rule = nj.DopamineSTDP(nj.STDP(A_PLUS, A_MINUS, TAU_PLUS, TAU_MINUS))
+    signal = np.asarray(RNG.uniform(0, 0.1, shape), np.float32)
+    weights, _, _ = learned(taught(wiring, w, rule), signals={"post": signal})
+    each, state = (
+        np.broadcast_to(signal.reshape(-1, 1) if signal.ndim == 1 else signal, (T, N_POST)),
+        None,
+    )
+    dense, w_now = nj.Dense(N_PRE, N_POST), np.zeros((N_POST, N_PRE))
+    state = rule.init(dense)
+    for x, y, d in zip(X, Y, each, strict=True):
+        state, dw = rule.step(
+            state, dense, jnp.asarray(x), jnp.asarray(y), dt=DT, signal=jnp.asarray(d)
+        )
+        w_now = w_now + np.asarray(dw)
+    np.testing.assert_allclose(picked(weights["xy"].w), W + w_now[POST, PRE], rtol=1e-5)
+    assert np.abs(w_now).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("signals", "error", "message"),
+    [
+        ([1.0], TypeError, "signals must be a dict by layer"),
+        (
+            {"pst": 1.0},
+            ValueError,
+            r"signals of 'pst' are heard by no rule; .* \['post'\]: did you",
+        ),
+        ({"post": np.ones(3)}, ValueError, r"must be one number, \[50\] or \[50, 4\]; got \(3,\)"),
+        ({"post": np.nan}, ValueError, "signals of 'post' must be finite"),
+    ],
+)
+def test_refuses_signals_that_nobody_hears(signals, error, message):
+    wiring, w, _ = wirings()["matrix"]
+    with pytest.raises(error, match=message):
+        learned(taught(wiring, w, nj.DopamineSTDP()), signals=signals)
