@@ -220,6 +220,7 @@ def test_both_exponents_zero_are_additive_and_one_multiplicative():
 
 LONG = {
     "pairs": STDP(1.0, 0.5, 300.0, 500.0),
+    "nearest pairs": STDP(1.0, 0.5, 300.0, 500.0, pairing="nearest"),
     "triplets": TripletSTDP(1.0, 0.1, 0.5, 0.1, 3000.0, 2000.0, 300.0, 500.0),
     "inhibition": InhibitorySTDP(1.0, tau=400.0),
 }

@@ -65,7 +65,7 @@ def test_in_two_parts_it_is_stable_at_any_step_and_right_at_small_ones():
     np.testing.assert_allclose(np.log2(np.array(off[:-1]) / off[1:]), 1, atol=0.05)
 
 
-@pytest.mark.parametrize("kind", ["counted", "few links", "events", "band"])
+@pytest.mark.parametrize("kind", ["counted", "events"])
 def test_every_layout_gives_the_sum_over_its_synapses(kind):
     c, rng = wiring.example(kind), np.random.default_rng(0)
     g = rng.uniform(0, 0.1, c.shape)
