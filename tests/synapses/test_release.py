@@ -11,6 +11,7 @@ import pytest
 import scipy.integrate
 import scipy.linalg
 
+import neurojax as nj
 from neurojax.synapses.release import NMDAGate, Quantal, TsodyksMarkram
 
 # depression alone; facilitation first (Tsodyks, Pawelzik and Markram 1998, fig. 1 and 2)
@@ -241,6 +242,37 @@ def test_one_spike_opens_three_fifths_of_the_nmda_channels(dt, peak):
     _, s = jax.lax.scan(step, gate.init((1,)), z)
     np.testing.assert_allclose(np.max(s), peak, atol=6e-6)
     assert np.max(s) < 1 - math.exp(-0.5 * 2.0)
+
+
+@pytest.mark.usefixtures("x64")
+def test_an_nmda_synapse_in_a_network_follows_its_equations():
+    """Gate at the sender, block at the receiver; the block sees a potential a step old."""
+    tau, r, w, spikes, off = 20.0, 100.0, 0.05, [0.0, 6.0], []  # ms, MOhm, uS
+    port = nj.Conductance(None, 0.0, nj.MagnesiumBlock())
+    layer = nj.Layer(1, nj.LIF(tau, r, v_th=1e3, v_rest=-65.0, v_reset=-65.0), ports={"n": port})
+    wire = nj.Projection("x", "h", nj.Dense(1, 1), port="n", release=NMDAGate(), w=[[w]])
+    net = nj.Network({"h": layer}, {"wire": wire})
+
+    def slope(_, y):
+        s, x, v = y
+        g = w * s / (1 + np.exp(-0.062 * v) / 3.57)
+        return [0.5 * x * (1 - s) - s / 100, -x / 2, (-65 - v - r * g * v) / tau]
+
+    y = np.array([0.0, 0.0, -65.0])
+    for start, end in ((0.0, 6.0), (6.0, 30.0)):
+        y = y + np.array([0, 1.0, 0])
+        y = scipy.integrate.solve_ivp(slope, (start, end), y, "DOP853", rtol=1e-10).y[:, -1]
+    for dt in (0.5, 0.25, 0.125):
+        t = dt * np.arange(round(30 / dt) + 1)
+        _, v = nj.simulate(
+            net, net.init_weights(KEY, dtype=float), net.init(float),
+            {"x": jnp.asarray(np.isin(t, spikes)[:, None], float)}, n_steps=len(t), dt=dt,
+            probe=nj.recording.potential("h"),
+        )  # fmt: skip
+        off.append(abs(float(v[-1, 0]) - y[2]))
+    np.testing.assert_allclose(np.log2(np.divide(off[:-1], off[1:])), 1, atol=0.15)
+    assert y[2] > -60
+    assert off[-1] < 0.1
 
 
 @pytest.mark.parametrize(
