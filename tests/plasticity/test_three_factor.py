@@ -110,7 +110,10 @@ def test_factorised_and_online_forms_are_the_sums_written_out(name, kind, x64):
             np.testing.assert_allclose(found / scale, expected / scale, atol=1e-12 if x64 else 1e-5)
 
 
-@given(seed=st.integers(0, 2**31 - 1), kappa_e=st.floats(0, 1), decay=st.floats(0, 1))
+SINGLE = st.floats(0, 1, width=32, allow_subnormal=False)  # what is 0 in float32 is refused
+
+
+@given(seed=st.integers(0, 2**31 - 1), kappa_e=SINGLE, decay=SINGLE)
 def test_both_forms_agree_for_any_memory(seed, kappa_e, decay):
     rule = ThreeFactor(kappa_e, decay)
     arguments = (rule, NEURONS["ALIF"], wiring.example("few links"), *records(seed))
