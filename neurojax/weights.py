@@ -166,7 +166,7 @@ class _MakeIdeal(eqx.Module):
         self, w: Float[Array, "..."], connectivity: Connectivity, key: Array | None = None
     ) -> Ideal:
         low, high = _fitting(self.low, w), _fitting(self.high, w)
-        w = _checked(w, low, high)
+        w = _checked(w, low, high, connectivity)
         if self.keep_sign:
             low, high = _on_its_side(w, low, high)
         return Ideal(w, connectivity, low, high)
@@ -206,11 +206,12 @@ def _on_its_side(w: Array, low: Array | None, high: Array | None) -> tuple[Array
     return jnp.where(w > 0, jnp.maximum(low, 0), low), jnp.where(w < 0, jnp.minimum(high, 0), high)
 
 
-def _checked(w: Array, low: Array | None, high: Array | None) -> Array:
-    """`w`, refused where it is beyond its bounds."""
+def _checked(w: Array, low: Array | None, high: Array | None, wiring: Connectivity) -> Array:
+    """`w`, refused where a synapse that is there is beyond its bounds."""
     if low is None and high is None:
         return w
-    beyond, allowed = w != _within(w, low, high), "initial weights must lie within bounds"
+    beyond = (w != _within(w, low, high)) & (connectivity_mask(wiring, jnp.ones_like(w)) != 0)
+    allowed = "initial weights must lie within bounds"
     if isinstance(beyond, Tracer):
         return eqx.error_if(w, beyond, allowed)
     if beyond.any():

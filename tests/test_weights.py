@@ -161,3 +161,12 @@ def test_weights_beyond_their_bounds_are_refused_within_a_compiled_function_too(
     made = eqx.filter_jit(lambda w: ideal(bounds=(0.0, 1.0))(w, PAIRS))
     with pytest.raises(RuntimeError, match="initial weights must lie within bounds"):
         jax.block_until_ready(made(START))
+
+
+def test_a_synapse_that_is_not_there_is_beyond_no_bounds():
+    layout = Dense(2, 1, jnp.array([[1, 0]]))
+    held = ideal(bounds=(0.25, 1.0))(jnp.array([[0.5, 0.0]]), layout)
+    changed = held.program(jnp.full((1, 2), -1.0))
+    np.testing.assert_array_equal(changed.apply(jnp.ones(2)), [0.25])
+    with pytest.raises(ValueError, match=r"got 0.0 \(1 of 2\)"):
+        ideal(bounds=(0.25, 1.0))(jnp.array([[0.0, 0.0]]), layout)
