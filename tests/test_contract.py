@@ -403,3 +403,26 @@ def test_eight_devices_equal_one(row):
     chex.assert_trees_all_close(jax.device_get(sharded), jax.device_get(alone), **row.tol)
     assert len(sharded[1].sharding.device_set) == 8
     assert not sharded[1].sharding.is_fully_replicated
+
+
+NEURONS = ("LIF", "QIF, EIF, AdEx", "Izhikevich", "neurons with channels", "IF, rate")
+
+
+def each_its_own(model, factor):
+    """With every number a parameter of each neuron, that of the first times `factor`."""
+    scale = jnp.ones(N).at[0].set(factor)
+    return jax.tree.map(lambda p: p * scale, model)
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_parameters_of_a_neuron_change_it_alone_and_strong_drives_leave_no_nan(name):
+    row, model = ROWS[name], ROWS[name].model
+    start = row.init(model, float)
+    one, other = (run(row, each_its_own(model, x), start, inputs()) for x in (1.0, 1.3))
+    for x, y in zip(*map(jax.tree.leaves, (one, other)), strict=True):
+        np.testing.assert_array_equal(x[..., 1:], y[..., 1:])
+    states = zip(jax.tree.leaves(one[0]), jax.tree.leaves(other[0]), strict=True)
+    assert any(np.any(x[..., 0] != y[..., 0]) for x, y in states)
+    for strong in (-250.0, 250.0):  # of up to 4 times
+        state, ys = run(row, each_its_own(model, 1.0), start, strong * jnp.abs(inputs()))
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves((state, ys)))

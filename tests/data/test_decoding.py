@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sklearn.linear_model
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -34,6 +34,7 @@ def test_log_latency_is_the_first_spike_of_the_leaky_neuron():
     assert late.sum() == 0
 
 
+@settings(max_examples=10)
 @given(pixels)
 def test_rank_order_is_the_order_and_its_inverse(x):
     z = np.asarray(encoding.rank_order(jnp.asarray(x)))
@@ -46,7 +47,8 @@ def test_rank_order_is_the_order_and_its_inverse(x):
     np.testing.assert_array_equal(rank[x == 0], len(x))
 
 
-@given(pixels, st.integers(1, 7))
+@settings(max_examples=10)
+@given(pixels, st.sampled_from([1, 5]))
 def test_bursts_are_counts_and_gaps_and_their_inverse_is_exact_to_the_quantum(x, n_max):
     gaps = (2, 5)
     z = np.asarray(encoding.burst(jnp.asarray(x), (n_max - 1) * 5 + 1, n_max=n_max, gaps=gaps))
@@ -59,7 +61,8 @@ def test_bursts_are_counts_and_gaps_and_their_inverse_is_exact_to_the_quantum(x,
         assert not len(times) or times[0] == 0
 
 
-@given(pixels, st.integers(1, 20), st.integers(1, 3))
+@settings(max_examples=10)
+@given(pixels, st.sampled_from([1, 8, 20]), st.sampled_from([1, 2]))
 def test_phases_are_bits_and_their_inverse_is_exact_to_the_quantum(x, n_bits, n_periods):
     z = encoding.phase(jnp.asarray(x), n_bits, n_periods)
     found = np.asarray(decoding.phase(z, n_bits), float)
@@ -87,16 +90,17 @@ def test_a_population_vector_is_unbiased_within_the_range():
     # a sum over a grid of fields, its period 1.5 of their widths: off by 4 pi exp(-2 pi^2 / 2.25)
     # of a width, 1.2e-4 here; the ends cut the rest below that
     np.testing.assert_allclose(decoded, x, atol=3e-4)
-    noisy = jax.random.poisson(jax.random.key(0), 50 * encoding.population(x, 14), (400, 61, 14))
+    noisy = jax.random.poisson(jax.random.key(0), 50 * encoding.population(x, 14), (100, 61, 14))
     means = decoding.population_vector(noisy).mean(0)
-    errors = decoding.population_vector(noisy).std(0) / 20
+    errors = decoding.population_vector(noisy).std(0) / 10
     assert np.all(np.abs(means - x) < 4.5 * errors + 3e-4)
 
 
 signals = hnp.arrays(np.float32, (25, 2), elements=st.floats(-1, 1, width=32))
 
 
-@given(signals, st.sampled_from([0.1, 0.25, 0.7]))
+@settings(max_examples=10)
+@given(signals, st.sampled_from([0.1, 0.7]))
 def test_what_delta_and_sigma_delta_send_adds_up_to_the_signal(moves, threshold):
     slow = np.cumsum(moves * np.float32(threshold), axis=0)  # by a threshold a step at most
     z = encoding.delta(jnp.asarray(slow), threshold)
@@ -146,20 +150,22 @@ def test_ridge_is_that_of_scikit_learn():
 
 
 def test_codes_vmap_and_keep_the_dtype_of_pixels():
-    xs = jax.random.uniform(jax.random.key(0), (3, 5))
-    codes = (
-        lambda x: encoding.log_latency(x, 30, dt=1.0),
-        encoding.rank_order,
-        lambda x: encoding.burst(x, 20),
-        encoding.phase,
-        lambda x: encoding.population(x, 5),
-        lambda x: encoding.delta(x, 0.2),
-        lambda x: encoding.sigma_delta(x, 0.2),
-    )
-    for code in codes:
-        batch = jax.jit(jax.vmap(code))(xs)
-        np.testing.assert_allclose(batch, jnp.stack([code(x) for x in xs]), rtol=1e-6)
-        assert code(xs[0].astype("bfloat16")).dtype == "bfloat16"
+    def codes(x):
+        return (
+            encoding.log_latency(x, 30, dt=1.0),
+            encoding.rank_order(x),
+            encoding.burst(x, 20),
+            encoding.phase(x),
+            encoding.population(x, 5),
+            encoding.delta(x, 0.2),
+            encoding.sigma_delta(x, 0.2),
+        )
+
+    xs, one = jax.random.uniform(jax.random.key(0), (3, 5)), jax.jit(codes)
+    for code, *alone in zip(jax.jit(jax.vmap(codes))(xs), *map(one, xs), strict=True):
+        np.testing.assert_allclose(code, jnp.stack(alone), rtol=1e-6)
+    rough = jax.eval_shape(codes, xs[0].astype("bfloat16"))
+    assert {x.dtype for x in rough} == {jnp.dtype("bfloat16")}
 
 
 @pytest.mark.parametrize(

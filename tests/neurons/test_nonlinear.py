@@ -145,7 +145,7 @@ def test_adex_is_of_second_order_below_threshold():
 @pytest.mark.usefixtures("x64")
 def test_adex_without_adaptation_is_eif_and_none_is_no_conductance():
     shared = {"tau_mem": 10.0, "v_rest": -65.0, "v_th": -59.9, "delta_T": 3.48, "v_reset": -68.0}
-    shared |= {"t_ref": 1.7, "substeps": 2, "r_mem": 1.0}
+    shared |= {"t_ref": 1.7, "r_mem": 1.0}
     i = jnp.array([12.0, 20.0, 60.0])
     plain = simulate(EIF(**shared), i, 0.1, steps=1000)
     adapted = simulate(AdEx(**shared, a=0.0, b=0.0), i, 0.1, steps=1000)
@@ -181,7 +181,7 @@ def test_float32_near_rheobase_fires_as_float64():
         np.testing.assert_allclose(one, two, rtol=4e-5, atol=0.05)
 
 
-@pytest.mark.parametrize("model", [QIF(), EIF(substeps=2), AdEx(substeps=3, t_ref=1.0)])
+@pytest.mark.parametrize("model", [QIF(), AdEx(substeps=2, t_ref=1.0)])
 def test_a_bfloat16_state_spikes_as_a_float32_one(model):
     drive = jnp.asarray([20.0, 60.0, 120.0]) / model.r_mem * (1.2 if model.r_mem > 1 else 0.7)
     drive = drive.astype("bfloat16").astype(float)
