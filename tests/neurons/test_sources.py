@@ -159,7 +159,7 @@ def test_spikes_fall_into_the_step_that_holds_them_and_two_in_one_are_counted():
     assert z[999, 2] == 2
 
 
-@pytest.mark.parametrize("dt", [0.1, 0.025, 0.3])
+@pytest.mark.parametrize("dt", [0.1, 0.7, 0.35])  # the last two fall short in float32
 def test_every_time_on_the_grid_falls_into_its_own_step_in_float32(dt):
     k = np.arange(1, 20_001)
     z = scanned(nj.SpikeTimes((k * dt)[None]), 1, 20_000, dt)[1]
