@@ -21,7 +21,10 @@ from experiments._networks import STUDIES
 from experiments._networks.judged import Row
 from experiments._networks.study import Study
 
-Name = Literal["cuba", "coba", "izhikevich-patterns", "izhikevich-network"]
+Name = Literal[
+    "cuba", "coba", "cobahh", "brunel", "vogels", "song", "izhikevich-patterns",
+    "izhikevich-network", "potjans",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from experiments._networks.runs import Ready, begun, watched
 from experiments._networks.study import Found, Study
 
 N, P = 4000, 0.02
-DT, DELAY, SKIP = 0.1, 1, 200.0  # ms, steps, ms
+DT = {"cuba": 0.1, "coba": 0.1, "cobahh": 0.05}  # ms
+DELAY, SKIP = 0.1, 200.0  # ms
 
 
 def cuba(key: jax.Array, scale: float) -> Ready:
@@ -25,7 +26,7 @@ def cuba(key: jax.Array, scale: float) -> Ready:
     n_exc, n_inh = _sizes(scale)
     ports = {"exc": nj.Exponential(5.0), "inh": nj.Exponential(10.0)}
     neuron = nj.LIF(tau_mem=20.0, v_rest=-49.0, v_th=-50.0, v_reset=-60.0, t_ref=5.0)
-    net = _balanced(key, neuron, ports, {"exc": 1.62, "inh": -9.0}, scale)
+    net = _balanced(key, neuron, ports, {"exc": 1.62, "inh": -9.0}, scale, DT["cuba"])
     v = jax.random.uniform(nj.fold(key, "v"), (n_exc + n_inh,), minval=-60.0, maxval=-50.0)
     return Ready(net, begun(net, "cells", v=v))
 
@@ -33,15 +34,20 @@ def cuba(key: jax.Array, scale: float) -> Ready:
 def coba(key: jax.Array, scale: float) -> Ready:
     """Synapses as conductances, uS: activity that sustains itself, once it is begun."""
     neuron = nj.LIF(20.0, r_mem=100.0, v_rest=-60.0, v_th=-50.0, v_reset=-60.0, t_ref=5.0)
-    return _conductances(key, neuron, scale)
+    return _conductances(key, neuron, scale, DT["coba"])
 
 
-def _conductances(key: jax.Array, neuron, scale: float) -> Ready:
+def cobahh(key: jax.Array, scale: float) -> Ready:
+    """The same synapses on neurons with channels of sodium and potassium."""
+    return _conductances(key, nj.TraubMiles(), scale, DT["cobahh"])
+
+
+def _conductances(key: jax.Array, neuron, scale: float, dt: float) -> Ready:
     ports = {
         "exc": nj.Conductance(nj.Exponential(5.0), e_rev=0.0),
         "inh": nj.Conductance(nj.Exponential(10.0), e_rev=-80.0),
     }
-    net = _balanced(key, neuron, ports, {"exc": 0.006, "inh": 0.067}, scale)
+    net = _balanced(key, neuron, ports, {"exc": 0.006, "inh": 0.067}, scale, dt)
     # Spread widely: from narrower starts inhibition quenches one run in ten within 100 ms.
     v, exc, inh = jax.random.normal(nj.fold(key, "start"), (3, sum(_sizes(scale))))
     start = {
@@ -51,16 +57,16 @@ def _conductances(key: jax.Array, neuron, scale: float) -> Ready:
     return Ready(net, begun(net, "cells", v=-65.0 + 5.0 * v, **start))
 
 
-def _balanced(key: jax.Array, neuron, ports, weight, scale: float) -> nj.Network:
+def _balanced(key: jax.Array, neuron, ports, weight, scale: float, dt: float) -> nj.Network:
     """Each pair is connected with the same probability, however large the network."""
     n_exc, n_inh = sizes = _sizes(scale)
     p, n = min(P / scale, 1.0), n_exc + n_inh
-    chance = {"exc": [[p, 0.0]], "inh": [[0.0, p]]}
+    chance, delay = {"exc": [[p, 0.0]], "inh": [[0.0, p]]}, int(nj.steps(DELAY, dt=dt))
     wires = {}
     for port, w in weight.items():
         wiring = nj.blocks(nj.fold(key, port), sizes, [n], chance[port])
         wires[port] = nj.Projection(
-            "cells", "cells", wiring, port=port, delay=DELAY, w=jnp.full(wiring.shape, w)
+            "cells", "cells", wiring, port=port, delay=delay, w=jnp.full(wiring.shape, w)
         )
     return nj.Network({"cells": nj.Layer(n, neuron, ports=ports)}, wires)
 
@@ -72,10 +78,10 @@ def _sizes(scale: float) -> tuple[int, int]:
 # --- what is held against what ---
 
 
-def _once(make: Callable, seed: int, scale: float, seconds: float) -> Found:
+def _once(make: Callable, dt: float, seed: int, scale: float, seconds: float) -> Found:
     key = jax.random.key(seed)
     made = make(nj.fold(key, "made"), scale)
-    spikes = watched(made, "cells", seconds=seconds, dt=DT, key=key)
+    spikes = watched(made, "cells", seconds=seconds, dt=dt, key=key)
     shown = seen.raster(spikes, list(_sizes(scale)), last=300.0)
     return seen.population(spikes, skip=SKIP) | {"raster": shown}
 
@@ -94,10 +100,11 @@ def _judged(name: str, found: list[Found]) -> list[Row]:
 
 def _study(name: str, make: Callable, seconds: float) -> Study:
     draw = lambda found: figures.population(found, judged.recorded(name)[0], name.upper())  # noqa: E731
-    return Study(partial(_once, make), partial(_judged, name), draw, seconds)
+    return Study(partial(_once, make, DT[name]), partial(_judged, name), draw, seconds)
 
 
 STUDIES = {
     "cuba": _study("cuba", cuba, 2.2),
     "coba": _study("coba", coba, 2.2),
+    "cobahh": _study("cobahh", cobahh, 1.2),
 }

@@ -76,14 +76,19 @@ def alike(statistic: str, unit: str, values: Any, others: Any, source: str) -> R
 
 
 def distance(statistic: str, samples: Any, others: Any, source: str) -> Row:
-    """Distributions over neurons: no farther from the others than these among themselves.
+    """Distributions over neurons: no farther from the others than seeds of one simulator are.
 
     Ours is the mean distance of Kolmogorov and Smirnov of each seed to all of the other's, the
-    reference that mean of its own seeds, the limit its largest.
+    reference that mean of its own seeds, the limit the largest between two seeds of one hand.
     """
     ours = [float(np.mean([nj.spikes.ks(a, b) for b in others])) for a in samples]
-    own = [nj.spikes.ks(a, b) for i, a in enumerate(others) for b in others[:i]]
-    return Row(statistic, "", tuple(ours), float(np.mean(own)), 0.0, max(own), source)
+    own = _among(others)
+    limit = max([*own, *_among(samples)])
+    return Row(statistic, "", tuple(ours), float(np.mean(own)), 0.0, limit, source)
+
+
+def _among(samples: Any) -> list[float]:
+    return [nj.spikes.ks(a, b) for i, a in enumerate(samples) for b in samples[:i]]
 
 
 def recorded(name: str) -> tuple[list[dict[str, Any]], str]:

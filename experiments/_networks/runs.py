@@ -20,21 +20,40 @@ class Ready(NamedTuple):
 _PIECE = 100_000_000
 
 
+class Went(NamedTuple):
+    """Weights and state at the end of a run, and the spikes that were watched."""
+
+    weights: dict[str, Any]
+    state: State
+    spikes: nj.spikes.Trains
+
+
 def watched(
     made: Ready, layer: str, *, seconds: float, dt: float, key: jax.Array
 ) -> nj.spikes.Trains:
-    """Spikes of one layer over `seconds` of biology in steps of `dt` ms."""
+    """Spikes of one layer over `seconds` of biology in steps of `dt` ms, weights as they are."""
+    weights = made.net.init_weights(nj.fold(key, "weights"))
+    return run(made, weights, layer, seconds=seconds, dt=dt, key=key, learn=False).spikes
+
+
+def run(
+    made: Ready, weights: dict[str, Any], layer: str, *, seconds: float, dt: float, key: jax.Array,
+    learn: bool,
+) -> Went:  # fmt: skip
+    """The same from given weights; with `learn` they change."""
     n, left = made.net.layers[layer].n, round(seconds * 1000 / dt)
     size = _whole_part(left, _PIECE // n)
-    weights, state = made.net.init_weights(nj.fold(key, "weights")), made.state
-    pieces = []
+    state, pieces = made.state, []
+    if learn:
+        state = state._replace(rules=made.net.init_rules())
     for i in range(left // size):
-        state, z = nj.simulate(
+        found = nj.simulate(
             made.net, weights, state, {}, n_steps=size, dt=dt, probe=nj.recording.spikes(layer),
-            key=jax.random.fold_in(nj.fold(key, "run"), i), learn=False,
+            key=jax.random.fold_in(nj.fold(key, "run"), i), learn=learn,
         )  # fmt: skip
+        weights, state, z = found if learn else (weights, *found)
         pieces.append(nj.spikes.trains(z, dt=dt))
-    return nj.spikes.joined(*pieces)
+    return Went(weights, state, nj.spikes.joined(*pieces))
 
 
 def _whole_part(n: int, most: int) -> int:

@@ -4,12 +4,13 @@ import json
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import neurojax as nj
 from experiments import _run, networks
-from experiments._networks import STUDIES, brette, izhikevich, judged, runs, seen
+from experiments._networks import STUDIES, brette, brunel, izhikevich, judged, runs, seen, song
 
 # One worker: the tests share what they compile.
 pytestmark = pytest.mark.xdist_group("networks")
@@ -88,6 +89,40 @@ def test_a_balanced_network_is_wired_as_published(make):
         n, chance = {"exc": n_exc, "inh": n_inh}[port] * 200, 0.4
         assert abs(p.n_synapses - n * chance) < 5 * math.sqrt(n * chance * (1 - chance))
     assert pre["exc"].max() < n_exc <= pre["inh"].min()
+
+
+def test_rates_of_mean_field_theory():
+    # solved anew for these states by another program: 327.0, 55.84, 37.95, 6.52 Hz
+    expected = {"A": 327.01, "B": 55.841, "C": 37.950, "D": 6.517}
+    for name, at in brunel.CONDITIONS.items():
+        assert brunel.mean_field(at) == pytest.approx(expected[name], rel=1e-4), name
+
+
+def test_a_neuron_of_brunels_network_jumps_by_j_and_hears_what_is_said(monkeypatch):
+    monkeypatch.setattr(brunel, "C_EXC", 16)
+    monkeypatch.setattr(brunel, "C_INH", 4)
+    wiring, n_exc = brunel.wired(jax.random.key(0), 0.005)
+    pre, post, _ = (np.asarray(x) for x in wiring.edges())
+    assert (np.bincount(post[pre < n_exc]) == 16).all()
+    assert (np.bincount(post[pre >= n_exc]) == 4).all()
+    made = brunel.brunel(jax.random.key(0), wiring, n_exc, brunel.Condition(5.0, 0.0))
+    held = made.net.init_weights(jax.random.key(0))
+    z = jnp.zeros(wiring.n_pre).at[pre[0]].set(1.0)
+    state = made.net.init()
+    for _ in range(15):
+        state = state._replace(sent=state.sent | {"cells": z})
+        state, _ = made.net.step(held, state, {}, dt=0.1, key=jax.random.key(0))
+        z = jnp.zeros_like(z)
+    v = np.asarray(state.neurons["cells"].v)
+    np.testing.assert_allclose(v[post[pre == pre[0]]], brunel.J, rtol=1e-6)
+    assert (v != 0).sum() == (pre == pre[0]).sum()
+
+
+def test_the_synapses_of_song_have_their_bounds_and_move_apart():
+    found = song._once(0, 1.0, 2.0)
+    w = np.array(found["all"])
+    assert (w.min(), w.max()) == (0.0, 1.0)
+    assert 2 * (1 / 12) > w.var() > 1.05 / 12  # of a uniform start 1/12
 
 
 def test_patterns_are_those_of_the_figure():

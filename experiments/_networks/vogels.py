@@ -1,0 +1,95 @@
+"""A network that fires together, until its inhibitory synapses have learnt to balance it.
+
+Source: Vogels, Sprekeler, Zenke, Clopath and Gerstner (2011), Inhibitory plasticity balances
+excitation and inhibition in sensory pathways and memory networks, Science 334, 1569: fig. 4.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+import neurojax as nj
+from experiments._networks import figures, judged, seen
+from experiments._networks.judged import Row
+from experiments._networks.runs import Ready, begun, run
+from experiments._networks.study import Found, Study
+
+N_EXC, N_INH, P = 8000, 2000, 0.02
+DT, DELAY, FIXED = 0.1, 1, 0.5  # ms, steps, seconds before it learns
+RHO, W_MAX = 3.0, 0.1  # Hz, uS
+
+
+def vogels(key: jax.Array, scale: float) -> Ready:
+    """Neurons that a current alone makes fire; only inhibition onto those that excite learns."""
+    n_exc, n_inh = round(N_EXC * scale), round(N_INH * scale)
+    n, p = n_exc + n_inh, min(P / scale, 1.0)
+    # 200 pA into 100 MOhm, as a potential at rest
+    neuron = nj.LIF(20.0, r_mem=100.0, v_rest=-40.0, v_th=-50.0, v_reset=-60.0, t_ref=5.0)
+    ports = {
+        "exc": nj.Conductance(nj.Exponential(5.0), e_rev=0.0),
+        "inh": nj.Conductance(nj.Exponential(10.0), e_rev=-80.0),
+    }
+    rule = nj.InhibitorySTDP(eta=1e-3, rho_0=RHO, tau=20.0)
+    blocks = {  # from whom, to whom, port, uS
+        "exc": ([p, 0.0], [p, 0.0], "exc", 0.0003),
+        "inh": ([0.0, 0.0], [0.0, p], "inh", 0.003),
+        "learns": ([0.0, p], [0.0, 0.0], "inh", 0.0),
+    }
+    wires = {}
+    for name, (to_exc, to_inh, port, w) in blocks.items():
+        sizes, learns = [n_exc, n_inh], name == "learns"
+        wiring = nj.blocks(nj.fold(key, name), sizes, sizes, [to_exc, to_inh])
+        wires[name] = nj.Projection(
+            "cells", "cells", wiring.with_columns() if learns else wiring, port=port, delay=DELAY,
+            rule=rule if learns else None, plastic=learns, w=jnp.full(wiring.shape, w),
+        )  # fmt: skip
+    net = nj.Network({"cells": nj.Layer(n, neuron, ports=ports)}, wires)
+    v = jax.random.uniform(nj.fold(key, "v"), (n,), minval=-60.0, maxval=-50.0)
+    return Ready(net, begun(net, "cells", v=v))
+
+
+def _once(seed: int, scale: float, seconds: float) -> Found:
+    key = jax.random.key(seed)
+    made = vogels(nj.fold(key, "made"), scale)
+    n_exc = round(N_EXC * scale)
+    weights = made.net.init_weights(key, nj.ideal(bounds=(0.0, W_MAX)))
+    options = dict(layer="cells", dt=DT)
+    first = run(made, weights, seconds=FIXED, key=nj.fold(key, "first"), learn=False, **options)
+    made = made._replace(state=first.state)
+    then = run(made, weights, seconds=seconds, key=nj.fold(key, "then"), learn=True, **options)
+    groups, found = [n_exc, first.spikes.n - n_exc], {}
+    for name, spikes in (("before", first.spikes), ("after", then.spikes)):
+        late = spikes.after(max(spikes.duration - 2500.0, 0.4 * spikes.duration)).of(slice(n_exc))
+        rates = nj.spikes.rates(late)
+        found |= {
+            f"rate_{name}": float(rates.mean()), f"spread_{name}": float(rates.std()),
+            f"cv_{name}": float(np.nanmean(nj.spikes.cv(late))),
+            f"synchrony_{name}": nj.spikes.synchrony(late, 5.0),
+            f"raster_{name}": seen.raster(spikes, groups, last=300.0),
+        }  # fmt: skip
+    return found
+
+
+def _judged(found: list[Found]) -> list[Row]:
+    ours = lambda k: [x[k] for x in found]  # noqa: E731
+    rule, paper = "fixed point of the rule", "Vogels et al. (2011), fig. 4"
+    return [
+        judged.near("rate of excitatory neurons, learnt", "Hz", ours("rate_after"), RHO, 0.1, rule),
+        judged.within("its spread over neurons", "Hz", ours("spread_after"), 0.0, 1.5, rule),
+        judged.within("CV of intervals, learnt", "", ours("cv_after"), 0.8, 1.2, paper),
+        judged.within("synchrony in 5 ms, learnt", "", ours("synchrony_after"), 0.0, 0.15, paper),
+        judged.within("synchrony in 5 ms, before", "", ours("synchrony_before"), 0.5, 1.0, paper),
+    ]
+
+
+def _drawn(found: list[Found]) -> Figure:
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    for ax, name in zip(figure.subplots(1, 2), ("before", "after"), strict=True):
+        rate, chi = found[0][f"rate_{name}"], found[0][f"synchrony_{name}"]
+        title = f"{name} learning: {rate:.1f} Hz, synchrony {chi:.2f}"
+        figures.raster(ax, found[0][f"raster_{name}"], title)
+    return figure
+
+
+STUDIES = {"vogels": Study(_once, _judged, _drawn, seconds=10.0)}
