@@ -142,6 +142,62 @@ def song(seed: int):
     }
 
 
+def vogels(seed: int):
+    """Vogels et al. (2011), a fifth of it: before inhibition has learnt, and after 10 s."""
+    b2.device.reinit()
+    b2.device.activate(build_on_run=False)
+    b2.start_scope()
+    b2.seed(seed)
+    b2.defaultclock.dt = DT
+    cells = b2.NeuronGroup(
+        2000,
+        """dv/dt = (10*nS*(-40*mV - v) + ge*(0*mV - v) + gi*(-80*mV - v)) / (200*pF)
+               : volt (unless refractory)
+           dge/dt = -ge / (5*ms) : siemens
+           dgi/dt = -gi / (10*ms) : siemens""",
+        threshold="v >= -50*mV", reset="v = -60*mV", refractory=5 * ms + DT, method="rk2",
+    )  # fmt: skip
+    cells.v = "-60*mV + rand() * 10*mV"
+    exc, inh = cells[:1600], cells[1600:]
+    to_all = b2.Synapses(exc, cells, on_pre="ge += .3*nS", delay=DT)
+    to_inh = b2.Synapses(inh, inh, on_pre="gi += 3*nS", delay=DT)
+    learns = b2.Synapses(
+        inh, exc,
+        """w : 1
+           dx/dt = -x / (20*ms) : 1 (event-driven)
+           dy/dt = -y / (20*ms) : 1 (event-driven)""",
+        on_pre="""gi += w*nS
+                  x += 1
+                  w = clip(w + eta(t) * (y - .12), 0, 100)""",
+        on_post="""y += 1
+                   w = clip(w + eta(t) * x, 0, 100)""",
+        delay=DT,
+        namespace={"eta": b2.TimedArray([0.0] + [1.0] * 20, dt=500 * ms)},
+    )  # fmt: skip
+    for synapses in (to_all, to_inh, learns):
+        synapses.connect(p=0.1)
+    monitor = b2.SpikeMonitor(cells)
+    network = b2.Network(cells, to_all, to_inh, learns, monitor)
+    network.run(10.5 * b2.second)
+    b2.device.build(directory="/tmp/brian2-vogels", run=True)
+    times, neurons = monitor.t / ms, np.asarray(monitor.i)
+    found = {}
+    for name, begin, end in (("before", 200.0, 500.0), ("after", 8000.0, 10500.0)):
+        kept = (times > begin + 0.05) & (neurons < 1600)
+        kept &= times < end + 0.05
+        t, i = times[kept], neurons[kept]
+        own = [np.sort(t[i == j]) for j in range(1600)]
+        rates = np.array([len(x) for x in own]) * 1000 / (end - begin)
+        cvs = [x.std() / x.mean() for x in (np.diff(x) for x in own) if len(x) > 1]
+        bins = np.arange(begin, end + 1, 5.0) + 0.05
+        counts = np.array([np.histogram(x, bins)[0] for x in own])
+        found |= {
+            f"rate_{name}": rates.mean(), f"spread_{name}": rates.std(), f"cv_{name}": np.mean(cvs),
+            f"synchrony_{name}": np.sqrt(counts.mean(0).var() / counts.var(1).mean()),
+        }  # fmt: skip
+    return {k: round(float(x), 6) for k, x in found.items()}
+
+
 NETWORKS = {f.__name__: f for f in (cuba, coba, cobahh)}
 
 
@@ -188,8 +244,8 @@ def main(names) -> None:
     for name in names:
         seeds = []
         for seed in range(SEEDS):
-            made = song(seed) if name == "song" else statistics(*run(NETWORKS[name], seed))
-            seeds.append(made)
+            own = {"song": song, "vogels": vogels}.get(name)
+            seeds.append(own(seed) if own else statistics(*run(NETWORKS[name], seed)))
             told = {k: x for k, x in seeds[-1].items() if isinstance(x, float)}
             print(name, seed, told, flush=True)  # noqa: T201
             known = json.loads(OUT.read_text()) if OUT.exists() else {}
@@ -198,4 +254,4 @@ def main(names) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or [*NETWORKS, "song"])
+    main(sys.argv[1:] or [*NETWORKS, "song", "vogels"])
