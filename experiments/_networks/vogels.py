@@ -4,6 +4,8 @@ Source: Vogels, Sprekeler, Zenke, Clopath and Gerstner (2011), Inhibitory plasti
 excitation and inhibition in sensory pathways and memory networks, Science 334, 1569: fig. 4.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,7 +56,7 @@ def _once(seed: int, scale: float, seconds: float) -> Found:
     made = vogels(nj.fold(key, "made"), scale)
     n_exc = round(N_EXC * scale)
     weights = made.net.init_weights(key, nj.ideal(bounds=(0.0, W_MAX)))
-    options = dict(layer="cells", dt=DT)
+    options: Any = dict(layer="cells", dt=DT)
     first = run(made, weights, seconds=FIXED, key=nj.fold(key, "first"), learn=False, **options)
     made = made._replace(state=first.state)
     then = run(made, weights, seconds=seconds, key=nj.fold(key, "then"), learn=True, **options)
