@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.integrate import quad
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.special import erfcx
 
 import neurojax as nj
@@ -81,7 +81,7 @@ def mean_field(at: Condition) -> float:
     grid = np.concatenate([np.geomspace(0.01, 100, 60), np.linspace(105, 999 / T_REF, 60)])
     excess = [rate(nu) - nu for nu in grid]
     last = np.flatnonzero(np.diff(np.sign(excess)))[-1]
-    return float(brentq(lambda nu: rate(nu) - nu, grid[last], grid[last + 1]))
+    return root_scalar(lambda nu: rate(nu) - nu, bracket=(grid[last], grid[last + 1])).root
 
 
 def _bounds(at: Condition, nu: float) -> tuple[float, float]:
