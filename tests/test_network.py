@@ -404,7 +404,12 @@ def shown(net=None, *, given=None, n_steps=T, **options):
         (
             {"learn": True},
             ValueError,
-            "learn must be False, as ThreeFactor, the rule of projection",
+            "learn must be False, as no plastic projection has a rule",
+        ),
+        (
+            {"net": Network({"a": TAUGHT}, {"x": one_to_one("input", "a", 0)}), "learn": True},
+            ValueError,
+            "learn must be False, as ThreeFactor, the rule of projection 'x', cannot run with the",
         ),
         (
             {"net": Network({"a": TAUGHT}, {"x": one_to_one("input", "a", 0)})},

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.typing import DTypeLike
-from jaxtyping import Array, ArrayLike, Float, Int, Integer, Key
+from jaxtyping import Array, ArrayLike, Float, Integer, Key
 
 from neurojax._check import (
     brief,
@@ -276,18 +276,11 @@ def floats(x: ArrayLike) -> Array:
     """Pictures or spikes as floats; bytes are refused, and outside jit what is not finite."""
     if getattr(x, "dtype", None) == np.uint8:
         raise TypeError("x must be floats; got uint8: pass x / 255, or spikes as x.astype(float)")
-    kept = real(x)
     if not isinstance(x, Tracer):
-        with jax.ensure_compile_time_eval():
-            bad = int(_count_infinite(kept))
+        bad = np.count_nonzero(~np.isfinite(np.asarray(x)))
         if bad:
-            raise ValueError(f"x must be finite; {bad} of {kept.size} numbers are NaN or infinite")
-    return kept
-
-
-@jax.jit
-def _count_infinite(x: Array) -> Int[Array, ""]:
-    return jnp.sum(~jnp.isfinite(x))
+            raise ValueError(f"x must be finite; {bad} of {np.size(x)} numbers are NaN or infinite")
+    return real(x)
 
 
 def labels(system: System, target: ArrayLike, n: int) -> Integer[Array, " b"]:

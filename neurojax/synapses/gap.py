@@ -41,7 +41,7 @@ class GapJunctions(eqx.Module):
     distributed neuronal network simulations.
 
     >>> pair = nj.GapJunctions(nj.Dense(2, 2), g=0.01)  # uS
-    >>> pair.current(jnp.array([-65.0, -55.0]))  # nA
+    >>> pair.current(jnp.array([-65.0, -55.0])).round(3)  # nA
     Array([ 0.1, -0.1], dtype=float32)
     """
 

@@ -311,8 +311,8 @@ def test_the_least_of_each_number_is_taken_and_one_less_refused(name):
         routing_cost.Config(**{name: below})
 
 
-def test_hidden_layers_of_one_neuron_are_the_least():
-    assert routing_cost.Config(hidden=(1, 1)).hidden == (1, 1)
+def test_hidden_layers_of_three_neurons_are_the_least():
+    assert routing_cost.Config(hidden=(3, 3), fan_in=2, fan_in_readout=1).hidden == (3, 3)
     for hidden in ((), (0, 0)):
         with pytest.raises(ValueError, match="--hidden must name layers of one size"):
             routing_cost.Config(hidden=hidden)

@@ -690,7 +690,7 @@ def test_pixels_that_are_no_numbers_are_refused(tmp_path, capsys, monkeypatch):
     images = np.full((50, 5, 7), 0.5)
     images[3, 2, 1] = np.nan
     parts = {"train": (images, np.arange(50) % 3)}
-    monkeypatch.setattr(data, "_read", lambda name, folder: (parts, 3))
+    monkeypatch.setattr("neurojax.data.sets._read", lambda name, folder: (parts, 3))
     said = refused(capsys, [*SMALL, "--dataset", "spots", "--out", str(tmp_path)])
     assert "spots train images must be finite and in [0, 1]; got nan (1 of 1750)" in said
 
