@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.xdist_group("benchmarks")
 
 
+@pytest.mark.slow
 def test_one_workload_is_measured_shown_and_written(tmp_path, monkeypatch):
     monkeypatch.setattr(harness, "OURS", {"floor": "W1", "neurojax": "W1"})
     monkeypatch.setattr(harness, "PEERS", {"jaxpike": ("nowhere", "W1")})
@@ -121,6 +122,7 @@ def test_exponents_are_those_of_the_points():
     assert set(scaling.exponents(rows)) == {"steps"}
 
 
+@pytest.mark.slow
 def test_memory_of_a_simulation_is_that_of_its_last_state():
     assert scaling.steps(50)["mb"] == pytest.approx(scaling.steps(500)["mb"], rel=0.05)
 

@@ -18,6 +18,7 @@ def made(a: Synapses, w=0.0, w_max=1.0):
     return _devices.make_weights(a, w_max)(jnp.full((1, 2), w), Dense(2, 1), KEY)
 
 
+@pytest.mark.slow
 def test_every_option_of_a_device_reaches_it():
     c = _config.Config(
         synapse="linear", update="unidirectional", n_states=33, nonlinearity=3.0,
@@ -49,6 +50,7 @@ def test_n_states_are_the_states_that_there_are():
     np.testing.assert_allclose(held, [-1, -0.5, 0, 0.5, 1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_first_writing_is_the_one_asked_for():
     w = 0.3 * jax.random.normal(KEY, (40, 40))
     error = {}

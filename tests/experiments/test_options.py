@@ -72,6 +72,7 @@ def found(system) -> dict:
     return {k: float(x) if eqx.is_array(x) else x for k, x in got.items()}
 
 
+@pytest.mark.slow
 def test_options_of_a_network_with_a_leaky_readout():
     c, system = built("leaky")
     got = found(system) | {"gain": float(system.teacher.gain)}
@@ -123,6 +124,7 @@ def test_time_constants_are_mixed_as_widely_as_asked():
     assert spread.min() < -0.2 < 0.2 < spread.max()
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_network_draw_apart_and_all_follow_the_key():
     for name in ("leaky", "other"):
         _, make = making(name)

@@ -40,6 +40,7 @@ def content(folder):
     return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EARLY, ids=lambda module: module.__name__.split(".")[1])
 def test_a_refusal_leaves_nothing_and_takes_nothing(experiment, tmp_path, capsys):
     held = tmp_path / "held"

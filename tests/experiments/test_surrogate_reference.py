@@ -57,6 +57,7 @@ def gradients(system, weights, **options):
     return jax.jit(lambda w: sr.gradients(system, w, tone, *batch(), **options))(weights)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_gradient_of_a_readout_weight_is_that_of_finite_differences():
     system, weights = made()
@@ -153,6 +154,7 @@ def test_absent_and_fixed_synapses_stay_as_they_were(trained):
         assert learns or isinstance(held.connectivity, FanIn)  # the rewired ones
 
 
+@pytest.mark.slow
 def test_both_experiments_wire_the_same_network(tmp_path, monkeypatch):
     class Wired(Exception):  # noqa: N818 - no error: it ends a run before it trains
         pass

@@ -244,6 +244,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(whole, tmp_path, monkeypatch
     assert_same_end(trained(tmp_path, [*SMALL, "--resume"]), whole)
 
 
+@pytest.mark.slow
 def test_a_training_that_is_lost_ends_in_one_line_and_keeps_the_epoch_before(
     whole, tmp_path, monkeypatch, capsys
 ):
@@ -268,6 +269,7 @@ def test_a_training_that_is_lost_ends_in_one_line_and_keeps_the_epoch_before(
     assert_same_end(trained(tmp_path, [*SMALL, "--resume"]), whole)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_to_more_epochs_on_the_schedules_of_the_longer(
     whole, tmp_path, capsys, monkeypatch
 ):
@@ -314,6 +316,7 @@ def stopped_by(number, out, *argv, after):
     return process.returncode, said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "signals",
     [
@@ -360,6 +363,7 @@ def best_of_chance(run: Run) -> float:
     return float(np.mean(renamed) + 4 * np.std(renamed))
 
 
+@pytest.mark.slow
 def test_labels_that_mean_nothing_teach_nothing(whole, tmp_path):
     shuffled = trained(tmp_path, [*SMALL, "--shuffle-labels"])
     assert np.mean(np.equal(*decided(shuffled))) == pytest.approx(shuffled.metrics["test_accuracy"])
@@ -438,6 +442,7 @@ SWITCHES = {
 _LONG = {"poisson", "latency"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n in _LONG else ()) for n in SWITCHES]
 )

@@ -258,6 +258,7 @@ def test_training_takes_no_derivative_compiles_once_and_learns(monkeypatch):
             np.testing.assert_allclose(held.w, first.weights[name].w, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_seeds_and_hyperparameters_train_side_by_side_as_they_do_alone():
     def train(key, kappa_e, lr):
@@ -309,6 +310,7 @@ def scaled_memory(n, steps, batch, dense):
     return lowered.compile().memory_analysis().temp_size_in_bytes / (4 * n * steps * batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dense", "axes"), [(False, ("n", "steps", "batch")), (True, ("n",))])
 def test_memory_grows_with_time_batch_and_neurons_and_never_with_synapses(dense, axes):
     base = dict(n=128, steps=16, batch=8)
