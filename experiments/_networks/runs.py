@@ -44,7 +44,7 @@ def run(
     n, left = made.net.layers[layer].n, round(seconds * 1000 / dt)
     size = _whole_part(left, _PIECE // n)
     state, pieces = made.state, []
-    if learn:
+    if learn and not state.rules:
         state = state._replace(rules=made.net.init_rules())
     for i in range(left // size):
         found = nj.simulate(

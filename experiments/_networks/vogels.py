@@ -6,6 +6,7 @@ excitation and inhibition in sensory pathways and memory networks, Science 334, 
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,10 +57,12 @@ def _once(seed: int, scale: float, seconds: float) -> Found:
     made = vogels(nj.fold(key, "made"), scale)
     n_exc = round(N_EXC * scale)
     weights = made.net.init_weights(key, nj.ideal(bounds=(0.0, W_MAX)))
-    options: Any = dict(layer="cells", dt=DT)
-    first = run(made, weights, seconds=FIXED, key=nj.fold(key, "first"), learn=False, **options)
+    options: Any = dict(layer="cells", dt=DT, learn=True)
+    # At first the rule only watches: its traces are there when it begins to learn.
+    still = eqx.tree_at(lambda m: m.net.projections["learns"].rule.eta, made, jnp.zeros(()))
+    first = run(still, weights, seconds=FIXED, key=nj.fold(key, "first"), **options)
     made = made._replace(state=first.state)
-    then = run(made, weights, seconds=seconds, key=nj.fold(key, "then"), learn=True, **options)
+    then = run(made, weights, seconds=seconds, key=nj.fold(key, "then"), **options)
     groups, found = [n_exc, first.spikes.n - n_exc], {}
     for name, spikes in (("before", first.spikes), ("after", then.spikes)):
         late = spikes.after(max(spikes.duration - 2500.0, 0.4 * spikes.duration)).of(slice(n_exc))
