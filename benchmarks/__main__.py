@@ -257,7 +257,9 @@ def machine() -> dict[str, Any]:
 def main(config: Config) -> None:
     """Measure, print and write."""
     console = Console(highlight=False, width=max(120, Console().width))
-    titles = {line.split()[0]: line for line in (workloads.__doc__ or "").splitlines() if line[:1] == "W"}
+    titles = {
+        line.split()[0]: line for line in (workloads.__doc__ or "").splitlines() if line[:1] == "W"
+    }
     if config.json:
         config.json.parent.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {"machine": machine(), "versions": {}, "rows": [], "absent": {}}
