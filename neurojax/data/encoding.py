@@ -235,12 +235,12 @@ def population(
     x, m = finite("x", "")(_pixels("x", x)), count("m", 3)(m)
     if not low < high:
         raise ValueError(f"high must be above low; got {high} and {low}")
-    beta = positive("beta", "")(beta)
+    sharpness = positive("beta", "")(beta)
     apart = (high - low) / (m - 2)
     centres = low + (2 * np.arange(1, m + 1) - 3) / 2 * apart
     wide = x.astype(working(x.dtype))[..., None]
     gap = (wide - jnp.asarray(centres, wide.dtype).reshape(*[1] * x.ndim, m)) * (
-        beta.astype(wide.dtype) / apart
+        sharpness.astype(wide.dtype) / apart
     )
     return jnp.exp(-(gap**2) / 2).astype(x.dtype)
 
