@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 
 def at(name: str, port: str | None) -> str:
+    """Where a current for this port of a layer stands in a drive: "layer", or "layer.port"."""
     return name if port is None else f"{name}.{port}"
 
 
 def target(p: Projection) -> str:
+    """The same for what a projection delivers."""
     return at(p.post, p.port)
 
 
