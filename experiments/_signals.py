@@ -9,6 +9,7 @@ fault. There is nothing to tear down: what is on disk is whole at every moment.
 What takes long to import is not imported here: this is the first thing that a run does.
 """
 
+import atexit
 import os
 import signal
 import threading
@@ -27,6 +28,7 @@ _last_line = [_BEFORE]
 
 def listen() -> None:
     """From now on end with 128 + the number of the signal; those that are ignored stay so."""
+    atexit.register(_deaf)  # the first to be registered is the last to be called
     heard, told = os.pipe()
     os.set_blocking(told, False)
     threading.Thread(target=_end, args=(heard,), daemon=True).start()
@@ -50,6 +52,14 @@ def _end(heard: int) -> None:
         os.write(2, f"{_last_line[0]}\n".encode())
     finally:  # whoever would read that may be gone
         os._exit(128 + number)
+
+
+def _deaf() -> None:
+    """Nothing is left to be stopped: an interpreter that is torn down has no handlers any more, and
+    a signal would make a failure of a run that is complete."""
+    _busy.acquire()
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

@@ -76,6 +76,13 @@ def test_what_was_to_be_ignored_is():
     assert ended("os.kill(os.getpid(), 1); print('on')", before=ignore) == (0, "on\n", "")
 
 
+@pytest.mark.parametrize("number", STOPS)
+def test_a_run_that_is_complete_stays_so_while_python_is_torn_down(number):
+    late = f"type('Late', (), {{'__del__': lambda self: kill({number:d})}})()"
+    script = f"kill = lambda number, pid=os.getpid(), to=os.kill: to(pid, number); late = {late}"
+    assert ended(script) == (0, "", "")
+
+
 def test_an_event_loop_that_borrows_the_wake_up_gives_it_on():
     script = "s.signal.set_wakeup_fd(-1); os.kill(os.getpid(), 15); time.sleep(20)"
     assert ended(script) == (143, "", BEFORE)
