@@ -55,8 +55,9 @@ class Record(NamedTuple):
         synapse: any; state of the layer's synapse, such as ExponentialState; None without one
         arrivals: float [n], nA; sum of what projections delivered at no named port
         current: float [n], nA; what the neurons heard, of all ports together: the arrivals as
-            receptors filter them, and g_k E_k of conductances
-        conductance: float [n], uS; sum of all conductances g_k; None where the layer has none
+            receptors filter them, g_k E_k of conductances, g_ij v_j of gap junctions
+        conductance: float [n], uS; sum of all conductances, of gap junctions too; None where the
+            layer has none
         ports: dict[str, PortRecord]; the same of each named port
     """
 
@@ -197,7 +198,7 @@ class Layer(eqx.Module):
     def __check_init__(self):
         conductive = [f"port {n!r}" for n, x in self.ports.items() if _conductive(x)]
         conductive += ["synapse"] if _conductive(self.synapse) else []
-        if conductive and not _takes(self.neuron, "conductance"):
+        if conductive and not takes(self.neuron, "conductance"):
             raise ValueError(
                 f"{conductive[0]} must be a current, as {_type(self.neuron)}.step takes no"
                 " conductance; got a conductance: give step a keyword conductance, uS"
@@ -226,15 +227,18 @@ class Layer(eqx.Module):
     def step(
         self, neuron: Any, synapse: Any, arrivals: Float[Array, " n"], *, dt: Any,
         ports: dict[str, Any] | None = None, onto: dict[str, Array] | None = None,
-        key: Array | None = None, name: str = "",
+        gap: tuple[Array, Array] | None = None, key: Array | None = None, name: str = "",
     ) -> Record:  # fmt: skip
         """What `n` neurons do in `dt` ms under `arrivals` (nA), and those `onto` named ports.
 
-        `neuron`, `synapse` and `ports` are the states; `name` is said in errors.
+        `neuron`, `synapse` and `ports` are the states; `gap` the current (nA) and conductance
+        (uS) of gap junctions; `name` is said in errors.
         """
         what, before = f"layer {name!r}", (neuron, synapse, ports or {})
-        heard = _Heard(self.neuron, neuron, dt, self._tau_mem())
+        heard = _Heard(self.neuron, neuron, dt, self._tau_mem() if gap is None else None)
         synapse, current, g = heard.of(f"the synapse of {what}", self.synapse, synapse, arrivals)
+        if gap is not None:
+            current, g = current + gap[0], gap[1] if g is None else g + gap[1]
         records = {}
         for port, receptor in self.ports.items():
             arrived = (onto or {}).get(port, jnp.zeros_like(current))
@@ -243,7 +247,7 @@ class Layer(eqx.Module):
             records[port] = PortRecord(state, arrived, i if g_k is None else g_k)
             current, g = current + i, g_k if g is None else g if g_k is None else g + g_k
         more = {} if g is None else {"conductance": g}
-        more |= {"key": self._key(key, what)} if _takes(self.neuron, "key") else {}
+        more |= {"key": self._key(key, what)} if takes(self.neuron, "key") else {}
         answer = self.neuron.step(neuron, current, dt=dt, **more)
         neuron, z = _given.pair(what, self.neuron, answer, "z")
         if z.shape != (self.n,):
@@ -256,7 +260,7 @@ class Layer(eqx.Module):
         return Record(z, neuron, synapse, arrivals, current, g, records)
 
     def _tau_mem(self) -> Any:
-        """Of the membrane, where currents can be exact for it: no conductance adds to its leak."""
+        """Of the membrane, where currents can be exact for it: no port adds to its leak."""
         conductive = any(map(_conductive, (self.synapse, *self.ports.values())))
         return None if conductive else getattr(self.neuron, "tau_mem", None)
 
@@ -281,7 +285,7 @@ def _type(x: Any) -> str:
     return type(x).__name__
 
 
-def _takes(model: Any, argument: str) -> bool:
+def takes(model: Any, argument: str) -> bool:
     """Whether its `step` has this argument."""
     return argument in inspect.signature(model.step).parameters
 
@@ -306,13 +310,13 @@ class _Heard(NamedTuple):
         if not _conductive(receptor):
             answer = receptor.step(state, arrivals, dt=self.dt, tau_mem=self.tau_mem)
             return *_given.pair(what, receptor, answer, "current"), None
-        v = {"v": _potential(self.model, self.neuron)} if _takes(receptor, "v") else {}
+        v = {"v": potential(self.model, self.neuron)} if takes(receptor, "v") else {}
         answer = receptor.step(state, arrivals, dt=self.dt, **v)
         state, g = _given.pair(what, receptor, answer, "conductance")
         return state, g * jnp.asarray(receptor.e_rev, g.dtype), g
 
 
-def _potential(model: Any, state: Any) -> Array:
+def potential(model: Any, state: Any) -> Array:
     """What the coming step starts from, mV."""
     return model.potential(state) if hasattr(model, "potential") else state.v
 

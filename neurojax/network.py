@@ -22,8 +22,9 @@ from neurojax._draw import fold
 from neurojax._drive import at, currents
 from neurojax._repr import described
 from neurojax._transmission import Arrived, delivered, under_way
-from neurojax.layers import Layer, Projection, Record, runs
+from neurojax.layers import Layer, Projection, Record, potential, runs, takes
 from neurojax.neurons.surrogate import heaviside
+from neurojax.synapses.gap import GapJunctions
 from neurojax.weights import MakeWeights, Weights, ideal, visited
 from neurojax.wiring.sparse import FanOut
 
@@ -68,9 +69,11 @@ class State(NamedTuple):
 
 
 def _all(what: str, kind: type) -> Callable[[Any], dict]:
-    """Field converter: a dict by name, refused unless all in it are of one kind."""
+    """Field converter: a dict by name, refused unless all in it are of one kind; None: of none."""
 
     def convert(found: Any) -> dict:
+        if found is None:
+            return {}
         if not isinstance(found, dict):
             raise TypeError(f"{what}s must be a dict by name; got {type(found).__name__}")
         for name, x in found.items():
@@ -86,11 +89,12 @@ def _all(what: str, kind: type) -> Callable[[Any], dict]:
 
 @described
 class Network(eqx.Module):
-    """Structure alone; weights and state are passed in.
+    """Structure alone; weights and state are passed in. `gaps` are gap junctions by name.
 
-    Raises `TypeError` for what is no `Layer` or `Projection`, and `ValueError` for a projection
-    that ends nowhere, does not fit its layers or delays an external input, and for a loop
-    without delay.
+    Raises `TypeError` for what is no `Layer`, `Projection` or `GapJunctions`, and `ValueError` for
+    a projection that ends nowhere, does not fit its layers or delays an external input, for a
+    loop without delay, and for gap junctions between layers that are not there, of other sizes,
+    without a potential or whose neurons take no conductance.
 
     >>> layers = {"h": nj.Layer(100, nj.LIF())}
     >>> nj.Network(layers, {"in": nj.Projection("x", "h", nj.Dense(64, 100))})
@@ -101,10 +105,15 @@ class Network(eqx.Module):
 
     layers: dict[str, Layer] = eqx.field(converter=_all("layer", Layer))
     projections: dict[str, Projection] = eqx.field(converter=_all("projection", Projection))
+    gaps: dict[str, GapJunctions] = eqx.field(
+        default=None, converter=_all("gap junction", GapJunctions)
+    )
 
     def __check_init__(self):
         for name, p in self.projections.items():
             self._check_ends(name, p)
+        for name, gap in self.gaps.items():
+            self._check_gap(name, gap)
         for name, layer in self.layers.items():
             for port, to in _targets(name, layer)[1:]:
                 if to in self.layers:
@@ -130,13 +139,39 @@ class Network(eqx.Module):
             raise ValueError(
                 f"projection {name!r} must not end at layer {p.post!r}, a source, which hears none"
             )
+        self._check_sizes(f"projection {name!r} has", p)
+
+    def _check_sizes(self, which: str, p: Projection | GapJunctions) -> None:
         for end, n in (("pre", p.connectivity.n_pre), ("post", p.connectivity.n_post)):
             layer = self.layers.get(getattr(p, end))
             if layer is not None and layer.n != n:
                 raise ValueError(
-                    f"projection {name!r} has {n} {end} neurons; layer"
-                    f" {getattr(p, end)!r} has {layer.n}"
+                    f"{which} {n} {end} neurons; layer {getattr(p, end)!r} has {layer.n}"
                 )
+
+    def _check_gap(self, name: str, gap: GapJunctions) -> None:
+        which = f"gap junctions {name!r}"
+        for layer in (gap.pre, gap.post):
+            if layer not in self.layers:
+                raise ValueError(
+                    f"{which} must join layers, {sorted(self.layers)}; got {layer!r}"
+                    f"{_given.meant(layer, self.layers)}"
+                )
+            neuron, n = self.layers[layer].neuron, self.layers[layer].n
+            state = jax.eval_shape(lambda neuron=neuron, n=n: neuron.init((n,)))
+            if not hasattr(neuron, "potential") and not hasattr(state, "v"):
+                raise ValueError(
+                    f"{which} must join layers with a potential; the state of"
+                    f" {type(neuron).__name__}, layer {layer!r}, has no v"
+                )
+        neuron = self.layers[gap.post].neuron
+        if not takes(neuron, "conductance"):
+            raise ValueError(
+                f"{which} must end at neurons that take a conductance;"
+                f" {type(neuron).__name__}.step, layer {gap.post!r}, takes none: give it a keyword"
+                " conductance, uS"
+            )
+        self._check_sizes(f"{which} have", gap)
 
     def order(self) -> tuple[str, ...]:
         """Layers such that each comes after those that it hears without delay."""
@@ -153,13 +188,14 @@ class Network(eqx.Module):
     def groups(self) -> tuple[tuple[str, ...], ...]:
         """Layers that run step by step together; each group after those that it hears.
 
-        Those on a loop must, and those that a delayed projection links; with them go those
-        that only small projections link to the group before.
+        Those on a loop must, and those that a delayed projection or a gap junction links; with
+        them go those that only small projections link to the group before.
         """
         inner = [self.projections[n] for n in self.internal()]
         large = {(p.pre, p.post) for p in inner if _pairs(p) >= _worth(self.layers[p.pre])}
         out: list[tuple[str, ...]] = []
-        for loop in _loops(self.layers, inner):
+        touch = [(x.pre, x.post) for x in self.gaps.values()]
+        for loop in _loops(self.layers, inner, touch):
             if out and not large & {(pre, post) for pre in out[-1] for post in loop}:
                 loop = out.pop() + loop
             out.append(loop)
@@ -168,7 +204,8 @@ class Network(eqx.Module):
     def onto(self, layers: tuple[str, ...]) -> "Network":
         """These layers alone, and all that ends at them."""
         kept = {n: p for n, p in self.projections.items() if p.post in layers}
-        return Network({n: self.layers[n] for n in layers}, kept)
+        gaps = {n: x for n, x in self.gaps.items() if x.post in layers}
+        return Network({n: self.layers[n] for n in layers}, kept, gaps)
 
     def external(self) -> tuple[str, ...]:
         """Names of projections that start outside the network."""
@@ -189,7 +226,7 @@ class Network(eqx.Module):
     def without(self, *names: str) -> "Network":
         """The same network less some projections."""
         kept = {n: p for n, p in self.projections.items() if n not in names}
-        return Network(self.layers, kept)
+        return Network(self.layers, kept, self.gaps)
 
     def _pre(self, name: str) -> str:
         return self.projections[name].pre
@@ -301,7 +338,7 @@ class Network(eqx.Module):
                 state.neurons[name], state.synapses[name],
                 _no_current(layer, state.neurons[name]) if current is None else current,
                 dt=dt, ports=state.ports[name], onto=total,  # pyright: ignore[reportArgumentType]
-                key=fold(fold(key, "layers"), name), name=name,
+                gap=self._gap(name, state), key=fold(fold(key, "layers"), name), name=name,
             )  # fmt: skip
         new = State(
             {n: r.neuron for n, r in records.items()},
@@ -318,6 +355,15 @@ class Network(eqx.Module):
             weights, state.rules, arrived, records, {} if signals is None else signals, dt, key
         )
         return weights | changed, new._replace(rules=rules), records
+
+    def _gap(self, name: str, state: State) -> tuple[Array, Array] | None:
+        """Current and conductance of all gap junctions onto a layer, from the step before."""
+        heard = None
+        for _, gap in sorted(self.gaps.items()):
+            if gap.post == name:
+                own = gap.heard(potential(self.layers[gap.pre].neuron, state.neurons[gap.pre]))
+                heard = own if heard is None else (heard[0] + own[0], heard[1] + own[1])
+        return heard
 
     def _stepwise(self, state: State, inputs: dict[str, Array] | None, learn: bool) -> list[str]:
         """Projections that are read in the step, sorted; those from outside need inputs."""
@@ -357,7 +403,7 @@ class Network(eqx.Module):
         synapses = [p.n_synapses for p in self.projections.values()]
         total = [] if None in synapses else [f"{sum(x or 0 for x in synapses):,} synapses"]
         layers = f"{len(self.layers)} layer{'s' * (len(self.layers) != 1)}"
-        parts = (self.layers | self.projections).items()
+        parts = (self.layers | self.projections | self.gaps).items()
         lines = [f"  {name}: {repr(x).partition(': ')[2]}" for name, x in parts]
         return "\n".join([f"Network: {', '.join([layers, f'{n:,} neurons', *total])}", *lines])
 
@@ -391,12 +437,17 @@ def _worth(layer: Layer) -> int:
     return _WORTH_A_PASS if spike == heaviside else _WORTH_A_PASS_BACK
 
 
-def _loops(layers: Iterable[str], links: list[Projection]) -> Iterable[tuple[str, ...]]:
+def _loops(
+    layers: Iterable[str], links: list[Projection], touch: list[tuple[str, str]]
+) -> Iterable[tuple[str, ...]]:
     """Layers that hear one another, a delay making a link go both ways, in order of depth."""
     hears = {n: {n} | {p.pre for p in links if p.post == n} for n in sorted(layers)}
     for p in links:
         if p.late:
             hears[p.pre].add(p.post)
+    for one, other in touch:
+        hears[one].add(other)
+        hears[other].add(one)
     for via in hears:  # Warshall: what is heard at second hand, and so on
         for heard in hears.values():
             if via in heard:

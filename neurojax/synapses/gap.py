@@ -1,5 +1,6 @@
-"""Gap junctions: currents between membranes that touch, without spikes."""
+"""Gap junctions, electrical synapses: currents between membranes that touch, without spikes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -9,8 +10,17 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neurojax._check import cast, in_range, instance, nonnegative, one_each, positive, working
-from neurojax._repr import described
+from neurojax._check import (
+    brief,
+    cast,
+    in_range,
+    instance,
+    nonnegative,
+    one_each,
+    positive,
+    working,
+)
+from neurojax._repr import described, value
 from neurojax.wiring.sparse import Connectivity
 
 __all__ = ["GapJunctions"]
@@ -24,27 +34,39 @@ def _wiring(x: Any) -> Any:
     return instance("connectivity", x, "apply", "at_post")
 
 
+def _name(end: str) -> Callable[[Any], str]:
+    def convert(x: Any) -> str:
+        if not isinstance(x, str):
+            raise TypeError(f"{end} must be the name of a layer; got {brief(x)}")
+        return x
+
+    return convert
+
+
 @described
 class GapJunctions(eqx.Module):
-    """Conductances g (uS) between the membranes of two populations, or of one with itself.
+    """Conductances g (uS) between the membranes of layers `pre` and `post`, or of one with itself.
 
         I_i = sum over j of g_ij (v_j - v_i)
 
-    A junction passes current both ways where g_ij and g_ji are both there. `current` is that
-    of given potentials, those of the step before: explicit, so of first order in dt, and stable
-    for dt sum_j g_ij / C <= 1, which `check` sees to. `heard` gives the same in two parts, for a
-    neuron that takes a conductance: it holds v_j alone, and is stable at any dt. Potentials count
-    from one of them, so that nothing cancels. Every synapse is read in every step, on event lists
-    too.
+    In a network (`Network(layers, projections, gaps)`) receivers hear sum_j g_ij v_j as a current
+    and sum_j g_ij as a conductance (`heard`), of potentials of the step before: of first order in
+    dt, stable at any dt. A junction passes current both ways where g_ij and g_ji are both there:
+    between two layers that takes two of these. `current` is that of given potentials; used
+    explicitly, it is stable for dt sum_j g_ij / C <= 1, which `check` sees to. Potentials count
+    from one of them there, so that nothing cancels. Every synapse is read in every step, on event
+    lists too.
     Raises `ValueError` for a g that is negative, or neither one number nor one a synapse.
     Source: Hahne et al. (2015), A unified framework for spiking and gap-junction interactions in
     distributed neuronal network simulations.
 
-    >>> pair = nj.GapJunctions(nj.Dense(2, 2), g=0.01)  # uS
+    >>> pair = nj.GapJunctions("cells", "cells", nj.Dense(2, 2), g=0.01)  # uS
     >>> pair.current(jnp.array([-65.0, -55.0])).round(3)  # nA
     Array([ 0.1, -0.1], dtype=float32)
     """
 
+    pre: str = eqx.field(static=True, converter=_name("pre"))
+    post: str = eqx.field(static=True, converter=_name("post"))
     connectivity: Connectivity = eqx.field(converter=_wiring)
     g: Float[Array, "..."] = eqx.field(converter=nonnegative("g", "uS"))
 
@@ -92,6 +114,11 @@ class GapJunctions(eqx.Module):
                 f"dt sum g / c of gap junctions must be <= 1; got {part.max():.3g} at neuron"
                 f" {part.argmax()}: pass dt={float(dt / part.max()):.2g} or less"
             )
+
+    def __repr__(self) -> str:
+        c = self.connectivity
+        size = f"{type(c).__name__} {c.n_pre:,} x {c.n_post:,}"
+        return f"GapJunctions: {self.pre} -> {self.post}, {size}, g={value(self.g, 'uS')}"
 
     def _ready(self, *x: Array) -> tuple[Any, ...]:
         in_range(self)
