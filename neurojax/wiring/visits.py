@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from neurojax.wiring.events import Rows, either, over_events, row_of
+from neurojax.wiring.events import Rows, either, nowhere, over_events, refused, row_of
 
 __all__ = ["Columns", "Visit", "Visits", "by_receiver", "scheduled", "visited"]
 
@@ -126,26 +126,34 @@ def _pure_visit(longest: int, largest: int, scales: tuple) -> Callable:
 
 def _one_by_one(longest, scale, other, start, place, low, high, event, trace, w) -> Array:
     """One visit: to the synapses from `start` on, which lie at `place`, or one after another."""
-    edges = w.shape[0]
+    edges, n_other = w.shape[0], trace.shape[0]
     if event.size == 0:
         return w
 
-    def one(j, w):
-        first, own = row_of(start, j, edges, longest)
+    def one(j, carry):
+        w, none, astray = carry
+        first, own = row_of(start, j, other.shape[0], longest)
         window = lambda x: jax.lax.dynamic_slice(x, (first,), (longest,))  # noqa: E731
-        at = None if place is None else window(place)
+        at, far = None if place is None else window(place), window(other)
         here = lambda x: window(x) if at is None else x[at]  # noqa: E731
         old = here(w)
         # Chosen before it is added, the product is rounded, as in the kernel.
-        change = jnp.where(own, event[j] * trace[window(other)], 0)
+        change = jnp.where(own, event[j] * trace[far], 0)
         change = change if scale is None else change * scale(old)
         ends = (x if x.size <= 1 else here(x) for x in (low, high))
         new = jnp.where(own, _between(old + change, *ends), old)
+        none |= (own & nowhere(far, n_other)).any()
         if at is None:
-            return jax.lax.dynamic_update_slice(w, new, (first,))
-        return w.at[jnp.where(own, at, edges)].set(new, mode="drop")
+            return jax.lax.dynamic_update_slice(w, new, (first,)), none, astray
+        astray |= (own & nowhere(at, edges)).any()
+        return w.at[jnp.where(own, at, edges)].set(new, mode="drop"), none, astray
 
-    return over_events(event, one, w)
+    no = jnp.zeros((), bool)
+    w, none, astray = over_events(event, one, (w, no, no))
+    # Refused by one number of them, so that the others stay where they are.
+    held = refused(w[0], none, Rows(other, start, longest), n_other)
+    held = eqx.error_if(held, astray, "place must name one of the synapses")
+    return w.at[0].set(held)
 
 
 def _between(w: Array, low: Array, high: Array) -> Array:
@@ -182,14 +190,24 @@ def scheduled(
 
 def _pure_schedule(longest: int) -> Callable:
     def run(index, start, delays, head, w, s, ring):
-        def one(j, ring):
+        size, n_post = ring.shape
+
+        def one(j, carry):
+            ring, none, astray = carry
             first, own = row_of(start, j, w.shape[0], longest)
             window = lambda x: jax.lax.dynamic_slice(x, (first,), (longest,))  # noqa: E731
-            row = (head + window(delays) - 1) % ring.shape[0]
-            return ring.at[row, window(index)].add(jnp.where(own, window(w) * s[j], 0))
+            d, to = window(delays), window(index)
+            none |= (own & nowhere(to, n_post)).any()
+            astray |= (own & nowhere(d - 1, size)).any()
+            sent = jnp.where(own, window(w) * s[j], 0)
+            return ring.at[(head + d - 1) % size, to].add(sent), none, astray
 
-        ring = over_events(s, one, ring) if longest else ring
+        no = jnp.zeros((), bool)
+        ring, none, astray = over_events(s, one, (ring, no, no)) if longest else (ring, no, no)
         due = jax.lax.dynamic_index_in_dim(ring, head, keepdims=False)
+        due = refused(due, none, Rows(index, start, longest), n_post)
+        due = eqx.error_if(due, astray, f"delays must be in [1, {size}] steps")
+        due = eqx.error_if(due, nowhere(head, size), "head must be a row of the ring")
         return due, jax.lax.dynamic_update_index_in_dim(ring, jnp.zeros_like(due), head, 0)
 
     return run

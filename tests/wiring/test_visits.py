@@ -14,6 +14,8 @@ from neurojax.wiring.visits import Visit
 N_PRE, N_POST, EDGES, LONGEST = 300, 200, 5000, 9
 RNG = np.random.default_rng(0)
 PRE, POST = RNG.integers(0, N_PRE, EDGES), RNG.integers(0, N_POST, EDGES)
+VISITED, SCHEDULED = eqx.filter_jit(visits.visited), eqx.filter_jit(visits.scheduled)
+done = jax.block_until_ready
 needs_compiler = pytest.mark.skipif(not compiled(), reason="no C++ compiler")
 
 
@@ -36,7 +38,7 @@ BOUNDS = {
 def changed(wiring, w, s, y, z, x, low, high, native=True):
     ends = (None if b is None else b.astype(w.dtype) for b in (low, high))
     pair = Visit(s, y), Visit(z, x)
-    return eqx.filter_jit(visits.visited)(wiring.rows, wiring.columns, w, pair, *ends, native)
+    return VISITED(wiring.rows, wiring.columns, w, pair, *ends, native)
 
 
 @pytest.mark.parametrize("bounds", BOUNDS)
@@ -64,8 +66,7 @@ def test_the_kernel_changes_the_same_bit_for_bit(bounds, dtype):
 
 
 def later(wiring, w, s, delays, ring, head, native):
-    run = eqx.filter_jit(visits.scheduled)
-    return run(wiring.rows, w, s, delays, ring, head, native)
+    return SCHEDULED(wiring.rows, w, s, delays, ring, head, native)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -101,32 +102,74 @@ def test_a_network_without_synapses_changes_nothing():
     assert wiring.visited(jnp.zeros(0), pair, None, None).shape == (0,)
 
 
-@needs_compiler
+EITHER = pytest.mark.parametrize("native", [pytest.param(True, marks=needs_compiler), False])
+
+
+def put(name, value, at=3):
+    """A list with one number changed, past what checks it."""
+
+    def change(rows):
+        get = lambda rows: getattr(rows, name)  # noqa: E731
+        return eqx.tree_at(get, rows, get(rows).at[at].set(value))
+
+    return change
+
+
+@EITHER
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: eqx.tree_at(lambda c: c.pre, c, c.pre.at[3].set(10**8)), "index must name one"),
-        (lambda c: eqx.tree_at(lambda c: c.pre, c, c.pre.at[3].set(-5)), "index must name one of"),
-        (lambda c: eqx.tree_at(lambda c: c.place, c, c.place.at[3].set(EDGES)), "place must name"),
-        (lambda c: eqx.tree_at(lambda c: c.place, c, c.place.at[3].set(-1)), "place must name on"),
-        (lambda c: eqx.tree_at(lambda c: c.start, c, c.start.at[1].set(10**7)), "start must rise"),
+        (put("pre", 10**8), "index must name one of 300 neurons, 0 to 299"),
+        (put("pre", -5), "index must name one of 300 neurons"),
+        (put("place", EDGES), "place must name one of the synapses"),
+        (put("place", -1), "place must name one of the synapses"),
+        (put("start", 10**7), "start must rise from 0 to 5000, the synapses"),
+        (put("start", -1), "start must rise from 0 to 5000, the synapses"),
+        (put("start", EDGES // 2), "longest must be|start must rise"),
     ],
 )
-def test_the_kernel_trusts_no_list(change, message):
+def test_a_visit_trusts_no_list_of_columns(change, message, native):
     wiring, w, *_ = drawn(np.float32)
     everyone = None, Visit(jnp.ones(N_POST), jnp.ones(N_PRE))
     with pytest.raises(Exception, match=message):
-        visits.visited(wiring.rows, change(wiring.columns), w, everyone, None, None)
+        done(VISITED(wiring.rows, change(wiring.columns), w, everyone, None, None, native))
 
 
-@needs_compiler
-def test_the_kernel_refuses_delays_beyond_its_ring():
-    wiring, w, s, *_ = drawn(np.float32)
+TAMPERED = [
+    (put("post", 10**8), "index must name one of 200 neurons, 0 to 199"),
+    (put("post", -5), "index must name one of 200 neurons"),
+    (put("start", 10**7), "start must rise from 0 to 5000, the synapses"),
+    (put("start", -1), "start must rise from 0 to 5000, the synapses"),
+    (lambda rows: rows._replace(longest=2), "longest must be"),
+]
+
+
+@EITHER
+@pytest.mark.parametrize(("change", "message"), TAMPERED)
+def test_neither_does_one_of_rows_nor_what_is_sent_later(change, message, native):
+    wiring, w, *_ = drawn(np.float32)
+    rows, everyone = change(wiring.rows), Visit(jnp.ones(N_PRE), jnp.ones(N_POST))
+    with pytest.raises(Exception, match=message):
+        done(VISITED(rows, None, w, (everyone, None), None, None, native))
     ring, head = jnp.zeros((LONGEST, N_POST)), jnp.zeros((), jnp.int32)
-    for d in (0, LONGEST + 1):
-        delays = jnp.full(EDGES, d, jnp.int32)
-        with pytest.raises(Exception, match=rf"delays must be in \[1, {LONGEST}\] steps"):
-            visits.scheduled(wiring.rows, w, s, delays, ring, head)
+    delays = jnp.ones(EDGES, jnp.int32)
+    with pytest.raises(Exception, match=message):
+        done(SCHEDULED(rows, w, jnp.ones(N_PRE), delays, ring, head, native))
+
+
+@EITHER
+def test_refuses_delays_beyond_its_ring_and_a_head_that_is_no_row(native):
+    wiring, w, s, *_ = drawn(np.float32)
+    ring, given = jnp.zeros((LONGEST, N_POST)), (wiring.rows, w, s)
+    for d, head, message in (
+        (0, 0, rf"delays must be in \[1, {LONGEST}\] steps"),
+        (LONGEST + 1, 0, rf"delays must be in \[1, {LONGEST}\] steps"),
+        (1, LONGEST, "head must be a row of the ring"),
+        (1, -1, "head must be a row of the ring"),
+    ):
+        delays, at = jnp.full(EDGES, d, jnp.int32), jnp.asarray(head, jnp.int32)
+        with pytest.raises(Exception, match=message):
+            done(SCHEDULED(*given, delays, ring, at, native))
 
 
 def test_under_vmap_each_sample_changes_on_its_own():
