@@ -92,6 +92,11 @@ ROWS |= {
     )
     for synapse, options in _SYNAPSES.items()
     for update in ("unidirectional", "mixed-precision")
+} | {
+    f"devices: {name}, linear, 64 levels, unidirectional, open loop": (
+        _LOCAL, f"{options} --synapse linear --update unidirectional --write open-loop",
+    )
+    for name, options in (("digits", "--dataset digits --n-states 64"), ("MNIST", _MNIST))
 }  # fmt: skip
 
 
