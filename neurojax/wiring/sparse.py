@@ -136,7 +136,9 @@ class FanOut(eqx.Module):
         (w, e), dtype = _summable(*alike(w, e))
         shaped(w=(w, self.shape), e=(e, (self.n_post,)))
         pre, heard = self.edges().pre, w * e[self.index]
-        return jax.ops.segment_sum(heard, pre, self.n_pre, indices_are_sorted=True).astype(dtype)
+        sums = jax.ops.segment_sum(heard, pre, self.n_pre, indices_are_sorted=True)
+        none = events.nowhere(self.index, self.n_post).any()
+        return events.refused(sums, none, self.rows, self.n_post).astype(dtype)
 
     def outer(
         self, post: Shaped[Array, "*lead post"], pre: Shaped[Array, "*lead pre"]

@@ -148,9 +148,17 @@ def changed(wiring):
     return wiring.outer(jnp.ones((2, 3)), jnp.ones((2, 2)))
 
 
+def heard(wiring):
+    return wiring.apply_t(jnp.ones(4), jnp.ones(3))
+
+
 @pytest.mark.parametrize(
     "run",
-    [made, *(put(native, product) for native in (True, False) for product in (reached, changed))],
+    [
+        made,
+        put(False, heard),
+        *(put(native, product) for native in (True, False) for product in (reached, changed)),
+    ],
 )
 def test_receivers_that_are_none_end_in_an_error_and_touch_no_memory(run):
     program = jax.jit(run, static_argnums=2)
