@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import tyro
 
+from experiments import _options
+
 
 def parsed(config: type, argv: list[str] | None, module: Any) -> Any:
     """A `config` of the command line; what cannot be read is refused in one line.
@@ -111,7 +113,8 @@ def _group(config: type, title: str, names: list[str]) -> type:
     made = []
     for name in names:
         asked = tyro.conf.arg(
-            help=texts.get(name, ""), metavar=_metavar(_given(hints[name])),
+            help=" ".join([texts.get(name, ""), _options.told(config, name)]).strip(),
+            metavar=_metavar(_given(hints[name])),
             help_behavior_hint=_default(config, name, defaults[name]),
         )  # fmt: skip
         kind = Annotated[hints[name], asked]
@@ -129,16 +132,7 @@ def _default(config: type, name: str, value: Any) -> str:
     told = getattr(config, "default_text", lambda name: None)(name)
     if told is None and value is None:
         return ""
-    return f"(default: {shown(value) if told is None else told})"
-
-
-def shown(value: Any) -> str:
-    """A value as one types it behind its option."""
-    if isinstance(value, tuple):
-        return " ".join(shown(x) for x in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"(default: {_options.shown(value) if told is None else told})"
 
 
 @cache

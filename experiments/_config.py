@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
-from experiments import _command, _run
-from experiments._devices import Response, Synapse, Synapses, Update, Write
+from experiments import _options, _run
+from experiments._devices import Synapse, Synapses, Update, Write
+from experiments._options import Need, one_of, other_than
 from neurojax._check import MOST
 
 _T = TypeVar("_T")
@@ -17,9 +18,32 @@ else:
 UNSET: Any = None
 _TUNED = ("mnist", "digits")
 _OTHER = "other data"
-_OF_DEVICES = (
-    "update", "write", "n_states", "nonlinearity", "dynamic_range", "sigma_d2d", "sigma_c2c",
+
+
+def _one_of(names: str, option: str, *values: Any) -> Need:
+    return one_of(names, option, *values, filled=True)
+
+
+_LOOP = (
+    _one_of("radius p_rewire", "recurrence", "local"),
+    _one_of("gain_recurrent learn_recurrence", "recurrence", "local", "dense"),
+    Need(
+        "learn_recurrence", "p_rewire", "--p-rewire below 1",
+        lambda c: c.recurrence != "local" or c.p_rewire < 1, filled=True,
+    ),
+    Need(
+        "gain_forward", "hidden", "two hidden layers", lambda c: len(c.hidden) > 1, filled=True
+    ),
 )  # fmt: skip
+_RATES = Need(
+    "target_rate", "homeostasis", "--homeostasis or --rate-penalty above 0",
+    lambda c: c.homeostasis or c.rate_penalty, filled=True,
+)  # fmt: skip
+_OF_DEVICES = "update write n_states dynamic_range sigma_d2d sigma_c2c w_max"
+_OF_HIDDEN = (
+    "lr rate_penalty bandwidth redraw_feedback modulators kappa_e trace_decay window window_width"
+    " reset_trace learn_recurrence learn_readout"
+)
 
 
 @dataclass(frozen=True)
@@ -41,9 +65,9 @@ class Network:
     t_ref: float | None = None
     """Refractory time, ms; without, none."""
     beta_adapt: float = 0.1
-    """ALIF: rise of the threshold a spike, mV."""
+    """Rise of the threshold a spike, mV."""
     tau_adapt: float = 20.0
-    """ALIF: decay of the threshold, ms."""
+    """Decay of the threshold, ms."""
     winners: int | None = None
     """k-WTA in each hidden layer: how many neurons may fire in a step; without, all."""
     recurrence: Preset[Literal["local", "dense", "none"]] = UNSET
@@ -51,9 +75,9 @@ class Network:
     learn_recurrence: bool = True
     """Weights within a hidden layer learn; those sent far away never do."""
     radius: int = 16
-    """Local recurrence: neighbours heard on each side."""
+    """Neighbours heard on each side."""
     p_rewire: float = 0.1
-    """Local recurrence: part of the synapses sent far away."""
+    """Part of the synapses sent far away."""
     gain_in: Preset[float] = UNSET
     """Initial weights from the input: standard deviation times sqrt(fan-in)."""
     gain_forward: float = 2.0
@@ -73,7 +97,12 @@ class Network:
     tau_out: Preset[float] = UNSET
     """Readout time constant, ms."""
     inhibition: float = 1.0
-    """Spiking readout: weight of the lateral inhibition."""
+    """Weight of the lateral inhibition."""
+
+    needs: ClassVar[tuple[Need, ...]] = (
+        _one_of("beta_adapt tau_adapt", "neuron", "alif"), *_LOOP,
+        _one_of("inhibition", "readout", "spiking"),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,7 +116,7 @@ class Learning:
     teacher: Literal["soft", "hard"] = "soft"
     """How classes compete: softmax over the scores, or the leader alone."""
     gain: Preset[float] = UNSET
-    """Soft: slope of the softmax over scores."""
+    """Slope of the softmax over scores."""
     margin: Preset[float] = UNSET
     """No error below this (soft), no error once the target leads by this (hard)."""
     bandwidth: int | None = None
@@ -107,7 +136,7 @@ class Learning:
     reset_trace: bool = True
     """A spike of the receiver clears its presynaptic traces."""
     target_rate: Preset[float] = UNSET
-    """Homeostasis: spikes a neuron and step."""
+    """Spikes a neuron and step."""
     homeostasis: float = 0.5
     """How fast thresholds follow, mV per unit of rate and batch; anneals to a tenth."""
     rate_penalty: float = 0.0
@@ -123,6 +152,13 @@ class Learning:
     average: Preset[float] = UNSET
     """Decay in a batch of the average of weights that is evaluated; 0: none."""
 
+    needs: ClassVar[tuple[Need, ...]] = (
+        _one_of("gain", "teacher", "soft"),
+        _one_of("window_width", "window", "triangle", "boxcar"),
+        _one_of("lr_readout", "learn_readout", True), _RATES,
+        _one_of(_OF_HIDDEN, "freeze_hidden", False),
+    )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Devices:
@@ -131,21 +167,26 @@ class Devices:
     synapse: Synapse = "ideal"
     """What holds weights: numbers, or devices by how they respond to pulses."""
     update: Update = "bidirectional"
-    """Devices: which of a pair receive pulses."""
+    """Which of a pair receive pulses."""
     write: Write = "exact"
-    """Devices: first weights by pulses for each one (exact) or for the nominal one (open-loop)."""
+    """First weights by pulses for each one (exact) or for the nominal one (open-loop)."""
     n_states: int = 64
-    """Devices: states of each."""
+    """States of each device."""
     nonlinearity: float = 2.0
-    """exponential and querlioz: a step up at G_max is e^-nonlinearity of one at G_min."""
+    """A step up at G_max is e^-nonlinearity of one at G_min."""
     dynamic_range: float = 10.0
-    """Devices: G_max / G_min."""
+    """G_max / G_min."""
     sigma_d2d: float = 0.0
-    """Devices: relative variation of each parameter from device to device."""
+    """Relative variation of each parameter from device to device."""
     sigma_c2c: float = 0.0
-    """Devices: noise of a pulse, in parts of the range."""
+    """Noise of a pulse, in parts of the range."""
     w_max: Preset[float] = UNSET
-    """Devices: the weight of a pair at its ends."""
+    """The weight of a pair at its ends."""
+
+    needs: ClassVar[tuple[Need, ...]] = (
+        other_than(_OF_DEVICES, "synapse", "ideal", filled=True),
+        _one_of("nonlinearity", "synapse", "exponential", "querlioz"),
+    )
 
 
 @dataclass(frozen=True)
@@ -163,13 +204,18 @@ class Data(_run.Data):
     presentation: Literal["static", "rows"] = "static"
     """rows: the picture is read row by row and decided at the end."""
     encoding: Literal["direct", "poisson", "latency"] = "direct"
-    """Static: pixels as currents, as rates of random spikes, or as the time of one spike."""
+    """Pixels as currents, as rates of random spikes, or as the time of one spike."""
     max_rate: float = 200.0
-    """Poisson: spikes a second of a white pixel."""
+    """Spikes a second of a white pixel."""
     n_steps: int = 20
     """Steps of 1 ms a static picture is shown."""
     start: Preset[int] = UNSET
     """Step from which error and scores count; negative: that many steps before the end."""
+
+    needs: ClassVar[tuple[Need, ...]] = (
+        _one_of("encoding n_steps", "presentation", "static"),
+        _one_of("max_rate", "encoding", "poisson"),
+    )
 
 
 @dataclass(frozen=True)
@@ -194,7 +240,7 @@ class Config(Network, Learning, Devices, Data, Run):
         if next(f.default for f in fields(cls) if f.name == name) is not None:
             return None
         given = {k: preset[name] for k, preset in PRESETS.items() if name in preset}
-        shown = {k: _command.shown(value) for k, value in given.items()}
+        shown = {k: _options.shown(value) for k, value in given.items()}
         if name in ("epochs", "batch_size"):
             shown[_OTHER] = "by their number"
         usual = next(iter(shown.values()), None)
@@ -269,53 +315,13 @@ def schedule(n_train: int | None, batch_size: int | None = None) -> dict[str, in
     return dict(batch_size=batch_size, epochs=epochs)
 
 
-# Options, and what they are for: what is needed, and the values of it that use them.
-_USED: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
-    ("beta_adapt tau_adapt", "neuron", ("alif",)),
-    ("radius p_rewire", "recurrence", ("local",)),
-    ("gain_recurrent learn_recurrence", "recurrence", ("local", "dense")),
-    ("inhibition", "readout", ("spiking",)),
-    ("gain", "teacher", ("soft",)),
-    ("encoding n_steps", "presentation", ("static",)),
-    ("max_rate", "encoding", ("poisson",)),
-    ("window_width", "window", ("triangle", "boxcar")),
-    ("lr_readout", "learn_readout", (True,)),
-    ("lr rate_penalty bandwidth redraw_feedback modulators kappa_e trace_decay window window_width"
-     " reset_trace learn_recurrence learn_readout", "freeze_hidden", (False,)),
-    ("w_max", "synapse", get_args(Response)),
-    ("nonlinearity", "synapse", ("exponential", "querlioz")),
-)  # fmt: skip
-
-
 def refuse_idle(config: Config, c: Config) -> None:
     """Refuse options that change nothing; `c` is `config` resolved."""
-    usual = {f.name: f.default for f in fields(config)}
+    unset = {f.name: f.default for f in fields(config)}
     timed = replace(config, epochs=c.epochs, batch_size=c.batch_size)  # may go by n_train
-    for names, needed, values in _USED:
-        if getattr(c, needed) in values:
-            continue
-        for name in names.split():
-            left_out = resolved(replace(timed, **{name: usual[name]}))
-            if getattr(c, name) != getattr(left_out, name):
-                raise ValueError(
-                    f"{_option(name, getattr(c, name))} needs {_option(needed, *values)};"
-                    f" got {_option(needed, getattr(c, needed))}"
-                )
-    usual_rate = resolved(replace(timed, target_rate=None)).target_rate
-    if c.target_rate != usual_rate and not (c.homeostasis or c.rate_penalty):
-        raise ValueError(
-            f"{_option('target_rate', c.target_rate)} needs --homeostasis or --rate-penalty above 0"
-        )
-    if len(c.hidden) == 1 and c.gain_forward != usual["gain_forward"]:
-        raise ValueError(f"--gain-forward needs two hidden layers; got --hidden {c.hidden[0]}")
-
-
-def _option(name: str, *values: Any) -> str:
-    """As it is typed, with one of several values."""
-    option = f"--{_run.dashed(name)}"
-    if isinstance(values[0], bool):
-        return option if values[0] else f"--no-{option[2:]}"
-    return f"{option} {' or '.join(_command.shown(x) for x in values)}"
+    usual = lambda name: getattr(resolved(replace(timed, **{name: unset[name]})), name)  # noqa: E731
+    found = [need for need in _options.needs(type(config)) if need.filled]
+    _options.refuse_idle(c, found, usual)
 
 
 def _check(c: Config) -> None:
@@ -341,14 +347,6 @@ def _check(c: Config) -> None:
     )  # fmt: skip
     for name, interval in ranges.items():
         _run.require_within(f"--{_run.dashed(name)}", getattr(c, name), interval)
-    if c.p_rewire == 1 and c.recurrence == "local" and not c.learn_recurrence:
-        raise ValueError(
-            "--no-learn-recurrence needs --p-rewire below 1, as far synapses never learn"
-        )
-    for name in _OF_DEVICES:
-        value = getattr(c, name)
-        if c.synapse == "ideal" and value != getattr(Config, name):
-            raise ValueError(f"--{_run.dashed(name)} needs devices: pass --synapse; got {value}")
     if c.inputs == "centred" and (c.presentation, c.encoding) != ("static", "direct"):
         allowed = "--inputs must be raw unless pixels of a static picture are currents"
         raise ValueError(f"{allowed}; got centred")

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import _command, _lock, _signals
-from experiments._run import Run, dashed
+from experiments import _lock, _options, _signals
+from experiments._run import Run
 from neurojax import checkpoint, data
 from neurojax._files import digest, sealed, unsealed, write_whole
 
@@ -316,11 +316,8 @@ def _drawn(figure: "Figure") -> bytes:
 def _option(name: str, value: Any) -> str:
     """An option as one types it, from its value in JSON."""
     if value is None:
-        return f"no --{dashed(name)}"
-    if isinstance(value, bool):
-        return f"--{'' if value else 'no-'}{dashed(name)}"
-    shown = _command.shown(tuple(value) if isinstance(value, list) else value)
-    return f"--{dashed(name)} {shown}"
+        return f"no --{_options.dashed(name)}"
+    return _options.typed(name, tuple(value) if isinstance(value, list) else value)
 
 
 def jsonable(config: Any) -> dict[str, Any]:

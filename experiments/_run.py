@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 from experiments import _command
+from experiments._options import Need, dashed, needs, other_than, refuse_idle
 from neurojax import _memory
 from neurojax._check import MOST
 
@@ -41,6 +42,8 @@ class Data:
     """Folder of the IDX files or of a prepared tfds set; without, $NEUROJAX_DATA."""
     train_size: int | None = None
     """Use this many training pictures only; without, all of them."""
+
+    needs: ClassVar[tuple[Need, ...]] = (other_than("data_dir", "dataset", "digits"),)
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,6 @@ class Run:
     def default_text(cls, name: str) -> str | None:
         """The default of a field that depends on others; None where it is the field's own."""
         return None
-
-
-def dashed(name: str) -> str:
-    """Field name as an option."""
-    return name.replace("_", "-")
 
 
 def require_within(name: str, value: float | None, interval: str) -> None:
@@ -111,7 +109,8 @@ def require_sound(config: Any) -> None:
     require_whole(config, seed=(0, 2**32 - seeds))
     if config.resume and config.overwrite:
         raise ValueError("--overwrite replaces what --resume goes on with; pass one of them")
-    refuse_idle_folder(config)
+    found = [need for need in needs(type(config)) if not need.filled]
+    refuse_idle(config, found, lambda name: getattr(type(config), name))
 
 
 def n_train(config: Any, sets: Any) -> int:
@@ -142,12 +141,6 @@ def affordable(n_bytes: int, **sizes: float) -> None:
     """
     name = dashed(max(sizes, key=lambda name: sizes[name]))
     _memory.affordable(f"what --{name} asks for", n_bytes, f"pass a smaller --{name}")
-
-
-def refuse_idle_folder(config: Any) -> None:
-    """Refuse a folder for data that need none."""
-    if getattr(config, "dataset", None) == "digits" and config.data_dir is not None:
-        raise ValueError(f"--data-dir needs a --dataset other than digits; got '{config.data_dir}'")
 
 
 def keep_freed_memory() -> None:

@@ -15,12 +15,13 @@ import time
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from experiments import _device_figures, _folder, _run
 from experiments._devices import Response, Update
+from experiments._options import Need, one_of
 from experiments._perceptron import HELD, Outcome, Program, Setting, lesson, side_by_side, use_cores
 from neurojax import data
 from neurojax._check import MOST
@@ -71,6 +72,8 @@ class Devices:
     lower: tuple[float, ...] = (0.25, 0.5, 0.1)
     """What the other device of a pair must exceed for a refresh, each below its --upper."""
 
+    needs: ClassVar[tuple[Need, ...]] = (one_of("upper lower", "policies", "unidirectional"),)
+
 
 @dataclass(frozen=True)
 class Run(_run.Run):
@@ -111,10 +114,6 @@ def _check(c: Config) -> None:
             _run.require_within(f"--{_run.dashed(name)}", value, interval)
     if len(c.upper) != len(c.lower) or any(a <= b for a, b in zip(c.upper, c.lower, strict=True)):
         raise ValueError(f"--upper must pair with --lower, each above; got {c.upper}, {c.lower}")
-    for name in _PAIRED if "unidirectional" not in c.policies else ():
-        if getattr(c, name) != getattr(Config, name):
-            got = " ".join(c.policies)
-            raise ValueError(f"--{name} needs --policies unidirectional; got --policies {got}")
 
 
 def _several(name: str, value: Any) -> tuple:

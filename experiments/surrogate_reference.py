@@ -10,7 +10,7 @@ gradient of a loss, in which each spike has the derivative of a surrogate.
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -20,6 +20,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from experiments import _config, _run, wta_broadcast
+from experiments._options import Need
 from neurojax.learning import wta_broadcast as wb
 from neurojax.neurons.surrogate import Spike, fast_sigmoid
 from neurojax.weights import Ideal
@@ -44,6 +45,13 @@ class Learning(_config.Learning):
     rate_penalty: float = 0.0
     """Weight in the loss of the squared difference of each neuron's rate from target."""
 
+    needs: ClassVar[tuple[Need, ...]] = (
+        Need(
+            "slope", "freeze_hidden", "--no-freeze-hidden or --readout spiking",
+            lambda c: not c.freeze_hidden or c.readout == "spiking",
+        ),
+    )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Config(Learning, _config.Config):
@@ -56,11 +64,6 @@ class Config(Learning, _config.Config):
     def __post_init__(self):
         super().__post_init__()
         _run.require_within("--slope", self.slope, "(0, inf)")
-        if self.slope != Learning.slope and self.freeze_hidden and self.readout == "leaky":
-            raise ValueError(
-                f"--slope {self.slope:g} needs neurons that learn through spikes: pass"
-                " --no-freeze-hidden or --readout spiking"
-            )
 
 
 class Reference(nnx.Module):

@@ -21,7 +21,7 @@ from queue import SimpleQueue
 import numpy as np
 from rich.console import Console
 
-from experiments import _folder, _lock, _run, _signals
+from experiments import _folder, _lock, _options, _run, _signals
 from neurojax._files import sealed, unsealed, write_whole
 
 _LOCAL, _SURROGATE = "experiments.wta_broadcast", "experiments.surrogate_reference"
@@ -132,12 +132,11 @@ class Run:
 class Config(Data, Run):
     """Every option of the table."""
 
+    needs = (_options.one_of("data_dir fashion_dir jobs seeds", "show", False),)
+
     def __post_init__(self):
         _run.require_whole(self, seeds=(1, _run.MANY), jobs=(1, max(2, os.cpu_count() or 1)))
-        of_runs = ("data_dir", "fashion_dir", "jobs", "seeds")
-        idle = [n for n in of_runs if self.show and getattr(self, n) != getattr(Config, n)]
-        if idle:
-            raise ValueError(f"--{_run.dashed(idle[0])} has no use with --show, which runs nothing")
+        _options.refuse_idle(self, _options.needs(Config), lambda name: getattr(Config, name))
 
 
 def main(config: Config) -> None:

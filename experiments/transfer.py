@@ -53,6 +53,8 @@ class Config(_run.Run):
     """Learning rates on devices, as a part of those on numbers."""
     out: Path = Path("runs/transfer")
 
+    needs = _run.Data.needs
+
     def __post_init__(self):
         _run.require_sound(self)
         _run.require_whole(self, epochs=(1, MOST), tuned=(1, MOST), n_states=(2, _run.STATES))

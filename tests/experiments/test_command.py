@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from experiments import _command, _config
+from experiments import _command, _config, _options
 from experiments import wta_broadcast as wta
 
 EXPERIMENTS = (
@@ -30,12 +30,12 @@ def helped(capsys, monkeypatch):
         said = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
         _, *boxes = re.split(r"^[╭─ ]*(\w+) options[─╮ ]*$", said, flags=re.M)
         titles, texts = boxes[::2], boxes[1::2]
-        return said, {t: dict(_options(x)) for t, x in zip(titles, texts, strict=True)}
+        return said, {t: dict(_texts(x)) for t, x in zip(titles, texts, strict=True)}
 
     return run
 
 
-def _options(box):
+def _texts(box):
     """Each option of a box of the help, and the text beside and below it."""
     lines = [line.strip("│╰─╯") for line in box.splitlines()]
     option, text = "", ""
@@ -72,7 +72,7 @@ def test_the_default_in_the_help_is_the_one_in_force(name, helped):
     told = {k[2:].replace("-", "_"): v for group in groups.values() for k, v in group.items()}
     for f in fields(config):
         if f.name in told and f.default is not None:
-            assert told[f.name].endswith(f"(default: {_command.shown(f.default)})")
+            assert told[f.name].endswith(f"(default: {_options.shown(f.default)})")
         elif f.name in told:
             assert "(default: None)" not in told[f.name]
 
@@ -85,13 +85,26 @@ def test_defaults_that_depend_on_the_data_are_those_of_the_presets(helped):
             continue
         said = re.search(r"\(default: (.*)\)$", told[name])
         assert said, name
-        given = [_command.shown(p[name]) for p in _config.PRESETS.values() if name in p]
+        given = [_options.shown(p[name]) for p in _config.PRESETS.values() if name in p]
         assert [part.split(": ")[-1] for part in said[1].split("; ")][0] == given[0]
         by_number = {"by their number"} if name in ("epochs", "batch_size") else set()
         assert {part.split(": ")[-1] for part in said[1].split("; ")} == {*given, *by_number}
     gain = re.search(r"default: (.*)\)", told["gain"])
     assert gain
-    assert gain[1].startswith(_command.shown(_config.resolved(wta.Config(dataset="mnist")).gain))
+    assert gain[1].startswith(_options.shown(_config.resolved(wta.Config(dataset="mnist")).gain))
+
+
+@pytest.mark.parametrize("name", [*EXPERIMENTS, "transfer"])
+def test_the_help_of_an_option_says_what_it_needs_in_the_words_that_refuse_it(name, helped):
+    _, groups = helped(name)
+    config = importlib.import_module(f"experiments.{name}").Config
+    for option, text in ((k, v) for group in groups.values() for k, v in group.items()):
+        field = option[2:].replace("-", "_")
+        needed = [need for need in _options.needs(config) if need.of(field)]
+        offered = [need for need in needed if need.option not in getattr(config, "withheld", ())]
+        assert ("Needs " in text) == bool(offered), option
+        for need in offered:
+            assert need.text in text
 
 
 def test_options_that_are_refused_are_not_offered(helped):

@@ -64,6 +64,7 @@ def test_the_first_writing_is_the_one_asked_for():
 
 
 def test_a_write_needs_devices():
-    with pytest.raises(ValueError, match="--write needs devices: pass --synapse; got open-loop"):
-        _config.Config(write="open-loop")
+    config = _config.Config(write="open-loop")
+    with pytest.raises(ValueError, match="--write open-loop needs a --synapse other than ideal"):
+        _config.refuse_idle(config, _config.resolved(config))
     assert isinstance(made(Synapses("linear", "one-side")).policy, hw.OneSide)

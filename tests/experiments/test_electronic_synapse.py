@@ -238,7 +238,10 @@ def test_what_is_there_is_not_trained_again(whole, monkeypatch):
         ("--upper 0.2 --lower 0.5", "--upper must pair with --lower, each above"),
         ("--upper 0.2 0.5 --lower 0.1", "--upper must pair with --lower, each above"),
         ("--lr 0", "--lr must be in (0, inf); got 0.0"),
-        ("--policies one-side --upper 0.8 0.9 0.5", "--upper needs --policies unidirectional; got"),
+        (
+            "--policies one-side --upper 0.8 0.9 0.5",
+            "--upper 0.8 0.9 0.5 needs --policies unidirectional",
+        ),
         ("--n-states 16 64 64", "--n-states must name each once; got (16, 64, 64)"),
         ("--policies", "--policies must name at least one; got none"),
         ("--hidden", "--hidden must name at least one; got none"),

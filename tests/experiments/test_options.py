@@ -224,8 +224,8 @@ def test_a_picture_gives_inputs_and_steps_by_how_it_is_shown():
         (dict(freeze_hidden=True, lr=0.1), "--lr 0.1 needs --no-freeze-hidden; got --freeze-hid"),
         (dict(freeze_hidden=True, modulators=1), "--modulators 1 needs --no-freeze-hidden"),
         (dict(freeze_hidden=True, learn_readout=False), "--no-learn-readout needs --no-freeze-hid"),
-        (dict(hidden=(9,), gain_forward=1.0), "--gain-forward needs two hidden layers; got --hid"),
-        (dict(w_max=1.5), "--w-max 1.5 needs --synapse linear or exponential or querlioz or soft"),
+        (dict(hidden=(9,), gain_forward=1.0), "--gain-forward 1 needs two hidden layers; got --h"),
+        (dict(w_max=1.5), "--w-max 1.5 needs a --synapse other than ideal; got --synapse ideal"),
         (dict(synapse="linear", nonlinearity=1.0), "--nonlinearity 1 needs --synapse exponential"),
     ],
 )
@@ -236,7 +236,9 @@ def test_an_option_without_effect_is_refused(options, message, tmp_path):
 
 
 def test_a_folder_for_data_that_need_none_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="--data-dir needs a --dataset other than digits; got '"):
+    with pytest.raises(
+        ValueError, match="needs a --dataset other than digits; got --dataset digits"
+    ):
         wta.Config(data_dir=tmp_path)
 
 

@@ -617,7 +617,7 @@ def test_plain_use_beats_logistic_regression_on_the_same_pixels(name, tmp_path):
         ("--max-rate 2000", "--max-rate must be in (0, 1000]; got 2000.0"),
         ("--hidden 8 0", "--hidden must name one or more layers of >= 1 neurons; got (8, 0)"),
         ("--hidden", "--hidden must name one or more layers of >= 1 neurons; got ()"),
-        ("--sigma-d2d 0.1", "--sigma-d2d needs devices: pass --synapse; got 0.1"),
+        ("--sigma-d2d 0.1", "--sigma-d2d 0.1 needs a --synapse other than ideal"),
         ("--n-states 1", "--n-states must be a whole number >= 2; got 1"),
         ("--dynamic-range 1", "--dynamic-range must be in (1, inf); got 1.0"),
         ("--sigma-d2d -1", "--sigma-d2d must be in [0, 1]; got -1.0"),

@@ -12,6 +12,7 @@ import sys
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 from unittest import mock
 
@@ -19,7 +20,7 @@ from experiments import _command, _folder, _run, table
 
 EXPERIMENTS = (
     "wta_broadcast", "surrogate_reference", "electronic_synapse", "routing_cost", "transfer",
-    "table",
+    "networks", "table",
 )  # fmt: skip
 
 WHOLE = (
@@ -55,6 +56,11 @@ class Accepted(Exception):  # noqa: N818 - no error: it ends a run before it tra
     """The line is one that runs."""
 
 
+def experiment(name: str) -> ModuleType:
+    """The module that runs it."""
+    return import_module(f"experiments.{name}")
+
+
 def options(config: type) -> dict[str, Any]:
     """Each option, and the type of what is typed behind it."""
     hints = get_type_hints(config, include_extras=True)
@@ -83,10 +89,13 @@ def value(draw: random.Random, kind: Any, out: Path) -> list[str]:
 
 def line(draw: random.Random, name: str, out: Path) -> list[str]:
     """Up to five options of an experiment."""
-    config = import_module(f"experiments.{name}").Config
+    config = experiment(name).Config
     known = options(config)
     argv: list[str] = []
     for option in draw.sample(sorted(known), draw.choice([1, 1, 2, 3, 5])):
+        if option == "name":  # by its position
+            argv = [*value(draw, known[option], out)[:1], *argv]
+            continue
         dashed = f"--{option.replace('_', '-')}"
         if draw.random() < 0.03:
             dashed = draw.choice([dashed[:-1], dashed + "x", "-x", dashed.upper(), "--"])
@@ -103,7 +112,7 @@ def line(draw: random.Random, name: str, out: Path) -> list[str]:
 
 def outcome(name: str, argv: list[str]) -> str:
     """Nothing if the line is accepted or refused in one line, else what is wrong with its end."""
-    module, said = import_module(f"experiments.{name}"), io.StringIO()
+    module, said = experiment(name), io.StringIO()
     run = module.main if module is table else module.run
     none = {"NEUROJAX_DATA": os.devnull}  # nothing is downloaded
     stop = mock.Mock(side_effect=Accepted)
@@ -133,7 +142,7 @@ def outcome(name: str, argv: list[str]) -> str:
 
 def said(name: str, argv: list[str]) -> str:
     """The refusal of a line."""
-    module, told = import_module(f"experiments.{name}"), io.StringIO()
+    module, told = experiment(name), io.StringIO()
     with contextlib.redirect_stderr(told), contextlib.suppress(SystemExit):
         _run.main(module.Config, module.main if module is table else module.run, argv)
     return told.getvalue().strip()

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from experiments import _config, _run
+from experiments import _options, _run
 from experiments import wta_broadcast as wta
 from tests.reliability import commands
 
@@ -65,7 +65,7 @@ def test_three_hundred_command_lines_are_right_or_refused(seed, tmp_path):
         ("transfer", "--sigma-d2d 0.1 0.1", "--sigma-d2d must name one or more, each once; got 0."),
         ("transfer", "--tuned 0", "--tuned must be a whole number >= 1; got 0"),
         ("table", "--jobs 1000000", "--jobs must be a whole number <= "),
-        ("table", "--show --jobs 2", "--jobs has no use with --show, which runs nothing"),
+        ("table", "--show --jobs 2", "--jobs 2 needs --no-show; got --show"),
         # what has no effect
         ("wta_broadcast", "--resume --overwrite", "--overwrite replaces what --resume goes on wit"),
         ("wta_broadcast", "--teacher hard --gain 5", "--gain 5 needs --teacher soft; got --teache"),
@@ -74,10 +74,10 @@ def test_three_hundred_command_lines_are_right_or_refused(seed, tmp_path):
             "wta_broadcast", "--recurrence local --p-rewire 1 --no-learn-recurrence",
             "--no-learn-recurrence needs --p-rewire below 1",
         ),
-        ("surrogate_reference", "--freeze-hidden --slope 2", "--slope 2 needs neurons that learn "),
+        ("surrogate_reference", "--freeze-hidden --slope 2", "--slope 2 needs --no-freeze-hidden "),
         (
             "electronic_synapse", "--policies one-side --lower 0.1 0.2 0.3",
-            "--lower needs --policies unidirectional; got --policies one-side",
+            "--lower 0.1 0.2 0.3 needs --policies unidirectional; got --policies one-side",
         ),
         # what cannot be read
         ("wta_broadcast", "--out=", "--out must be followed by a value; got ''"),
@@ -106,12 +106,12 @@ def test_an_empty_folder_is_not_the_one_that_one_is_in(tmp_path):
         assert commands.said("wta_broadcast", argv).startswith("error: --out must be followed by")
 
 
-def test_what_an_option_needs_stands_in_the_table_for_a_reason():
-    """Each option that the table says to be idle is one, and none of its needs is another name."""
-    known = {f.name for f in fields(_config.Config)}
-    for names, needed, values in _config._USED:
-        assert {*names.split(), needed} <= known
-        assert values
+@pytest.mark.parametrize("name", commands.EXPERIMENTS)
+def test_what_an_option_needs_are_options(name):
+    config = commands.experiment(name).Config
+    known = {f.name for f in fields(config)}
+    for need in _options.needs(config):
+        assert {*need.names.split(), need.option} <= known
 
 
 def test_the_trace_is_reset_by_a_plain_switch(capsys):
@@ -119,7 +119,7 @@ def test_the_trace_is_reset_by_a_plain_switch(capsys):
         _run.main(wta.Config, wta.run, ["--help"])
     text = re.sub(r"\s+", " ", re.sub(r"\x1b\[[0-9;]*m|│", "", capsys.readouterr().out))
     assert "--reset-trace, --no-reset-trace" in text
-    assert "clears its presynaptic traces. (default: yes)" in text
+    assert "clears its presynaptic traces. Needs --no-freeze-hidden. (default: yes)" in text
 
 
 def test_seeds_that_are_keys_of_their_own_are_taken():
