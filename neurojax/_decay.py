@@ -28,7 +28,7 @@ def felt(tau: Array, dtype: DTypeLike, around: Array | float = 0.0) -> bool:
     """
     if isinstance(tau, Tracer) or isinstance(around, Tracer):
         return True
-    half = float(jnp.finfo(dtype).eps) / 2
+    half = float(jnp.finfo(jax.dtypes.canonicalize_dtype(dtype)).eps) / 2  # of float: as it is kept
     return bool(np.any(np.asarray(around) != 0) or np.any(np.asarray(tau) > 1e-3 * 0.01 / half))
 
 

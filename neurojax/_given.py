@@ -13,6 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 from neurojax._check import brief, real
+from neurojax._decay import felt
 
 if TYPE_CHECKING:
     from neurojax.network import Network
@@ -125,6 +126,20 @@ def state(net: "Network", given: Any) -> None:
     if set(neurons) != set(net.layers):
         raise ValueError(
             f"state must be of layers {sorted(net.layers)}; got {sorted(neurons)}: pass net.init()"
+        )
+    for name, layer in net.layers.items():
+        _precise(name, layer.neuron, neurons[name])
+
+
+def _precise(name: str, neuron: Any, of: Any) -> None:
+    """Refuse a state that was made for a shorter time constant, where rounding is felt now."""
+    tau = getattr(neuron, "tau_mem", None)
+    if tau is None or getattr(of, "v_low", 0) is not None or isinstance(tau, Tracer):
+        return
+    if felt(tau, of.v.dtype, getattr(neuron, "v_rest", 0.0)):
+        raise ValueError(
+            f"state of layer {name!r} must have v_low, which tau_mem and v_rest of its"
+            f" {type(neuron).__name__} ask for; got None: pass net.init() of this network"
         )
 
 

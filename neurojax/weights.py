@@ -244,7 +244,8 @@ def normal(
     """
     key, connectivity = prng_key(key), instance("connectivity", connectivity, "apply", "at_post")
     n = math.prod(connectivity.shape)
-    affordable(f"weights of {brief(connectivity)}", n * jnp.dtype(dtype).itemsize)
+    size = jax.dtypes.canonicalize_dtype(dtype).itemsize
+    affordable(f"weights of {brief(connectivity)}", n * size)
     scale = known_finite("gain", real(gain, "gain")) / jnp.sqrt(
         jnp.maximum(connectivity.fan_in, 1.0)
     )

@@ -135,6 +135,9 @@ def test_first_spikes_under_a_conductance_near_rheobase_are_those_of_the_closed_
         (False, ALIF(tau_mem=20.0), "float32"),
         (False, LeakyIntegrator(tau_mem=160.0), "float32"),
         (True, LeakyIntegrator(tau_mem=170.0), "float32"),
+        (True, LIF(tau_mem=170.0), float),  # as init takes it by default
+        (True, LeakyIntegrator(tau_mem=170.0), float),
+        (False, LIF(tau_mem=160.0), float),
     ],
 )
 def test_rounding_is_kept_only_where_it_is_felt(kept, neuron, dtype):

@@ -688,3 +688,17 @@ def test_a_recurrent_product_reads_its_matrix_as_it_lies():
     states = jax.tree.map(lambda x: jnp.stack([x] * batch), net.init())
     program = quick(jax.vmap(all_spikes)).lower(states).compile().as_text()
     assert re.findall(r"f32\[([\d,]+)\]\S* dot\(", program) == [f"{n},{batch}"]
+
+
+def test_a_state_of_other_parameters_is_refused_where_it_lacks_a_part():
+    """A time constant that rounding is felt in, a refractory time: set after `init`."""
+    quick = Network({"a": Layer(3, LIF(20.0))}, {})
+    slow = eqx.tree_at(lambda n: n.layers["a"].neuron.tau_mem, quick, jnp.asarray(1000.0))
+    with pytest.raises(ValueError, match="layer 'a' must have v_low, which tau_mem and v_rest of"):
+        simulate(slow, {}, quick.init(), {}, n_steps=1, dt=0.01)
+    with pytest.raises(ValueError, match="layer 'a' must have v_low"):
+        slow.step({}, quick.init(), {}, dt=0.01)
+    held = Network({"a": Layer(3, LIF(20.0, t_ref=2.0))}, {})
+    with pytest.raises(ValueError, match="state must have refractory, as t_ref of LIF is given"):
+        held.step({}, quick.init(), {}, dt=0.01)
+    assert slow.step({}, slow.init(), {}, dt=0.01)[0].neurons["a"].v_low is not None

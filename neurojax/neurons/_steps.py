@@ -23,6 +23,11 @@ def checked(model, state, current: Any, dt: Any, conductance: Any = None):
     v = state.v
     dtype = working(v.dtype)
     in_range(model)
+    if getattr(model, "t_ref", None) is not None and state.refractory is None:
+        raise ValueError(
+            f"state must have refractory, as t_ref of {type(model).__name__} is given; got None:"
+            " pass what its init gives"
+        )
     current = one_each("current", current, v.shape)
     g = None if conductance is None else one_each("conductance", conductance, v.shape)
     return *cast((model, state, current), dtype), time_step(dt, dtype), cast(g, dtype)
