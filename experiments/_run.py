@@ -26,6 +26,7 @@ from experiments import _command
 from experiments._options import Need, dashed, needs, other_than, refuse_idle
 from neurojax import _memory
 from neurojax._check import MOST
+from neurojax._files import located
 
 MANY = 10_000  # networks of one study
 _LONGEST = 450  # characters of a refusal
@@ -104,6 +105,7 @@ def require_sound(config: Any) -> None:
 
     A key has 32 bits: the seed 2^32 would be the seed 0.
     """
+    require_paths(config)
     seeds = getattr(config, "seeds", 1) or 1  # None: as many as suit
     require_whole(config, **({"seeds": (1, MANY)} if hasattr(config, "seeds") else {}))
     require_whole(config, seed=(0, 2**32 - seeds))
@@ -111,6 +113,13 @@ def require_sound(config: Any) -> None:
         raise ValueError("--overwrite replaces what --resume goes on with; pass one of them")
     found = [need for need in needs(type(config)) if not need.filled]
     refuse_idle(config, found, lambda name: getattr(type(config), name))
+
+
+def require_paths(config: Any) -> None:
+    """Refuse a path that no file can have."""
+    for f in fields(config):
+        if isinstance(value := getattr(config, f.name), Path):
+            located(f"--{dashed(f.name)}", value)
 
 
 def n_train(config: Any, sets: Any) -> int:
@@ -167,8 +176,10 @@ def main(config: type, run: Callable[[Any], Any], argv: list[str] | None = None)
 
 def _told(error: Exception, config: type) -> str:
     """What an error says, and what to do about a full disk."""
-    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    if not isinstance(error, OSError) or not error.strerror:
         return str(error)
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror
     file = f"cannot write {error.filename!r}: " if error.filename else ""
     again = " with --resume" if hasattr(config, "resume") else ""
     return f"{file}{error.strerror}; make room, and the same command{again} goes on"

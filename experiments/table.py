@@ -135,6 +135,7 @@ class Config(Data, Run):
     needs = (_options.one_of("data_dir fashion_dir jobs seeds", "show", False),)
 
     def __post_init__(self):
+        _run.require_paths(self)
         _run.require_whole(self, seeds=(1, _run.MANY), jobs=(1, max(2, os.cpu_count() or 1)))
         _options.refuse_idle(self, _options.needs(Config), lambda name: getattr(Config, name))
 

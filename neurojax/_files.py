@@ -3,12 +3,55 @@
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from neurojax._check import brief
+
 _SEAL = "digest"  # of all else in the object
+_ROOM = 256  # bytes, for the names of files within a folder
+
+
+def located(name: str, path: Any) -> Path:
+    """The path that was handed over, absolute, refused by `name` if no file can have it.
+
+    Raises `TypeError` for what is no path, and `ValueError` for an empty one, for a character that
+    a name cannot have, and for one longer than its file system takes, in a part or as a whole.
+    """
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise TypeError(f"{name} must be a path; got {brief(path)}")
+    text = os.fspath(path)
+    if not text or "\0" in text:
+        raise ValueError(f"{name} must be a path, not empty and without NUL; got {brief(text)}")
+    try:
+        size = len(os.fsencode(os.path.abspath(text)))
+        longest = max((os.fsencode(part) for part in Path(text).parts), key=len, default=b"")
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} must be a path in Unicode; got {brief(ascii(text))}") from None
+    whole = Path(text).absolute()
+    there = next((x for x in (whole, *whole.parents) if os.path.exists(x)), whole)
+    of_name, of_path = _limits(there)
+    if len(longest) > of_name:
+        got = f"{len(longest)}: {brief(os.fsdecode(longest))}"
+        raise ValueError(f"{name} must be a path of names of at most {of_name} bytes; got {got}")
+    if size > of_path:
+        raise ValueError(f"{name} must be a path of at most {of_path} bytes; got {size}")
+    return whole
+
+
+def _limits(there: Path) -> tuple[int, int]:
+    """Bytes that a name may have where `there` lies, and a path that leaves room for files."""
+    found = []
+    for limit in ("PC_NAME_MAX", "PC_PATH_MAX"):
+        try:
+            found.append(os.pathconf(there, limit))
+        except (AttributeError, OSError):  # Windows, which says in its own words
+            found.append(-1)
+    of_name, of_path = (sys.maxsize if n < 0 else n for n in found)
+    return of_name, of_path - _ROOM
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from jax.core import Tracer
 
 from neurojax._check import count
-from neurojax._files import naming, sealed, unsealed, write_whole
+from neurojax._files import located, naming, sealed, unsealed, write_whole
 from neurojax._quiet import quiet
 
 __all__ = ["latest", "metadata", "restore", "save"]
@@ -125,14 +125,9 @@ class _Step(NamedTuple):
 
 def _path(directory: Any) -> Path:
     """The folder, absolute as orbax wants it."""
-    if not isinstance(directory, str | os.PathLike) or not isinstance(os.fspath(directory), str):
-        raise TypeError(f"directory must be a path; got {directory!r:.80}")
-    name = os.fspath(directory)
-    if not name or "\0" in name:
-        raise ValueError(f"directory must be the path of a folder; got {name!r}")
-    path = Path(name).absolute()
+    path = located("directory", directory)
     if path.exists() and not path.is_dir():
-        raise ValueError(f"directory must be the path of a folder; got {name!r}, a file")
+        raise ValueError(f"directory must be the path of a folder; got {str(path)!r}, a file")
     return path
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -440,8 +441,12 @@ def nested(depth):
 @pytest.mark.parametrize(
     ("directory", "error", "message"),
     [
-        ("", ValueError, "directory must be the path of a folder; got ''"),
-        ("a\0b", ValueError, "directory must be the path of a folder; got 'a.x00b'"),
+        ("", ValueError, "directory must be a path, not empty and without NUL; got ''"),
+        ("a\0b", ValueError, "directory must be a path, .* without NUL; got 'a.x00b'"),
+        ("\ud800", ValueError, "directory must be a path in Unicode; got "),
+        ("a/" + "b" * 256, ValueError, "a path of names of at most 255 bytes; got 256: 'bbb"),
+        ("\u00e9" * 128, ValueError, "a path of names of at most 255 bytes; got 256: '\u00e9"),
+        ("a/" * 2000, ValueError, "directory must be a path of at most 3840 bytes; got 4"),
         (__file__, ValueError, "directory must be the path of a folder; got '.*', a file"),
         (None, TypeError, "directory must be a path; got None"),
         (3, TypeError, "directory must be a path; got 3"),
@@ -459,6 +464,14 @@ def test_what_is_no_folder_is_refused(directory, error, message, tmp_path, monke
         with pytest.raises(error, match=message):
             use(directory)
     assert names(tmp_path) == []
+
+
+def test_the_longest_path_that_is_taken_has_room_for_all_in_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    deep = tmp_path / ("a" * 255) / "".join(f"{'b' * 99}/" for _ in range(60))
+    folder = os.fsdecode(os.fsencode(deep)[:3840].rstrip(b"/"))
+    checkpoint.save(folder, 1, state(), {})
+    assert checkpoint.latest(folder) == 1
 
 
 def abs_of(x):

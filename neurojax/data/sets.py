@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from neurojax._check import brief, count
+from neurojax._files import located
 from neurojax.data import _idx, _tfds
 
 __all__ = ["Dataset", "Split", "check", "load"]
@@ -162,12 +163,13 @@ def _converted(images: np.ndarray, labels: np.ndarray) -> Split:
 
 
 def _folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path | None:
-    data_dir = data_dir or os.environ.get("NEUROJAX_DATA")
-    if name == "digits" or not data_dir:
+    asked = "data_dir" if data_dir else "NEUROJAX_DATA"
+    where = data_dir or os.environ.get(asked)
+    if name == "digits" or not where:
         return None
-    if not Path(data_dir).is_dir():
-        raise FileNotFoundError(f"data_dir must be an existing folder; got {os.fspath(data_dir)!r}")
-    return Path(data_dir)
+    if not located(asked, where).is_dir():
+        raise FileNotFoundError(f"{asked} must be an existing folder; got {os.fspath(where)!r}")
+    return Path(where)
 
 
 def _read(name: str, folder: Path | None) -> tuple[_Parts, int]:

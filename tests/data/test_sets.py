@@ -156,6 +156,11 @@ def test_the_environment_names_the_folder(tmp_path, monkeypatch):
     assert data.load("mnist").n_classes == 10
     with pytest.raises(FileNotFoundError, match="data_dir must be an existing folder; got 'gone'"):
         data.load("mnist", "gone")
+    with pytest.raises(ValueError, match="data_dir must be a path of names of at most 255 bytes"):
+        data.load("mnist", tmp_path / ("a" * 300))
+    monkeypatch.setenv("NEUROJAX_DATA", "b" * 300)
+    with pytest.raises(ValueError, match="NEUROJAX_DATA must be a path of names of at most 255"):
+        data.load("mnist")
 
 
 @pytest.mark.skipif(

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
@@ -98,6 +99,24 @@ def test_a_line_that_cannot_be_is_refused_in_the_words_that_were_typed(
     said = commands.said(name, [*typed.split(" "), *digits])
     assert said.startswith(f"error: {line}")
     assert len(said.splitlines()) == 1
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("name", commands.EXPERIMENTS)
+@pytest.mark.usefixtures("untyped")
+def test_a_path_that_no_file_can_have_is_refused_by_its_option(name, tmp_path):
+    kinds = commands.options(commands.experiment(name).Config)
+    paths = [option for option, kind in kinds.items() if kind is Path]
+    assert paths
+    for option in paths:
+        dashed = f"--{option.replace('_', '-')}"
+        for typed, line in (
+            ("a" * 256, "names of at most 255 bytes; got 256: 'aaa"),
+            ("a/" * 3000, "at most 3840 bytes; got "),
+        ):
+            said = commands.said(name, [dashed, typed])
+            assert said.startswith(f"error: {dashed} must be a path of {line}")
+            assert len(said) < 200
     assert [*tmp_path.iterdir()] == []
 
 
