@@ -16,7 +16,7 @@ from neurojax._check import brief, real
 from neurojax._decay import felt
 
 if TYPE_CHECKING:
-    from neurojax.network import Network
+    from neurojax.network import Network, State
 
 
 def meant(name: str, known: Iterable[str]) -> str:
@@ -116,6 +116,22 @@ def weights(net: "Network", given: Any) -> None:
                 f"weights of projection {name!r} must have apply; got {_briefly(given[name])}: hold"
                 f" numbers by nj.Ideal(w, net.projections[{name!r}].connectivity)"
             )
+        _joins(name, net.projections[name].connectivity, given[name])
+
+
+def _joins(name: str, connectivity: Any, held: Any) -> None:
+    """Refuse weights of another wiring, as far as sizes tell."""
+    sizes = lambda c: (c.n_pre, c.n_post, *c.shape)  # noqa: E731
+    other = getattr(held, "connectivity", None)
+    if hasattr(other, "n_pre") and sizes(other) != sizes(connectivity):
+        raise ValueError(
+            f"weights of projection {name!r} must be of {_wiring(connectivity)}; got"
+            f" {_wiring(other)}: pass net.init_weights(key) of this network"
+        )
+
+
+def _wiring(c: Any) -> str:
+    return f"{type(c).__name__} {c.n_pre} x {c.n_post}, weights {list(c.shape)}"
 
 
 def state(net: "Network", given: Any) -> None:
@@ -141,6 +157,49 @@ def _precise(name: str, neuron: Any, of: Any) -> None:
             f"state of layer {name!r} must have v_low, which tau_mem and v_rest of its"
             f" {type(neuron).__name__} ask for; got None: pass net.init() of this network"
         )
+
+
+def made_by(net: "Network", given: "State") -> None:
+    """Refuse a state of another network, by names, parts and shapes: where a run is traced."""
+    rules = jax.eval_shape(net.init_rules) if given.rules else {}
+    fresh = jax.eval_shape(net.init)._replace(rules=rules)
+    for part, own, other in zip(fresh._fields, given, fresh, strict=True):
+        if not set(other) <= set(own):  # more may be there: a projection was cut
+            raise ValueError(
+                f"state.{part} must be of {sorted(other)}; got {sorted(own)}: pass net.init() of"
+                " this network"
+            )
+        for name in other:
+            _alike(f"state.{part}[{name!r}]", own[name], other[name])
+
+
+def _alike(what: str, own: Any, fresh: Any) -> None:
+    """Refuse what has other parts or shapes; a part that is not kept may be None."""
+    found, expected = (
+        dict(jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda x: x is None)[0])
+        for x in (own, fresh)
+    )
+    if found.keys() != expected.keys():
+        kinds = [type(x).__name__ for x in (fresh, own)]
+        parts = (
+            kinds if kinds[0] != kinds[1] else [sorted(map(_path, x)) for x in (expected, found)]
+        )
+        raise ValueError(
+            f"{what} must be {parts[0]}; got {parts[1]}: pass net.init() of this network"
+        )
+    for path, x in found.items():
+        new = expected[path]
+        if x is None or new is None or jnp.shape(x) == new.shape:
+            continue
+        batch = jnp.ndim(x) > new.ndim and jnp.shape(x)[-new.ndim :] == new.shape
+        cure = "jax.vmap over the batch" if batch else "pass net.init() of this network"
+        raise ValueError(
+            f"{what}{_path(path)} must have shape {new.shape}; got {jnp.shape(x)}: {cure}"
+        )
+
+
+def _path(path: Any) -> str:
+    return jax.tree_util.keystr(path)
 
 
 def learn(net: "Network", asked: bool | None) -> None:

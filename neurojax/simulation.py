@@ -149,6 +149,7 @@ def _anew(values, probe: Callable):
 
 
 def _run(net: Network, weights, state, given, key, dt, n_steps: int, every: int, learn, probe):
+    _given.made_by(net, state)
     net, groups = _in_reach(net), net.groups()
     inputs, signals = given
     ahead = len(groups) > 1 or any(x.ndim == 2 for x in inputs.values())

@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 
 from neurojax._once import batch_last, once
-from neurojax.network import Layer, Network, Projection
+from neurojax.network import Layer, Network, Projection, State
 from neurojax.neurons import surrogate
 from neurojax.neurons.leaky import ALIF, LIF, LeakyIntegrator
 from neurojax.neurons.sources import Poisson
+from neurojax.plasticity.stdp import STDP
 from neurojax.plasticity.three_factor import ThreeFactor
 from neurojax.simulation import simulate
 from neurojax.synapses.receptors import Exponential
+from neurojax.synapses.release import TsodyksMarkram
 from neurojax.weights import Ideal, ideal
 from neurojax.wiring.generators import fan_in, locally_dense
 from neurojax.wiring.layouts import Dense
@@ -702,3 +704,42 @@ def test_a_state_of_other_parameters_is_refused_where_it_lacks_a_part():
     with pytest.raises(ValueError, match="state must have refractory, as t_ref of LIF is given"):
         held.step({}, quick.init(), {}, dt=0.01)
     assert slow.step({}, slow.init(), {}, dt=0.01)[0].neurons["a"].v_low is not None
+
+
+def whole(n, **more):
+    """A population with one of all that has a state."""
+    layer = Layer(n, LIF(), synapse=Exponential(5.0), ports={"e": Exponential(3.0)})
+    release = TsodyksMarkram(U=0.5, tau_rec=100.0, tau_fac=0.0)
+    wire = {"release": release, "delay": 3, "rule": STDP(), **more}
+    return Network({"a": layer}, {"p": Projection("a", "a", Dense(n, n), **wire)})
+
+
+@pytest.mark.parametrize("part", State._fields)
+def test_a_state_of_another_network_is_refused_by_the_part_that_does_not_fit(part):
+    net = whole(3)
+    state, other = net.init(learn=True), whole(4).init(learn=True)
+    run = lambda **changed: simulate(  # noqa: E731
+        net, net.init_weights(KEY), state._replace(**changed), {}, n_steps=1, dt=1.0, learn=True
+    )
+    told = r"must have shape \((2, )?3,?\); got \((2, )?4,?\): pass net.init\(\) of this network"
+    with pytest.raises(ValueError, match=rf"state.{part}\['[ap]'\]\S* {told}"):
+        run(**{part: getattr(other, part)})
+    if part not in ("neurons", "rules"):  # without rules, they begin anew
+        with pytest.raises(ValueError, match=rf"state.{part} must be of .*; got .*: pass net.init"):
+            run(**{part: {}})
+
+
+def test_a_state_of_other_kinds_or_of_a_batch_is_refused_and_one_with_more_is_not():
+    net, cut = whole(3), whole(3).without("p")
+    run = lambda net, state: simulate(  # noqa: E731
+        net, net.init_weights(KEY), state, {}, n_steps=1, dt=1.0, learn=False
+    )
+    run(cut, net.init(learn=True))
+    adapts = Network({"a": Layer(3, ALIF())}, {})
+    with pytest.raises(ValueError, match=r"state.neurons\['a'\] must be ALIFState; got LIFState"):
+        run(adapts, cut.init())
+    batch = jax.tree.map(lambda x: jnp.stack([x, x]), net.init())
+    with pytest.raises(ValueError, match=r"v must have .*\(2, 3\): jax.vmap over the batch"):
+        run(net, batch)
+    with pytest.raises(ValueError, match="'p' must be of Dense 3 x 3, weights .*; got Dense 4 x 4"):
+        simulate(net, whole(4).init_weights(KEY), net.init(), {}, n_steps=1, dt=1.0, learn=False)
