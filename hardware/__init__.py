@@ -37,6 +37,7 @@ from hardware.programming import (
     WriteVerify,
 )
 from hardware.topology import Mesh
+from neurojax._repr import short_types
 
 __all__ = [
     "Affine", "Bidirectional", "Coder", "Crossbar", "Device", "Mesh", "MixedPrecision", "OneSide",
@@ -45,6 +46,8 @@ __all__ = [
     "linear", "piecewise", "power", "presets", "querlioz", "routing", "soft_bounds", "table",
     "topology", "transferred", "varied",
 ]  # fmt: skip
+
+short_types({name: globals()[name] for name in __all__})
 
 
 def __dir__() -> list[str]:

@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from neurojax import checkpoint, data, recording
+from neurojax._repr import short_types
 from neurojax._version import __version__ as __version__
 from neurojax.analysis import spikes
 from neurojax.data import augment, decoding, encoding
@@ -124,6 +125,8 @@ __all__ = [
     "surrogate", "traces", "triangle", "triplet_hippocampus", "triplet_visual_cortex",
     "unconstrained", "watts_strogatz", "watts_strogatz_grid", "wta_broadcast",
 ]  # fmt: skip
+
+short_types({name: globals()[name] for name in __all__ if name not in _SLOW})
 
 
 def __getattr__(name: str) -> ModuleType:

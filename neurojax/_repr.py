@@ -14,6 +14,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 _Class = TypeVar("_Class", bound=type)
 _ALIASES = ((ArrayLike, "array"), (jax.Array, "array"), (DTypeLike, "dtype"), (..., "..."))
+_SPREAD = {"bool", "number", "complex"}
 _EMPTY = inspect.Parameter.empty
 
 
@@ -31,6 +32,16 @@ def described(cls: _Class) -> _Class:
         if inspect.isfunction(method) and (name == "__call__" or name[0] != "_"):
             _show(method, _shortened(method))
     return cls
+
+
+def short_types(public: dict[str, Any]) -> None:
+    """Have help show the types of these functions, and of these modules' own, in a word or two."""
+    for x in public.values():
+        if inspect.isfunction(x):
+            _show(x, _shortened(x))
+        elif inspect.ismodule(x):
+            own = {name: getattr(x, name) for name in getattr(x, "__all__", ())}
+            short_types({n: f for n, f in own.items() if inspect.isfunction(f)})
 
 
 def _show(method: Any, signature: inspect.Signature) -> None:
@@ -132,10 +143,16 @@ def _short(kind: Any) -> str:
         if kind == alias:
             return name
     if hasattr(kind, "dim_str"):
+        if kind.__name__.startswith("Key"):
+            return "key"
         name = kind.__name__.partition("[")[0].lower()
         return f"{'array' if name == 'shaped' else name} {_shape(kind.dim_str)}"
     if get_origin(kind) in (Union, types.UnionType):
-        return " or ".join(map(_short, get_args(kind)))
+        names = list(dict.fromkeys(map(_short, get_args(kind))))
+        spread = _SPREAD <= {*names}  # an ArrayLike among others, or with a shape
+        return " or ".join(
+            x for x in names if not (spread and x in _SPREAD | {"ndarray", "int", "float"})
+        )
     if get_origin(kind) is Literal:
         return " or ".join(map(repr, get_args(kind)))
     if get_origin(kind) in (Callable, None):

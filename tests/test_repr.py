@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import hardware
 import neurojax as nj
 from neurojax._check import between, optional, positive
 from neurojax._repr import described, value
@@ -138,3 +139,19 @@ def test_help_of_the_models_speaks_of_units_and_not_of_types(model):
         assert re.search(rf"{name}: {unit}\b", own), name  # in the signature
         assert re.search(rf"^ \|      {name}: .*, {unit}(;|$)", own, re.M), name  # in the list
     assert units(model)
+
+
+def test_help_of_the_functions_shows_types_in_a_word_or_two():
+    found = {}
+    for package in (nj, hardware):
+        public = {
+            n: getattr(package, n) for n in package.__all__ if n not in ("metrics", "plotting")
+        }
+        for name, x in public.items():
+            inner = vars(x) if inspect.ismodule(x) else {name: x}
+            found |= {f"{name}.{n}": inner[n] for n in getattr(x, "__all__", inner)}
+    functions = {n: str(inspect.signature(x)) for n, x in found.items() if inspect.isfunction(x)}
+    assert len(functions) > 80
+    assert not {n: x for n, x in functions.items() if re.search("jaxtyping|jaxlib|Union|numpy", x)}
+    assert functions["by_sender.by_sender"].startswith("(pre: array or Sequence[int], post: array")
+    assert "key: key or None" in functions["fan_in.fan_in"]
