@@ -72,10 +72,11 @@ def require_within(name: str, value: float | None, interval: str) -> None:
     """Refuse a number outside `interval`, such as "(0, 1]", as single precision has it too."""
     if value is None:
         return
+    ends = [float(x) for x in interval[1:-1].split(",")]
     with np.errstate(over="ignore"):
-        single = float(np.float32(value))
-    low, high = (float(x) for x in interval[1:-1].split(","))
-    for x, where in ((value, ""), (single, f", {single:g} in single precision")):
+        singles = [float(np.float32(x)) for x in (value, *ends)]
+    in_single = f", {singles[0]:g} in single precision"
+    for (x, low, high), where in (([value, *ends], ""), (singles, in_single)):
         above = x > low or (interval[0] == "[" and x == low)
         below = x < high or (interval[-1] == "]" and x == high)
         if not (above and below):

@@ -73,8 +73,9 @@ def _check(c: Config) -> None:
         value = getattr(c, option)
         if value is not None and getattr(study, option) is None:
             raise ValueError(f"--{option} must be left out, as {c.name} has but one; got {value}")
-    _run.require_within("--scale", c.scale, "(0, 1]")
-    _run.require_within("--seconds", c.seconds, "(0, 1000]")
+    _run.require_within("--scale", c.scale, f"[{study.least_scale:g}, 1]")
+    _run.require_within("--seconds", c.seconds, f"[{study.least_seconds:g}, 1000]")
+    _run.require_whole(c, seed=(0, 2**32 - (c.seeds or study.seeds)))
 
 
 def run(c: Config) -> dict[str, Any]:
@@ -89,9 +90,14 @@ def run(c: Config) -> dict[str, Any]:
         told = {
             "network": c.name, "table": [row.told() for row in rows],
             "agrees": all(row.agrees for row in rows),
-            "seconds": sum(x["seconds"] for x in found), "found": found,
+            "seconds": sum(x["seconds"] for x in found), "found": [_finite(x) for x in found],
         }  # fmt: skip
         return folder.finish(told, {"network": study.drawn(found)})
+
+
+def _finite(found: dict[str, Any]) -> dict[str, Any]:
+    """What is no number is null, as in the table."""
+    return {k: None if isinstance(x, float) and x != x else x for k, x in found.items()}
 
 
 def _made(folder: _folder.Folder, study: Study, c: Config, seed: int) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def _once(seed: int, scale: float, seconds: float) -> Found:
         late = spikes.after(SKIP)
         found |= {
             f"rate_{name}": float(nj.spikes.rates(late).mean()),
-            f"cv_{name}": float(np.nanmean(nj.spikes.cv(late, least=4))),
+            f"cv_{name}": seen.mean(nj.spikes.cv(late, least=4)),
             f"raster_{name}": seen.raster(spikes, [n_exc, spikes.n - n_exc], last=150.0),
         }
         if name == "B":
@@ -147,4 +147,4 @@ def _drawn(found: list[Found]) -> Figure:
     return figure
 
 
-STUDIES = {"brunel": Study(_once, _judged, _drawn, seconds=1.1)}
+STUDIES = {"brunel": Study(_once, _judged, _drawn, seconds=1.1, least_scale=0.1, least_seconds=0.6)}

@@ -240,5 +240,7 @@ STUDIES = {
     "izhikevich-patterns": Study(
         _patterns_once, _patterns_judged, _patterns_drawn, seconds=None, scale=None, seeds=1
     ),
-    "izhikevich-network": Study(_network_once, _network_judged, _network_drawn, seconds=5.0),
+    "izhikevich-network": Study(
+        _network_once, _network_judged, _network_drawn, seconds=5.0, least_seconds=2.0
+    ),
 }

@@ -41,12 +41,11 @@ def run(
     learn: bool,
 ) -> Went:  # fmt: skip
     """The same from given weights; with `learn` they change."""
-    n, left = made.net.layers[layer].n, round(seconds * 1000 / dt)
-    size = _whole_part(left, _PIECE // n)
+    sizes = _parts(round(seconds * 1000 / dt), _PIECE // made.net.layers[layer].n)
     state, pieces = made.state, []
     if learn and not state.rules:
         state = state._replace(rules=made.net.init_rules())
-    for i in range(left // size):
+    for i, size in enumerate(sizes):
         found = nj.simulate(
             made.net, weights, state, {}, n_steps=size, dt=dt, probe=nj.recording.spikes(layer),
             key=jax.random.fold_in(nj.fold(key, "run"), i), learn=learn,
@@ -56,10 +55,14 @@ def run(
     return Went(weights, state, nj.spikes.joined(*pieces))
 
 
-def _whole_part(n: int, most: int) -> int:
-    """The largest part of n, at most `most`, that leaves no rest: one program for all pieces."""
-    parts = -(-n // max(most, 1))
-    return n // next(k for k in range(parts, n + 1) if n % k == 0)
+def _parts(n: int, most: int) -> list[int]:
+    """Numbers near one another, each at most `most`, that are n together.
+
+    Of one size, so that one program runs them all, unless that takes twice as many of them.
+    """
+    few = -(-n // max(most, 1))
+    k = next((k for k in range(few, 2 * few) if n % k == 0), few)
+    return [(i + 1) * n // k - i * n // k for i in range(k)]
 
 
 def begun(net: Network, layer: str, *, v: Any, **ports: Any) -> State:

@@ -15,7 +15,7 @@ def population(seen: Trains, *, skip: float) -> dict[str, Any]:
     late = seen.after(skip)
     rates, cvs = spikes.rates(late), spikes.cv(late)
     return {
-        "rate": float(rates.mean()), "cv": _mean(cvs), "correlation": spikes.correlation(late, 5.0),
+        "rate": float(rates.mean()), "cv": mean(cvs), "correlation": spikes.correlation(late, 5.0),
         "rates": quantiles(rates), "cvs": quantiles(cvs),
     }  # fmt: skip
 
@@ -27,7 +27,9 @@ def quantiles(x: Any) -> list[float]:
     return np.quantile(x, _QUANTILES).round(6).tolist() if x.size else [0.0] * 101
 
 
-def _mean(x: np.ndarray) -> float:
+def mean(x: Any) -> float:
+    """Of what is a number; NaN where nothing is."""
+    x = np.asarray(x, float)
     return float(np.nanmean(x)) if np.isfinite(x).any() else float("nan")
 
 

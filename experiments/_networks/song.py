@@ -79,4 +79,4 @@ def _drawn(found: list[Found]) -> Figure:
     return figure
 
 
-STUDIES = {"song": Study(_once, _judged, _drawn, seconds=100.0, scale=None)}
+STUDIES = {"song": Study(_once, _judged, _drawn, seconds=100.0, scale=None, least_seconds=1.0)}

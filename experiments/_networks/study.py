@@ -21,3 +21,5 @@ class Study:
     seconds: float | None = 1.0  # of biology; None: they are not for choice
     scale: float | None = 1.0  # part of the published size; None: likewise
     seeds: int = 5  # 1 where nothing is left to chance
+    least_scale: float = 0.02  # below it a neuron cannot hear as many others as it should
+    least_seconds: float = 0.3  # shorter ones leave nothing to count

@@ -9,7 +9,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from matplotlib.figure import Figure
 
 import neurojax as nj
@@ -69,7 +68,7 @@ def _once(seed: int, scale: float, seconds: float) -> Found:
         rates = nj.spikes.rates(late)
         found |= {
             f"rate_{name}": float(rates.mean()), f"spread_{name}": float(rates.std()),
-            f"cv_{name}": float(np.nanmean(nj.spikes.cv(late))),
+            f"cv_{name}": seen.mean(nj.spikes.cv(late)),
             f"synchrony_{name}": nj.spikes.synchrony(late, 5.0),
             f"raster_{name}": seen.raster(spikes, groups, last=300.0),
         }  # fmt: skip

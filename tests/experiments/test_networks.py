@@ -48,8 +48,12 @@ def test_the_command_writes_what_it_found_and_ends_with_whether_it_agrees(tmp_pa
     ("argv", "message"),
     [
         (["tuba"], "cuba"),
-        (["cuba", "--scale", 0], "--scale must be in (0, 1]; got 0"),
-        (["cuba", "--seconds", -1], "--seconds must be in (0, 1000]; got -1"),
+        (["cuba", "--scale", 0.01], "--scale must be in [0.02, 1]; got 0.01"),
+        (["brunel", "--scale", 0.09], "--scale must be in [0.1, 1]; got 0.09"),
+        (["cuba", "--scale", 1e9], "--scale must be in [0.02, 1]; got 1000000000.0"),
+        (["cuba", "--seconds", 0.2], "--seconds must be in [0.3, 1000]; got 0.2"),
+        (["song", "--seconds", "nan"], "--seconds must be in [1, 1000]; got nan"),
+        (["cuba", "--seed", 2**32 - 4], "--seed must be a whole number <= 4294967291; got"),
         (["cuba", "--seeds", 0], "--seeds must be a whole number >= 1; got 0"),
         (["izhikevich-patterns", "--seeds", 3], "--seeds must be 1, as izhikevich-patterns"),
         (["izhikevich-patterns", "--scale", 0.5], "--scale must be left out"),
@@ -72,10 +76,12 @@ def test_a_run_in_pieces_is_the_run_in_one(monkeypatch):
     np.testing.assert_array_equal(pieces.neurons, whole.neurons)
 
 
-def test_pieces_have_one_length():
-    assert [runs._whole_part(*x) for x in ((300, 100), (301, 100), (7, 0), (12, 5))] == [
-        100, 43, 1, 4,
-    ]  # fmt: skip
+def test_pieces_are_few_and_mostly_of_one_length():
+    assert runs._parts(300, 100) == [100] * 3
+    assert runs._parts(301, 100) == [43] * 7
+    assert runs._parts(307, 100) == [76, 77, 77, 77]
+    assert runs._parts(7, 0) == [1] * 7
+    assert runs._parts(12, 5) == [4] * 3
 
 
 @pytest.mark.parametrize("make", [brette.cuba, brette.coba])

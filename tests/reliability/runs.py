@@ -24,6 +24,7 @@ class Command:
     module: str
     options: str
     env: dict[str, str]
+    code: int = 0  # of its end
 
     def started(self, out: Path, *more: str) -> subprocess.Popen:
         """A process that works in `out`."""
@@ -39,7 +40,7 @@ class Command:
         begin = time.perf_counter()
         with self.started(out, *more) as process:
             said = process.communicate(timeout=300)
-        assert (process.returncode, said[1]) == (0, ""), said
+        assert (process.returncode, said[1]) == (self.code, ""), said
         return time.perf_counter() - begin
 
     def stopped(self, out: Path, number: int, after: float, *more: str) -> tuple[int, str]:

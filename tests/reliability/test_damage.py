@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from experiments import _run, electronic_synapse, wta_broadcast
+from experiments import _run, electronic_synapse, networks, wta_broadcast
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("programs_kept")]
 
@@ -29,6 +29,9 @@ STUDY = (
     " --policies bidirectional --n-states 16 --dynamic-range 10 --sigma-d2d 0 --lr 0.2"
     " --seeds 1 --width 1"
 )
+
+OF_THE_FIELD = "song --seconds 1 --seeds 3"
+RUNS = [(wta_broadcast, NETWORK), (electronic_synapse, STUDY), (networks, OF_THE_FIELD)]
 
 
 class End(NamedTuple):
@@ -51,7 +54,7 @@ def results(out):
     metrics = json.loads((out / "metrics.json").read_text())
     left_out = ("config", "git_revision", "seconds")
     kept = {k: v for k, v in metrics.items() if not k.startswith(left_out)}
-    for name in ("trainings", "table", "networks"):
+    for name in ("trainings", "table", "networks", "found"):
         for row in kept.get(name, ()):
             row.pop("seconds", None)
     return kept, {p.name: p.read_bytes() for p in sorted(out.glob("*.png"))}
@@ -61,7 +64,7 @@ def results(out):
 def whole(tmp_path_factory):
     """One finished run of each experiment."""
     out = tmp_path_factory.mktemp("whole")
-    for experiment, options in ((wta_broadcast, NETWORK), (electronic_synapse, STUDY)):
+    for experiment, options in RUNS:
         name = experiment.__name__.split(".")[1]
         words = [*options.split(), "--out", str(out / name)]
         _run.main(experiment.Config, experiment.run, words)
@@ -99,9 +102,7 @@ def take_away(file):
     shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize(
-    ("experiment", "options"), [(wta_broadcast, NETWORK), (electronic_synapse, STUDY)]
-)
+@pytest.mark.parametrize(("experiment", "options"), RUNS)
 def test_whatever_befalls_a_file_the_run_comes_to_its_end_or_names_it(
     experiment, options, whole, tmp_path, capsys
 ):

@@ -39,6 +39,9 @@ def state(out):
     return epoch, [np.asarray(x).tobytes() for x in jax.tree.leaves(found)]
 
 
+NETWORK = "song --seconds 1 --seeds 3"
+
+
 class Study:
     """A command, how it ends when nothing happens to it, and how long that takes."""
 
@@ -58,7 +61,7 @@ class Study:
         code, said = self.command.stopped(out, number, moment, *more)
         name, where = signal.Signals(number).name, reached(out)
         counts[f"{self.command.module} {name} {where}"] += 1
-        if code == 0:  # it was quicker than usual
+        if code == self.command.code:  # it was quicker than usual
             assert where == "after its end"
         elif number == signal.SIGKILL:
             assert (code, said) == (-9, "")
@@ -73,6 +76,12 @@ class Study:
 def training(surroundings, tmp_path_factory):
     command = Command("wta_broadcast", SMALL, surroundings)
     return Study(command, tmp_path_factory.mktemp("training"), state)
+
+
+@pytest.fixture(scope="module")
+def network(surroundings, tmp_path_factory):
+    command = Command("networks", NETWORK, surroundings, code=1)  # so short, it agrees with nobody
+    return Study(command, tmp_path_factory.mktemp("network"), lambda out: None)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +104,14 @@ def test_a_study_of_many_parts_goes_on_to_the_same_end(design, tmp_path, counts,
     design.killed(tmp_path / "run", rng, number, counts)
     design.command.whole(tmp_path / "run", *again(tmp_path / "run"))
     assert design.seen(tmp_path / "run") == design.end
+
+
+@pytest.mark.parametrize("kill", range(KILLS // 10))
+def test_a_network_of_the_field_goes_on_to_the_same_end(network, tmp_path, counts, kill):
+    rng, number = np.random.default_rng((SEED, 4, kill)), SIGNALS[kill % 3]
+    network.killed(tmp_path / "run", rng, number, counts)
+    network.command.whole(tmp_path / "run", *again(tmp_path / "run"))
+    assert network.seen(tmp_path / "run") == network.end
 
 
 @pytest.mark.parametrize("chain", range(KILLS // 25))
