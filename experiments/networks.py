@@ -23,7 +23,7 @@ from experiments._networks.study import Study
 
 Name = Literal[
     "cuba", "coba", "cobahh", "brunel", "vogels", "song", "izhikevich-patterns",
-    "izhikevich-network",
+    "izhikevich-network", "potjans",
 ]  # fmt: skip
 
 
@@ -57,7 +57,11 @@ class Config(Network, Run):
     @classmethod
     def default_text(cls, name: str) -> str | None:
         """Of what depends on the network."""
-        return {"seeds": "5, or 1", "scale": "1, or 0.2", "seconds": "the network's"}.get(name)
+        return {
+            "seeds": "5, or 1",
+            "scale": "1; vogels 0.2, potjans 0.1",
+            "seconds": "the network's",
+        }.get(name)
 
     def __post_init__(self):
         _check(self)

@@ -94,6 +94,7 @@ from neurojax.wiring import (
     exponential_profile,
     fan_in,
     fan_out,
+    fixed_total,
     gaussian_profile,
     locally_dense,
     merged,
@@ -119,11 +120,12 @@ __all__ = [
     "TripletSTDP", "TsodyksMarkram", "Visit", "WangBuzsaki", "WeightDependence", "Weights",
     "always", "augment", "bernoulli", "blocks", "boxcar", "broadcast", "by_sender", "checkpoint",
     "class_scores", "data", "decoding", "distance_dependent", "encoding", "exponential_profile",
-    "fan_in", "fan_out", "fold", "gaussian_profile", "ideal", "k_winners", "locally_dense",
-    "merged", "metrics", "modulators", "normal", "normalizing", "one_to_one", "plotting",
-    "post_spike", "recording", "simulate", "spikes", "split_bf16", "steps", "structured",
-    "surrogate", "traces", "triangle", "triplet_hippocampus", "triplet_visual_cortex",
-    "unconstrained", "watts_strogatz", "watts_strogatz_grid", "wta_broadcast",
+    "fan_in", "fan_out", "fixed_total", "fold", "gaussian_profile", "ideal", "k_winners",
+    "locally_dense", "merged", "metrics", "modulators", "normal", "normalizing", "one_to_one",
+    "plotting", "post_spike", "recording", "simulate", "spikes", "split_bf16", "steps",
+    "structured", "surrogate", "traces", "triangle", "triplet_hippocampus",
+    "triplet_visual_cortex", "unconstrained", "watts_strogatz", "watts_strogatz_grid",
+    "wta_broadcast",
 ]  # fmt: skip
 
 short_types({name: globals()[name] for name in __all__ if name not in _SLOW})

@@ -38,6 +38,9 @@ def outputs(records: dict[str, Record]) -> dict[str, Array]:
 class spikes(eqx.Module):
     """Probe: whether each neuron of one layer spikes, [n] of bools, a quarter of the memory.
 
+    Of a source that sends counts (`PoissonInput`) it keeps only whether there was a spike: for the
+    counts keep `outputs`.
+
     Raises `ValueError` for a layer that the network does not have.
 
     >>> probe = nj.recording.spikes("hidden")
@@ -114,7 +117,10 @@ class SpikeList(NamedTuple):
 def spike_list(z: Any, *, dt: float) -> SpikeList:
     """A raster `z` [T, n] as a list of spikes; step t ends at (t + 1) `dt` ms.
 
-    Raises `ValueError` for a raster of other than two axes and a `dt` that is not positive.
+    Several spikes in a step, such as the 2 of a `PoissonInput`, are as many of the list; a signed
+    spike, -1, is one.
+    Raises `ValueError` for a raster of other than two axes or of what is no whole number, and a
+    `dt` that is not positive.
 
     >>> z = jnp.zeros((10, 3)).at[4, 2].set(1)
     >>> nj.recording.spike_list(z, dt=0.5)
@@ -124,6 +130,13 @@ def spike_list(z: Any, *, dt: float) -> SpikeList:
     if z.ndim != 2:
         raise ValueError(f"z must have shape [T, n]; got {z.shape}: pass one layer of one sample")
     steps, neurons = np.nonzero(z)
+    number = np.abs(np.asarray(z[steps, neurons], float))
+    wrong = z[steps, neurons][number != np.rint(number)]
+    if wrong.size:
+        raise ValueError(
+            f"z must be spikes, whole numbers; got {wrong[0]} ({wrong.size} of {z.size})"
+        )
+    steps, neurons = (np.repeat(x, number.astype(int)) for x in (steps, neurons))
     return SpikeList((steps + 1) * dt, neurons)
 
 

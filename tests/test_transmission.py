@@ -1,4 +1,9 @@
-"""Delays that are data, in networks: against a plain loop, static delays and one another."""
+"""Delays that are data, in networks: against a plain loop, static delays and one another.
+
+Senders send counts, as `PoissonInput` does: two spikes in a step are worth two.
+"""
+
+import math
 
 import equinox as eqx
 import jax
@@ -10,7 +15,7 @@ import neurojax as nj
 
 N_PRE, N_POST, T, LONGEST = 7, 5, 60, 12
 RNG = np.random.default_rng(0)
-SPIKES = (RNG.random((T, N_PRE)) < 0.2).astype(np.float32)
+SPIKES = ((RNG.random((T, N_PRE)) < 0.2) * RNG.integers(1, 4, (T, N_PRE))).astype(np.float32)
 PRE, POST = np.nonzero(RNG.random((N_PRE, N_POST)) < 0.6)
 W = RNG.normal(size=len(PRE)).astype(np.float32)
 STEPS = RNG.integers(1, LONGEST + 1, len(PRE))
@@ -119,6 +124,36 @@ def test_a_traced_delay_beyond_the_longest_is_an_error_not_another_delay():
     for steps in (0, LONGEST + 1):
         with pytest.raises(Exception, match=f"delays must be in \\[1, {LONGEST}\\]"):
             run(jnp.asarray(steps)).block_until_ready()
+
+
+def test_counts_move_membranes_as_campbells_theorem_says():
+    n, rate, w, tau, r, tau_syn, dt = 1000, 1.28, 0.4, 2.0, 10.0, 0.5, 0.1  # 1/ms, nA, ms, MOhm
+    rows, listed = nj.one_to_one(n), nj.by_sender(np.arange(n), np.arange(n), n, n)
+    each = nj.Delays(jnp.arange(n) % 5 + 1)
+    ways = {  # to a port of its own
+        "now": (rows, {}), "exc": (rows, {"delay": 3}), "late": (rows, {"delays": nj.Delays(2)}),
+        "each": (rows, {"delays": nj.Delays(each.steps[:, None])}), "listed": (listed, {}),
+        "arrives": (listed, {"delays": each}),
+    }  # fmt: skip
+    layers, wires = {"in": nj.Layer(n, nj.PoissonInput(160, 8.0))}, {}
+    for name, (wiring, delay) in ways.items():
+        neuron, receptor = nj.LIF(tau, r_mem=r, v_th=1e6), nj.Exponential(tau_syn)
+        ports = {"exc": receptor} if name == "exc" else {}
+        layers[name] = nj.Layer(n, neuron, synapse=None if ports else receptor, ports=ports)
+        wires[name] = nj.Projection(
+            "in", name, wiring, port="exc" if ports else None, w=jnp.full(wiring.shape, w), **delay
+        )
+    net, key = nj.Network(layers, wires), jax.random.key(0)
+    end, _ = nj.simulate(
+        net, net.init_weights(key), net.init(), {}, n_steps=250, dt=dt, key=key, probe=lambda _: ()
+    )
+    charge = w * r * tau_syn  # mV ms, of one arrival
+    mean, var = rate * charge, rate * charge**2 / (2 * (tau + tau_syn))
+    for name in ways:
+        v = np.asarray(end.neurons[name].v)
+        # four standard errors; 1% for exp(-25 / 2) to come, and (dt / tau_syn)^2 / 12 of the grid
+        assert abs(v.mean() - mean) < 4 * math.sqrt(var / n), name
+        assert abs(v.var() - var) < (4 * math.sqrt(2 / n) + 0.01) * var, name
 
 
 def test_milliseconds_become_whole_steps():

@@ -75,6 +75,17 @@ def alike(statistic: str, unit: str, values: Any, others: Any, source: str) -> R
     )
 
 
+def one_run(
+    statistic: str, unit: str, values: Any, reference: float, sd: float, source: str
+) -> Row:
+    """One run of another simulator, which may be as far off as runs are that spread by `sd`.
+
+    Four standard errors of the difference to our mean, and 2% for steps of the grid.
+    """
+    by = _SIGMAS * sd * math.sqrt(1 + 1 / len(values)) + 0.02 * abs(reference)
+    return Row(statistic, unit, tuple(values), reference, reference - by, reference + by, source)
+
+
 def distance(statistic: str, samples: Any, others: Any, source: str) -> Row:
     """Distributions over neurons: no farther from the others than seeds of one simulator are.
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from neurojax._check import step_size
+from neurojax.recording import spike_list
 
 __all__ = [
     "Intervals", "Spectrum", "Trains", "correlation", "correlations", "counts", "cv", "fano",
@@ -88,18 +89,16 @@ class Spectrum(NamedTuple):
 
 
 def trains(z: Any, *, dt: Any) -> Trains:
-    """The spikes of a raster `z` [T, n] of steps of `dt` ms: what is not 0 is a spike.
+    """The spikes of a raster `z` [T, n] of steps of `dt` ms: 0, 1, or how many there are.
 
     >>> nj.spikes.trains(jnp.zeros((10, 3)).at[4, 2].set(1), dt=0.5)
     Trains(times=array([2.5]), neurons=array([2]), n=3, duration=5.0)
 
-    Raises `ValueError` for a raster of other than two axes and a `dt` that is not positive.
+    Raises `ValueError` for a raster of other than two axes or of what is no whole number, and a
+    `dt` that is not positive.
     """
     z, dt = np.asarray(z), float(step_size(dt))
-    if z.ndim != 2:
-        raise ValueError(f"z must have shape [T, n]; got {z.shape}: pass one layer of one sample")
-    steps, neurons = np.nonzero(z)
-    return Trains((steps + 1) * dt, neurons, z.shape[1], z.shape[0] * dt)
+    return Trains(*spike_list(z, dt=dt), z.shape[1], z.shape[0] * dt)
 
 
 def joined(*pieces: Any) -> Trains:

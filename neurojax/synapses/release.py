@@ -154,7 +154,7 @@ class TsodyksMarkram(eqx.Module):
     ) -> tuple[TsodyksMarkramState, Float[Array, "*n"]]:
         """State after `dt` ms and the spikes `z` (0 or 1), and what these send, u x."""
         dtype = state.u.dtype
-        p, s, z, dt = _ready_to_step(self, state, state.u, z, dt)
+        p, s, z, dt = _ready_to_step(self, state, state.u, _one_at_most(z), dt)
         u, u_low = _used(p, s, z, dt, dtype)
         spent, low = fade(s.z, s.z_low, _leak(dt, p.tau_rec), dtype)
         if p.tau_psc is None:
@@ -209,7 +209,7 @@ class Quantal(eqx.Module):
     ) -> tuple[QuantalState, Float[Array, "*n"]]:
         """State after `dt` ms and the spikes `z` (0 or 1), and what these send, in [0, 1]."""
         dtype, key = state.u.dtype, prng_key(key)
-        p, s, z, dt = _ready_to_step(self, state, state.u, z, dt)
+        p, s, z, dt = _ready_to_step(self, state, state.u, _one_at_most(z), dt)
         u, u_low = _used(p, s, z, dt, dtype)
         still, low = fade(s.still, s.still_low, _leak(dt, p.tau_rec), dtype)
         chances = whole(still, low, dtype), whole(u, u_low, dtype)
@@ -291,6 +291,16 @@ def _ready_to_step(model, state, like, z, dt):
     in_range(model)
     z = one_each("z", z, like.shape)
     return *cast((model, state, z), dtype), time_step(dt, dtype)
+
+
+def _one_at_most(z):
+    """A second spike finds less than the first, and counts say nothing of what each uses."""
+    if not jnp.issubdtype(jnp.asarray(z).dtype, jnp.number):
+        return z
+    told = (
+        "z must be 0 or 1, one spike a step where a release uses up: pass Poisson, or a smaller dt"
+    )
+    return eqx.error_if(z, (z > 1).any(), told)
 
 
 def _used(p, s, z, dt, dtype):

@@ -20,11 +20,12 @@ from neurojax.wiring.generators import (
 )
 from neurojax.wiring.layouts import Band, Dense, Edges, FanIn
 from neurojax.wiring.sparse import Connectivity, FanOut, by_sender
+from neurojax.wiring.totals import fixed_total
 from neurojax.wiring.visits import Visit
 
 __all__ = [
     "Band", "Connectivity", "Dense", "Edges", "FanIn", "FanOut", "Visit", "bernoulli", "blocks",
-    "by_sender", "distance_dependent", "exponential_profile", "fan_in", "fan_out",
+    "by_sender", "distance_dependent", "exponential_profile", "fan_in", "fan_out", "fixed_total",
     "gaussian_profile", "locally_dense", "merged", "one_to_one", "watts_strogatz",
     "watts_strogatz_grid",
 ]  # fmt: skip

@@ -21,6 +21,13 @@ def test_a_raster_is_its_spikes():
     assert (SEEN.n, SEEN.duration) == (12, pytest.approx(400.0))
 
 
+def test_several_spikes_in_a_step_all_count_and_a_signed_one_is_one():
+    seen = nj.spikes.trains(np.array([[2, 0], [0, -1], [1, 3]]), dt=0.5)
+    np.testing.assert_array_equal(seen.times, [0.5, 0.5, 1.0, 1.5, 1.5, 1.5, 1.5])
+    np.testing.assert_array_equal(seen.neurons, [0, 0, 1, 0, 1, 1, 1])
+    np.testing.assert_array_equal(nj.spikes.rates(seen), [2000, 8000 / 3])
+
+
 def test_pieces_are_the_run_and_parts_are_parts():
     pieces = [nj.spikes.trains(z, dt=DT) for z in np.split(Z, [700, 701])]
     whole = nj.spikes.joined(*pieces)
@@ -117,6 +124,7 @@ def test_the_distance_is_scipys(sizes):
     [
         (lambda: nj.spikes.rates(Z), TypeError, r"seen must be Trains; got ndarray: pass nj.spik"),
         (lambda: nj.spikes.trains(Z[0], dt=DT), ValueError, r"z must have shape \[T, n\]; got"),
+        (lambda: nj.spikes.trains(Z * 0.5, dt=DT), ValueError, "z must be spikes, .*; got 0.5"),
         (lambda: nj.spikes.trains(Z, dt=0.0), ValueError, "dt must be .* > 0"),
         (lambda: nj.spikes.joined(), ValueError, r"pieces must be of one population; got sizes"),
         (lambda: nj.spikes.joined(SEEN, SEEN.of([1])), ValueError, r"got sizes \[1, 12\]"),

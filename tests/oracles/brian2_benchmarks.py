@@ -198,6 +198,84 @@ def vogels(seed: int):
     return {k: round(float(x), 6) for k, x in found.items()}
 
 
+SIZES = np.array([20683, 5834, 21915, 5479, 4850, 1065, 14395, 2948])
+CHANCE = [  # L2/3E, L2/3I, L4E, L4I, L5E, L5I, L6E, L6I
+    [0.1009, 0.1689, 0.0437, 0.0818, 0.0323, 0.0, 0.0076, 0.0],
+    [0.1346, 0.1371, 0.0316, 0.0515, 0.0755, 0.0, 0.0042, 0.0],
+    [0.0077, 0.0059, 0.0497, 0.135, 0.0067, 0.0003, 0.0453, 0.0],
+    [0.0691, 0.0029, 0.0794, 0.1597, 0.0033, 0.0, 0.1057, 0.0],
+    [0.1004, 0.0622, 0.0505, 0.0057, 0.0831, 0.3726, 0.0204, 0.0],
+    [0.0548, 0.0269, 0.0257, 0.0022, 0.06, 0.3158, 0.0086, 0.0],
+    [0.0156, 0.0066, 0.0211, 0.0166, 0.0572, 0.0197, 0.0396, 0.2252],
+    [0.0364, 0.001, 0.0034, 0.0005, 0.0277, 0.008, 0.0658, 0.1443],
+]
+OUTSIDE = [1600, 1500, 2100, 1900, 2000, 1900, 2900, 2100]
+FULL = [0.903, 2.965, 4.414, 5.876, 7.569, 8.633, 1.105, 7.829]  # Hz, NEST
+
+
+def potjans(seed: int):
+    """Potjans and Diesmann (2014), a tenth of neurons and of synapses a neuron: eight populations.
+
+    Ends of each synapse are drawn alone. Weights grow by 1 / sqrt(.1), and a current makes up for
+    the mean that is lost, at the rates of the whole.
+    """
+    b2.device.reinit()
+    b2.device.activate(build_on_run=False)
+    b2.start_scope()
+    b2.seed(seed)
+    b2.defaultclock.dt = DT
+    rng, scale, w = np.random.default_rng(seed), 0.1, 87.8  # pA
+    sizes = np.rint(SIZES * scale).astype(int)
+    first = np.concatenate([[0], np.cumsum(sizes)])
+    cells = b2.NeuronGroup(
+        first[-1],
+        """dv/dt = (-65*mV - v) / (10*ms) + (psc + held) / (250*pF) : volt (unless refractory)
+           dpsc/dt = -psc / (.5*ms) : amp
+           held : amp (constant)""",
+        threshold="v >= -50*mV",
+        reset="v = -65*mV",
+        refractory=2 * ms + DT,
+        method="exact",
+    )
+    cells.v = "-58*mV + randn() * 10*mV"
+    pre, post, weight, delay, parts = [], [], [], [], [cells]
+    for a, (n_a, m_a) in enumerate(zip(SIZES, sizes, strict=True)):
+        lost = w * OUTSIDE[a] * 8.0
+        for b, (n_b, m_b) in enumerate(zip(SIZES, sizes, strict=True)):
+            total = np.log1p(-CHANCE[a][b]) / np.log1p(-1 / (n_a * n_b))
+            k, mean = round(total * scale**2), w * (-4 if b % 2 else 2 if (a, b) == (0, 2) else 1)
+            lost += mean * total / n_a * FULL[b]
+            pre.append(first[b] + rng.integers(m_b, size=k))
+            post.append(first[a] + rng.integers(m_a, size=k))
+            weight.append(rng.normal(mean, 0.1 * abs(mean), k) / np.sqrt(scale))
+            late = rng.normal(1, 0.5, k) * (0.75 if b % 2 else 1.5)
+            while (late < 0.05).any():  # what is shorter than half a step is drawn again
+                again = late < 0.05
+                late[again] = rng.normal(1, 0.5, again.sum()) * (0.75 if b % 2 else 1.5)
+            delay.append(np.maximum(np.rint(late / 0.1), 1) * 0.1)
+        own = cells[first[a] : first[a + 1]]
+        own.held = (1 - np.sqrt(scale)) * lost * 0.5e-3 * b2.pA
+        parts.append(
+            b2.PoissonInput(own, "psc", round(OUTSIDE[a] * scale), 8 * b2.Hz,
+                            w / np.sqrt(scale) * b2.pA)
+        )  # fmt: skip
+    synapses = b2.Synapses(cells, cells, "w : amp (constant)", on_pre="psc += w")
+    synapses.connect(i=np.concatenate(pre), j=np.concatenate(post))
+    synapses.w = np.concatenate(weight) * b2.pA
+    synapses.delay = np.concatenate(delay) * ms
+    monitor = b2.SpikeMonitor(cells)
+    network = b2.Network(*parts, synapses, monitor)
+    network.run(1500 * ms)
+    b2.device.build(directory="/tmp/brian2-potjans", run=True)
+    times, neurons = monitor.t / ms, np.asarray(monitor.i)
+    found = {}
+    for a in range(8):
+        spikes = [np.sort(times[neurons == j]) for j in range(first[a], first[a + 1])]
+        told = statistics(spikes, 1500.0, skip=500.0)
+        found |= {f"{k}_{a}": told[k] for k in ("rate", "cv", "correlation", "rates")}
+    return found
+
+
 NETWORKS = {f.__name__: f for f in (cuba, coba, cobahh)}
 
 
@@ -217,13 +295,13 @@ def run(make, seed: int):
     return [np.sort(times[neurons == i]) for i in range(len(cells))], duration
 
 
-def statistics(spikes, duration: float):
-    """What is compared, of spikes after the first 200 ms."""
-    spikes = [t[t > SKIP] for t in spikes]
-    rates = np.array([len(t) for t in spikes]) * 1000 / (duration - SKIP)
+def statistics(spikes, duration: float, skip: float = SKIP):
+    """What is compared, of spikes after the first `skip` ms."""
+    spikes = [t[t > skip] for t in spikes]
+    rates = np.array([len(t) for t in spikes]) * 1000 / (duration - skip)
     intervals = [np.diff(t) for t in spikes if len(t) > 2]
     cvs = np.array([x.std() / x.mean() for x in intervals])
-    bins = np.arange(SKIP, duration + 1, 5.0) + 0.05
+    bins = np.arange(skip, duration + 1, 5.0) + 0.05
     counts = np.array([np.histogram(t, bins)[0] for t in spikes])
     counts = counts[counts.std(1) > 0]
     c = np.corrcoef(counts)
@@ -244,7 +322,7 @@ def main(names) -> None:
     for name in names:
         seeds = []
         for seed in range(SEEDS):
-            own = {"song": song, "vogels": vogels}.get(name)
+            own = {"song": song, "vogels": vogels, "potjans": potjans}.get(name)
             seeds.append(own(seed) if own else statistics(*run(NETWORKS[name], seed)))
             told = {k: x for k, x in seeds[-1].items() if isinstance(x, float)}
             print(name, seed, told, flush=True)  # noqa: T201
@@ -254,4 +332,4 @@ def main(names) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or [*NETWORKS, "song", "vogels"])
+    main(sys.argv[1:] or [*NETWORKS, "song", "vogels", "potjans"])

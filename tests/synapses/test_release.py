@@ -301,6 +301,12 @@ def test_refuses_what_does_not_fit_the_senders():
         release.step(release.init((3,)), jnp.ones(2), dt=0.1, key=KEY)
 
 
+@pytest.mark.parametrize(("release", "key"), [(TsodyksMarkram(), {}), (Quantal(), {"key": KEY})])
+def test_refuses_counts_as_a_second_spike_finds_less_than_the_first(release, key):
+    with pytest.raises(Exception, match="z must be 0 or 1, one spike a step where a release"):
+        release.step(release.init((2,)), jnp.array([1.0, 2.0]), dt=0.5, **key)
+
+
 @pytest.mark.usefixtures("untyped")
 def test_refuses_what_is_no_key():
     release = Quantal()
