@@ -51,7 +51,7 @@ def potjans(key: jax.Array, scale: float) -> Ready:
     its mean by a current, from the rates of the whole.
     """
     sizes = scaled(scale)
-    kind, n = np.repeat(np.arange(8), sizes), sizes.sum()
+    kind, n = np.repeat(np.arange(8), sizes), int(sizes.sum())
     number = np.rint(TOTAL * scale**2).astype(int)
     wiring = nj.fixed_total(nj.fold(key, "wiring"), sizes.tolist(), sizes.tolist(), number)
     w, steps = _each(nj.fold(key, "each"), wiring, kind, scale)

@@ -7,10 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 import neurojax as nj
 from experiments import _run, networks
-from experiments._networks import STUDIES, brette, brunel, izhikevich, judged, runs, seen, song
+from experiments._networks import (
+    STUDIES,
+    brette,
+    brunel,
+    izhikevich,
+    judged,
+    potjans,
+    runs,
+    seen,
+    song,
+)
 
 # One worker: the tests share what they compile.
 pytestmark = pytest.mark.xdist_group("networks")
@@ -122,6 +133,60 @@ def test_a_neuron_of_brunels_network_jumps_by_j_and_hears_what_is_said(monkeypat
     v = np.asarray(state.neurons["cells"].v)
     np.testing.assert_allclose(v[post[pre == pre[0]]], brunel.J, rtol=1e-6)
     assert (v != 0).sum() == (pre == pre[0]).sum()
+
+
+def test_a_part_of_the_microcircuit_hears_in_mean_and_variance_what_the_whole_does():
+    scale = 0.02
+    made = potjans.potjans(jax.random.key(0), scale)
+    kind, n = np.repeat(np.arange(8), potjans.scaled(scale)), potjans.scaled(scale)
+    within, outside = (made.net.projections[name] for name in ("within", "in"))
+    pre, post, _ = (np.asarray(x) for x in within.connectivity.edges())
+    w, of, to = np.asarray(within.w, float), kind[pre], kind[post]
+    assert ((w < 0) == (of % 2 == 1)).all()
+    # as many synapses between populations as the scale leaves, rounded
+    into = np.bincount(8 * to + of, minlength=64).reshape(8, 8)
+    whole = potjans.TOTAL / potjans.SIZES[:, None]
+    np.testing.assert_allclose(into, whole * scale * (potjans.SIZES * scale)[:, None], atol=0.51)
+    # current (nA) and its variance per second: of one neuron of each population, in the mean
+    neuron, source = made.net.layers["cells"].neuron, made.net.layers["outside"].neuron
+    held = np.bincount(kind, (np.asarray(neuron.v_rest, float) + 65) / potjans.R_MEM) / n
+    rate, w_out = potjans.WHOLE[of], float(outside.w[0, 0])
+    out = np.bincount(kind, np.asarray(source.n_inputs, float)) / n * potjans.BACKGROUND
+    tau = potjans.TAU_SYN / 1000
+    mean = tau * (np.bincount(to, w * rate) / n + w_out * out) + held
+    var = np.bincount(to, w**2 * rate) / n + w_out**2 * out
+    rates, every = potjans.WHOLE, potjans.W * potjans.OUTSIDE * potjans.BACKGROUND
+    expected = tau * ((whole * potjans.MEAN * rates).sum(1) + every)
+    expected_var = (whole * potjans.MEAN**2 * 1.01 * rates).sum(1) + potjans.W * every
+    # of weights that spread by a tenth: their error, and 1% of sizes that were rounded
+    by = 4 * 0.1 * tau * np.sqrt(np.bincount(to, (w * rate) ** 2)) / n
+    assert (abs(mean - expected) < by + 0.01 * tau * np.bincount(to, abs(w) * rate) / n).all()
+    np.testing.assert_allclose(var, expected_var, rtol=0.02)
+    late = np.asarray(within.delays.steps) * potjans.DT
+    for inhibits, ms in enumerate(potjans.LATE):
+        # normal above half a step: mean and spread are those of SciPy's truncated distribution
+        law = scipy.stats.truncnorm(0.05 / (0.5 * ms) - 2, 6, loc=ms, scale=0.5 * ms)
+        own = late[of % 2 == inhibits]
+        assert abs(own.mean() - law.mean()) < 4 * law.std() / math.sqrt(own.size)
+        assert abs(own.std() / law.std() - 1) < 4 / math.sqrt(2 * own.size) + 0.005  # of the grid
+
+
+def test_the_microcircuit_is_held_against_its_own_size():
+    others, _ = judged.recorded("potjans")
+    tenth = [x | {"scale": 0.1} for x in others]
+    rows = potjans._judged(tenth[:5])
+    assert len(rows) == 32
+    assert all(row.agrees for row in rows)
+    assert {row.source for row in potjans._judged([x | {"scale": 1} for x in others])} == {
+        "NEST, all of it"
+    }
+    faster = [x | {f"rate_{a}": 1.2 * x[f"rate_{a}"] for a in range(8)} for x in tenth]
+    assert [row.agrees for row in potjans._judged(faster) if row.statistic.endswith(" rate")] == [
+        a == 0
+        for a in range(8)  # of that rate the seeds spread by a tenth
+    ]
+    whole = [{"scale": 1} | {f"rate_{a}": r for a, r in enumerate(potjans.WHOLE)}] * 2
+    assert all(row.agrees for row in potjans._judged(whole))
 
 
 def test_the_synapses_of_song_have_their_bounds_and_move_apart():
