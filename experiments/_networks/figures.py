@@ -1,5 +1,6 @@
 """Figures of networks: who fired when, and distributions beside those of the reference."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, BLACK, GREY = "#0072B2", "#D55E00", "#009E73", "#222222", "#B5B5B5"
+GROUPS = (BLUE, ORANGE, GREEN, BLACK)
 
 
 def population(found: list[dict[str, Any]], others: list[dict[str, Any]], title: str) -> Figure:
@@ -24,12 +26,14 @@ def population(found: list[dict[str, Any]], others: list[dict[str, Any]], title:
     return figure
 
 
-def raster(ax: Axes, shown: dict[str, Any], title: str = "") -> None:
-    """Spikes of some neurons as dots, those that inhibit in another colour."""
+def raster(
+    ax: Axes, shown: dict[str, Any], title: str = "", colours: tuple[str, ...] = GROUPS
+) -> None:
+    """Spikes of some neurons as dots, groups in colours that take turns."""
     times, neurons = np.asarray(shown["times"]), np.asarray(shown["neurons"])
     groups = shown.get("groups", [shown["n"]])
     first = 0
-    for size, colour in zip(groups, (BLUE, ORANGE, GREEN, BLACK) * 2, strict=False):
+    for size, colour in zip(groups, itertools.cycle(colours), strict=False):
         own = (neurons >= first) & (neurons < first + size)
         ax.plot(times[own], neurons[own], ".", markersize=1.2, color=colour)
         first += size

@@ -40,6 +40,7 @@ MEAN[0, 2] *= 2  # L4E onto L2/3E
 DT, SKIP, TAU_SYN, TAU_MEM, R_MEM = 0.1, 500.0, 0.5, 10.0, 40.0  # ms, ms, ms, ms, MOhm
 LATE = np.array([1.5, 0.75])  # ms, of excitation and inhibition; half of it their spread
 LONGEST = 64  # steps; six standard deviations are 60
+_PIECE = 1 << 16  # synapses
 
 WHOLE = np.array([0.903, 2.965, 4.414, 5.876, 7.569, 8.633, 1.105, 7.829])  # Hz, by NEST
 
@@ -84,14 +85,22 @@ def scaled(scale: float) -> np.ndarray:
 @partial(jax.jit, static_argnames="scale")
 def _each(key, wiring: nj.FanOut, kind, scale: float) -> tuple[jax.Array, jax.Array]:
     """Weight (nA) and delay (steps) of each synapse: normal, no delay below half a step."""
-    of, to = wiring.at_pre(kind), wiring.at_post(kind)
-    spread, late = jax.random.split(key)
-    w = jnp.asarray(MEAN / np.sqrt(scale), float)[to, of]
-    w = w * (1 + 0.1 * jax.random.normal(spread, w.shape))
-    mean = jnp.asarray(LATE / DT, float)[of % 2]
-    late = jax.random.truncated_normal(late, (0.5 - mean) / (0.5 * mean), 6.0, w.shape)
-    steps = jnp.rint(mean * (1 + 0.5 * late)).astype(jnp.int32)
-    return w, jnp.clip(steps, 1, LONGEST)
+    edges = wiring.shape[0]
+
+    def piece(i):  # one after another, so that nothing large is held beside what is asked for
+        place = jnp.minimum(i * _PIECE + jnp.arange(_PIECE), edges - 1)
+        of = kind[jnp.searchsorted(wiring.start, place, side="right") - 1]
+        spread, late = jax.random.split(jax.random.fold_in(key, i))
+        w = jnp.asarray(MEAN / np.sqrt(scale), float)[kind[wiring.index[place]], of]
+        w = w * (1 + 0.1 * jax.random.normal(spread, w.shape))
+        mean = jnp.asarray(LATE / DT, float)[of % 2]
+        late = jax.random.truncated_normal(late, (0.5 - mean) / (0.5 * mean), 6.0, w.shape)
+        steps = jnp.rint(mean * (1 + 0.5 * late)).astype(jnp.int32)
+        return w, jnp.clip(steps, 1, LONGEST)
+
+    found = jax.lax.map(piece, jnp.arange(-(-edges // _PIECE)))
+    w, steps = (x.reshape(-1)[:edges] for x in found)
+    return w, steps
 
 
 # --- what is held against what ---
@@ -104,7 +113,7 @@ def _once(seed: int, scale: float, seconds: float) -> Found:
     sizes = scaled(scale)
     found: Found = {
         "scale": scale,
-        "raster": seen.raster(spikes, sizes.tolist(), last=300.0, shown=600),
+        "raster": seen.raster(spikes, sizes.tolist(), last=300.0, shown=2000),
     }
     for a, (n, end) in enumerate(zip(sizes, np.cumsum(sizes), strict=True)):
         told = seen.population(spikes.of(slice(end - n, end)), skip=SKIP)
@@ -136,7 +145,8 @@ def _drawn(found: list[Found]) -> Figure:
     figure = Figure(figsize=(9.0, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(2.2, 1))
     shown = found[0]["raster"]
-    figures.raster(left, shown, f"Microcircuit, {found[0]['scale']:g} of it")
+    title = f"{found[0]['scale']:g} of the microcircuit: excitation blue, inhibition orange"
+    figures.raster(left, shown, title, (figures.BLUE, figures.ORANGE))
     ends = np.cumsum(shown["groups"])
     left.set_yticks(ends - np.asarray(shown["groups"]) / 2, NAMES)
     left.set_ylabel("Population")
