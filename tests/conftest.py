@@ -1,28 +1,42 @@
 """Strict arrays and eight CPU devices for every test."""
 
+import functools
+import gc
 import importlib.metadata
 import os
+
+gc.set_threshold(100_000, 20, 100)  # tracing makes objects by the thousand, and few cycles
 
 flags = [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # one that it does not know kills it
     flags.append("--xla_cpu_use_fusion_emitters=false")  # compiles a third faster
 os.environ["XLA_FLAGS"] = " ".join(flags)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # waiting threads take a worker's core
 
 import hypothesis  # noqa: E402  (the flags must stand before JAX starts)
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
+from jax._src.interpreters import mlir  # noqa: E402
 from jax.experimental.compilation_cache import compilation_cache  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Most tests compile more than they compute.
 jax.config.update("jax_disable_most_optimizations", True)
+# A context of its own for each program takes longer to set up than most are to lower.
+if hasattr(mlir, "make_ir_context"):
+    mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 # No deadline: the first example compiles. The same examples at every run.
 hypothesis.settings.register_profile("neurojax", deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile("neurojax")
+
+
+def pytest_collection_finish():
+    """What is imported stays: no collection looks through it again."""
+    gc.freeze()
 
 
 @pytest.fixture

@@ -68,7 +68,17 @@ def test_the_readme_learns_in_each_way_that_it_shows(tmp_path):
     assert min(accuracies) > 0.87, accuracies
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p != "README.md" and blocks(p)])
+LONG = ("docs/hardware.md", "docs/learning.md", "docs/networks.md")  # whole trainings
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(p, marks=pytest.mark.slow if p in LONG else ())
+        for p in PAGES
+        if p != "README.md" and blocks(p)
+    ],
+)
 def test_code_of_a_page_runs_as_written(page, tmp_path):
     code = "\n".join(blocks(page))
     assert re.search(r"^\s*assert ", code, re.M), "a page's code must check what it shows"

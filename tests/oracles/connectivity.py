@@ -29,11 +29,17 @@ def banded(rng, n, radius):
 
 
 def listed(rng, n_post, n_pre, native):
-    """About a third of all pairs, in no order, some twice; the last sender has no synapse."""
-    pre, post = np.nonzero(rng.random((n_pre, n_post)) < 0.3)
-    again = rng.permutation(np.tile(np.arange(pre.size), 2))[: pre.size]
-    again = again[pre[again] < n_pre - 1]
-    return by_sender(pre[again], post[again], n_pre, n_post, native=native)
+    """Synapses in no order, some twice: all from the first sender, none from the last.
+
+    How many there are, and the largest fan-out, do not depend on the seed: one program.
+    """
+    between = (n_pre - 2) * n_post
+    pairs = rng.choice(between, round(0.3 * between), replace=False)
+    pairs = rng.permutation(np.tile(pairs, 2))[: pairs.size]
+    pre = np.concatenate([np.zeros(2 * n_post, int), 1 + pairs // n_post])
+    post = np.concatenate([np.tile(np.arange(n_post), 2), pairs % n_post])
+    order = rng.permutation(pre.size)
+    return by_sender(pre[order], post[order], n_pre, n_post, native=native)
 
 
 class Kind(NamedTuple):
