@@ -1,5 +1,6 @@
 """What a run says and leaves behind when it is told to stop, from its first moment on."""
 
+import os
 import re
 import signal
 import subprocess
@@ -140,6 +141,20 @@ def test_a_run_that_is_still_importing_ends_in_one_line(after):
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=30)
     assert (process.returncode, *said) == (130, "", BEFORE)
+
+
+def test_what_is_slow_on_a_busy_machine_is_no_word_on_stderr():
+    """Folding constants for more than a second, XLA would write a page for each."""
+    script = (
+        "import os, sys; sys.argv, sys.orig_argv = ['-m'], ['', '-m', 'experiments.x']\n"
+        "import experiments; print(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
+    )
+    env = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=env,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.stdout == "3\n"
 
 
 def test_who_only_imports_experiments_keeps_the_handlers():
