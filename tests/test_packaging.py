@@ -39,7 +39,7 @@ print("imported", *{PACKAGES})
 
 IMPORT_QUICKLY = """
 import sys, neurojax, hardware
-late = {"matplotlib", "orbax", "tensorflow_datasets", "sklearn", "networkx", "flax"}
+late = {"matplotlib", "orbax", "tensorflow_datasets", "sklearn", "networkx", "flax", "optax"}
 print(*late & set(sys.modules))
 neurojax.metrics, neurojax.plotting
 try:

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int, Integer, Key
@@ -53,6 +52,11 @@ from neurojax.plasticity.teaching import class_scores
 from neurojax.plasticity.three_factor import HomeostasisState, Post, ThreeFactor
 from neurojax.simulation import simulate
 from neurojax.weights import MakeWeights, ideal
+
+if typing.TYPE_CHECKING:
+    from optax import GradientTransformation
+else:  # slow to import, and whoever hands one over has done so
+    GradientTransformation = Any
 
 __all__ = [
     "Instruction", "Outcome", "System", "TrainState", "deltas", "excited", "factors", "init",
@@ -370,7 +374,7 @@ def _learned(system: System, tone: Tone, synapses, pre, post, instruction: Instr
 
 
 def init(
-    system: System, tx: optax.GradientTransformation, key: Key[Array, ""],
+    system: System, tx: GradientTransformation, key: Key[Array, ""],
     make_weights: MakeWeights = ideal(), dtype: DTypeLike = float,
 ) -> TrainState:  # fmt: skip
     """Fresh weights and everything that goes with them.
@@ -396,7 +400,7 @@ def init(
 
 
 def train_step(
-    system: System, tx: optax.GradientTransformation, state: TrainState, x: ArrayLike,
+    system: System, tx: GradientTransformation, state: TrainState, x: ArrayLike,
     target: ArrayLike, *, anneal: float | Array = 1.0, average_decay: float | Array = 0.0,
     changes: Changes = deltas,
 ) -> tuple[TrainState, Outcome]:  # fmt: skip
@@ -435,7 +439,7 @@ def train_step(
 
 
 def update(
-    system: System, tx: optax.GradientTransformation, state: TrainState, x: ArrayLike,
+    system: System, tx: GradientTransformation, state: TrainState, x: ArrayLike,
     target: ArrayLike, *, anneal: float | Array = 1.0, average_decay: float | Array = 0.0,
     changes: Changes = deltas,
 ) -> tuple[TrainState, Outcome]:  # fmt: skip
@@ -472,7 +476,7 @@ def _number(x: float | Array, checked: Callable) -> Array:
     return jnp.asarray(x, float) if isinstance(x, Tracer) else checked(x)
 
 
-def _check_optimiser(tx: optax.GradientTransformation, opt_state: Any, plain: Any) -> None:
+def _check_optimiser(tx: GradientTransformation, opt_state: Any, plain: Any) -> None:
     shape = lambda tree: jax.tree.map(jnp.shape, tree)  # noqa: E731
     if shape(jax.eval_shape(tx.init, plain)) != shape(opt_state):
         raise ValueError("state must come from init(system, tx, key) with this tx and system")
