@@ -27,10 +27,10 @@ demo: $(stamp)
 	$(python) $(DEMO)
 
 test: $(stamp)-test
-	$(python) -m pytest -n 2 --dist loadgroup
+	$(python) -m pytest -n 2 --dist loadfile
 
 slow: $(stamp)-test
-	$(python) -m pytest -n 2 --dist loadgroup -m slow --ignore=tests/reliability
+	$(python) -m pytest -n 2 --dist loadfile -m slow --ignore=tests/reliability
 
 # Each in an environment of its own, resolved anew each time. The lowest have wheels for the
 # oldest Python supported, the highest for all.
@@ -40,7 +40,7 @@ test-lowest test-highest: test-%: .envs/uv/bin/uv
 	@echo 'Installing the $* versions allowed into .envs/$*'
 	@$(uv) venv --quiet --clear --python $(PYTHON) .envs/$*
 	@$(uv) pip install --quiet --python .envs/$* --resolution $(resolution) -e '.[test]'
-	.envs/$*/bin/python -m pytest -n 2 --dist loadgroup
+	.envs/$*/bin/python -m pytest -n 2 --dist loadfile
 
 .envs/uv/bin/uv:
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .envs/uv uv
@@ -49,7 +49,7 @@ check: $(stamp)-dev
 	$(python) -m ruff format --check
 	$(python) -m ruff check
 	$(python) -m pyright
-	$(python) -m pytest -n 2 --dist loadgroup
+	$(python) -m pytest -n 2 --dist loadfile
 
 KILLS ?= 50
 SEED ?= 0

@@ -18,7 +18,6 @@ from benchmarks.systems import floor
 from benchmarks.systems import neurojax as ours
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.xdist_group("benchmarks")
 
 
 @pytest.mark.slow

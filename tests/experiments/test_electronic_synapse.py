@@ -18,9 +18,6 @@ from experiments._devices import Spent, Update
 from experiments._perceptron import Perceptron, Program, Setting
 from neurojax import data
 
-# One worker: the tests share what they train.
-pytestmark = pytest.mark.xdist_group("electronic_synapse")
-
 IDEAL = Program("ideal", "none", 12)
 SETTING = Setting(16.0, 10.0, 0.0, 0.3, 0.75, 0.25, 0)
 SMALL = (

@@ -23,9 +23,6 @@ from experiments._networks import (
     song,
 )
 
-# One worker: the tests share what they compile.
-pytestmark = pytest.mark.xdist_group("networks")
-
 
 def command(*argv):
     """Exit code of the command, run here."""

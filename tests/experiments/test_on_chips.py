@@ -16,9 +16,6 @@ from hardware.energy import CHIPS, activity
 from neurojax import data
 from neurojax.learning import wta_broadcast as wb
 
-# One worker: the tests share what they train.
-pytestmark = pytest.mark.xdist_group("on_chips")
-
 SPIKING = {"readout": "spiking", "encoding": "poisson"}
 DT = 0.5  # ms
 

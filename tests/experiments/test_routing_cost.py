@@ -24,9 +24,6 @@ from neurojax.network import Layer
 from neurojax.neurons.leaky import LIF, LeakyIntegrator
 from neurojax.plasticity.three_factor import ThreeFactor, triangle
 
-# One worker: the tests share what they train.
-pytestmark = pytest.mark.xdist_group("routing_cost")
-
 SMALL = (
     "--train-size 320 --epochs 3 --hidden 40 40 --population 4 --fan-in-input 4 --fan-in 4"
     " --fan-in-readout 4 --mesh 4 4 --neurons-per-core 8 --p-rewire 0 1 --seeds 2"

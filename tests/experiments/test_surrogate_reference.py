@@ -17,9 +17,6 @@ from neurojax.neurons.surrogate import fast_sigmoid
 from neurojax.weights import connectivity_mask
 from neurojax.wiring.layouts import FanIn
 
-# One worker: the tests share what they train.
-pytestmark = pytest.mark.xdist_group("surrogate_reference")
-
 GAIN = 10.0
 SMALL = dict(
     hidden=(24,), radius=4, p_rewire=0.25, readout_density=0.4, readout_population=2, n_steps=8,

@@ -25,9 +25,6 @@ from experiments import wta_broadcast as wta
 from neurojax import checkpoint, data
 from neurojax.learning import wta_broadcast as wb
 
-# One worker: the tests share what they train.
-pytestmark = pytest.mark.xdist_group("wta_broadcast")
-
 SMALL = (
     "--epochs 8 --hidden 24 20 --radius 4 --train-size 320 --n-steps 8 --start 2"
     " --readout-density 0.2 --readout-population 3"
