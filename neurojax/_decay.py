@@ -14,6 +14,8 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
+from neurojax._check import working
+
 
 def leak(dt: Array, tau: Array) -> Array:
     """The change in a step of `dt` of what is 1 and decays with `tau`: expm1(-dt / tau)."""
@@ -41,9 +43,19 @@ def add(x: Array, by: Array, dtype: DTypeLike) -> tuple[Array, Array]:
     return total, jax.lax.stop_gradient(by - (total - x))
 
 
-def fade(x: Array, low: Array, leak: Array, dtype: DTypeLike) -> tuple[Array, Array]:
+def left_out(tau: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array | None:
+    """What `dtype` cannot hold of a decay by `tau` to 0, before its first step."""
+    return jnp.zeros(shape, working(dtype)) if felt(tau, dtype) else None
+
+
+def moved(x: Array, by: Array, low: Array | None, dtype: DTypeLike) -> tuple[Array, Array | None]:
+    """x + low + by, and what `dtype` cannot hold of it where that is kept."""
+    return (x + by, None) if low is None else add(x, by + low, dtype)
+
+
+def fade(x: Array, low: Array | None, leak: Array, dtype: DTypeLike) -> tuple[Array, Array | None]:
     """What is left of x + low after a step."""
-    return add(x, leak * whole(x, low, dtype) + low, dtype)
+    return moved(x, leak * whole(x, low, dtype), low, dtype)
 
 
 def whole(x: Array, low: Array | None, dtype: DTypeLike) -> Array:

@@ -13,7 +13,7 @@ from neurojax.neurons.leaky import ALIF, LIF, LeakyIntegrator
 from neurojax.plasticity.dopamine import DopamineSTDP
 from neurojax.plasticity.stdp import STDP
 from neurojax.plasticity.traces import low_pass, low_pass_reversed
-from neurojax.synapses.receptors import Alpha, Exponential
+from neurojax.synapses.receptors import Alpha, DoubleExponential, Exponential
 from neurojax.wiring.layouts import Dense
 
 TAUS = np.array([1e4, 1e5, 1e6])  # ms
@@ -142,6 +142,46 @@ def test_first_spikes_under_a_conductance_near_rheobase_are_those_of_the_closed_
 )
 def test_rounding_is_kept_only_where_it_is_felt(kept, neuron, dtype):
     assert (neuron.init((2,), dtype).v_low is not None) == kept
+
+
+LOWS = {
+    "Exponential": lambda tau, dtype: Exponential(tau).init((2,), dtype)[1:],
+    "Alpha": lambda tau, dtype: Alpha(tau).init((2,), dtype)[2:],
+    "DoubleExponential": lambda tau, dtype: DoubleExponential(tau, tau).init((2,), dtype)[2:],
+    "STDP": lambda tau, dtype: [
+        side.x_low for side in STDP(tau_plus=tau, tau_minus=tau).init(Dense(2, 2), dtype)
+    ],
+}
+
+
+@pytest.mark.parametrize("model", LOWS)
+def test_of_currents_and_traces_too(model):
+    for kept, tau, dtype in (
+        (False, 160.0, "float32"),
+        (True, 170.0, "float32"),
+        (True, 5.0, "bfloat16"),
+    ):
+        assert {low is not None for low in LOWS[model](tau, dtype)} == {kept}
+
+
+def test_where_rounding_is_not_kept_currents_and_traces_are_right_to_a_thousandth():
+    tau, rule, c, none = 160.0, STDP(tau_plus=160.0), Dense(2, 2), jnp.zeros(2)
+    synapse, traces = Exponential(tau), rule.init(c)
+    start = (
+        synapse.init((2,))._replace(i=jnp.ones(2)),
+        traces._replace(pre=traces.pre._replace(x=jnp.ones(2))),
+    )
+
+    @jax.jit
+    def run(start):
+        step = lambda _, s: (  # noqa: E731
+            synapse.step(s[0], none, dt=0.01)[0], rule.visit(s[1], none, none, dt=0.01)[0],
+        )  # fmt: skip
+        return jax.lax.fori_loop(0, 16_000, step, start)
+
+    current, traces = run(start)
+    np.testing.assert_allclose(current.i, math.exp(-1), rtol=1e-3)
+    np.testing.assert_allclose(traces.pre.x, math.exp(-1), rtol=1e-3)
 
 
 def test_where_rounding_is_not_kept_first_spikes_are_right_to_a_thousandth():

@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from neurojax._check import brief, cast, in_range, one_each, time_step, working
-from neurojax._decay import add, leak, whole
+from neurojax._decay import add, leak, moved, whole
 
 
 def stored(state: Any) -> DTypeLike:
@@ -82,11 +82,6 @@ def towards_rest(p, v, current, g, dt) -> Array:
     total = 1 + p.r_mem * g  # conductances in units of the leak's
     gap = v - p.v_rest - p.r_mem * (current - g * v)
     return leak(dt * total, p.tau_mem) / total * gap
-
-
-def moved(v, by, low, dtype) -> tuple[Array, Array | None]:
-    """v + by, and what `dtype` cannot hold of it where that is kept."""
-    return (v + by, None) if low is None else add(v, by + low, dtype)
 
 
 def after_reset(p, s) -> tuple[Array, Array | None]:

@@ -31,14 +31,13 @@ from neurojax._check import (
     time_step,
     working,
 )
-from neurojax._decay import add, fade, felt, leak, whole
+from neurojax._decay import add, fade, felt, leak, left_out, moved, whole
 from neurojax._repr import described
 from neurojax.neurons._steps import (
     after_reset,
     checked,
     fired,
     membrane,
-    moved,
     stored,
     towards_rest,
 )
@@ -287,7 +286,7 @@ class LeakyIntegrator(eqx.Module):
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> LeakyIntegratorState:
         """A population of `shape` at 0 mV."""
         fits(self, shape)
-        low = jnp.zeros(shape, working(dtype)) if felt(self.tau_mem, dtype) else None
+        low = left_out(self.tau_mem, shape, dtype)
         return LeakyIntegratorState(jnp.zeros(shape, dtype), low)
 
     def step(

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from neurojax._check import brief, cast, in_range, one_each, one_number, time_step, working
-from neurojax._decay import add, fade, leak, whole
+from neurojax._decay import fade, leak, left_out, moved, whole
 
 Pairing = Literal["all", "nearest"]
 
@@ -18,11 +18,11 @@ class Trace(NamedTuple):
 
     Fields:
         x: float [n]; decayed count of spikes, without unit
-        x_low: float [n]; what x leaves out by rounding
+        x_low: float [n] or None; what x leaves out by rounding; None: nothing felt
     """
 
     x: Float[Array, " n"]
-    x_low: Float[Array, " n"]
+    x_low: Float[Array, " n"] | None
 
 
 class Seen(NamedTuple):
@@ -33,9 +33,9 @@ class Seen(NamedTuple):
     kept: Trace
 
 
-def silent(n: int, dtype: DTypeLike) -> Trace:
-    """No spike seen yet."""
-    return Trace(jnp.zeros(n, dtype), jnp.zeros(n, working(dtype)))
+def silent(n: int, tau: Array, dtype: DTypeLike) -> Trace:
+    """No spike seen yet, of a trace that decays with `tau` (ms)."""
+    return Trace(jnp.zeros(n, dtype), left_out(tau, (n,), dtype))
 
 
 def seen(trace: Trace, z: Any, tau: Any, dt: Any, dtype: DTypeLike, pairing: str) -> Seen:
@@ -46,8 +46,8 @@ def seen(trace: Trace, z: Any, tau: Any, dt: Any, dtype: DTypeLike, pairing: str
     x, low = fade(trace.x, trace.x_low, leak(dt, tau), dtype)
     before = whole(x, low, dtype)
     if pairing == "nearest":
-        x, low = x * (1 - z), low * (1 - z)
-    x, low = add(x, z + low, dtype)
+        x, low = x * (1 - z), None if low is None else low * (1 - z)
+    x, low = moved(x, z, low, dtype)
     return Seen(before, whole(x, low, dtype), Trace(x.astype(dtype), low))
 
 

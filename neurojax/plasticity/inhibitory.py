@@ -48,7 +48,8 @@ class InhibitorySTDP(eqx.Module):
     def init(self, connectivity: Connectivity, dtype: DTypeLike = float) -> STDPState:
         """No spike seen yet."""
         in_range(self)
-        return STDPState(silent(connectivity.n_pre, dtype), silent(connectivity.n_post, dtype))
+        pre = silent(connectivity.n_pre, self.tau, dtype)
+        return STDPState(pre, silent(connectivity.n_post, self.tau, dtype))
 
     def visit(
         self,

@@ -91,7 +91,8 @@ class STDP(eqx.Module):
     def init(self, connectivity: Connectivity, dtype: DTypeLike = float) -> STDPState:
         """No spike seen yet."""
         in_range(self)
-        return STDPState(silent(connectivity.n_pre, dtype), silent(connectivity.n_post, dtype))
+        pre = silent(connectivity.n_pre, self.tau_plus, dtype)
+        return STDPState(pre, silent(connectivity.n_post, self.tau_minus, dtype))
 
     def visit(
         self,

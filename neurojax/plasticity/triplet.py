@@ -90,9 +90,9 @@ class TripletSTDP(eqx.Module):
     def init(self, connectivity: Connectivity, dtype: DTypeLike = float) -> TripletSTDPState:
         """No spike seen yet."""
         in_range(self)
-        sides = (connectivity.n_pre, connectivity.n_post)
-        pre, post = (TripletTraces(silent(n, dtype), silent(n, dtype)) for n in sides)
-        return TripletSTDPState(pre, post)
+        side = lambda n, *taus: TripletTraces(*(silent(n, tau, dtype) for tau in taus))  # noqa: E731
+        pre = side(connectivity.n_pre, self.tau_plus, self.tau_x)
+        return TripletSTDPState(pre, side(connectivity.n_post, self.tau_minus, self.tau_y))
 
     def visit(
         self,

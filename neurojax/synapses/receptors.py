@@ -30,7 +30,7 @@ from neurojax._check import (
     time_step,
     working,
 )
-from neurojax._decay import add, fade, leak, whole
+from neurojax._decay import fade, leak, left_out, moved, whole
 from neurojax._repr import described
 from neurojax.synapses import _propagators as propagators
 
@@ -59,11 +59,11 @@ class ExponentialState(NamedTuple):
 
     Fields:
         i: float [n], nA; current
-        i_low: float [n], nA; what i leaves out of it by rounding
+        i_low: float [n] or None, nA; what i leaves out by rounding; None: nothing felt
     """
 
     i: Float[Array, "*n"]
-    i_low: Float[Array, "*n"]
+    i_low: Float[Array, "*n"] | None
 
 
 class AlphaState(NamedTuple):
@@ -72,14 +72,14 @@ class AlphaState(NamedTuple):
     Fields:
         i: float [n], nA; current
         rise: float [n], nA; what still feeds the current
-        i_low: float [n], nA; what i leaves out by rounding
-        rise_low: float [n], nA; likewise of rise
+        i_low: float [n] or None, nA; what i leaves out by rounding; None: nothing felt
+        rise_low: float [n] or None, nA; likewise of rise
     """
 
     i: Float[Array, "*n"]
     rise: Float[Array, "*n"]
-    i_low: Float[Array, "*n"]
-    rise_low: Float[Array, "*n"]
+    i_low: Float[Array, "*n"] | None
+    rise_low: Float[Array, "*n"] | None
 
 
 class DoubleExponentialState(NamedTuple):
@@ -88,14 +88,14 @@ class DoubleExponentialState(NamedTuple):
     Fields:
         i: float [n], nA; current
         rise: float [n], nA; what still feeds the current
-        i_low: float [n], nA; what i leaves out by rounding
-        rise_low: float [n], nA; likewise of rise
+        i_low: float [n] or None, nA; what i leaves out by rounding; None: nothing felt
+        rise_low: float [n] or None, nA; likewise of rise
     """
 
     i: Float[Array, "*n"]
     rise: Float[Array, "*n"]
-    i_low: Float[Array, "*n"]
-    rise_low: Float[Array, "*n"]
+    i_low: Float[Array, "*n"] | None
+    rise_low: Float[Array, "*n"] | None
 
 
 @described
@@ -120,7 +120,7 @@ class Exponential(eqx.Module):
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> ExponentialState:
         """No current."""
         fits(self, shape)
-        return ExponentialState(jnp.zeros(shape, dtype), jnp.zeros(shape, working(dtype)))
+        return ExponentialState(jnp.zeros(shape, dtype), left_out(self.tau_syn, shape, dtype))
 
     def step(
         self,
@@ -135,7 +135,7 @@ class Exponential(eqx.Module):
         p, s, arrivals, dt, tau_mem = _ready_to_step(self, state, arrivals, dt, tau_mem)
         held, _ = propagators.held(dt, tau_mem, p.tau_syn)
         i, i_low = fade(s.i, s.i_low, leak(dt, p.tau_syn), dtype)
-        i, i_low = add(i, arrivals + i_low, dtype)
+        i, i_low = moved(i, arrivals, i_low, dtype)
         current = held * whole(s.i, s.i_low, dtype)
         return ExponentialState(i.astype(dtype), i_low), current.astype(dtype)
 
@@ -160,8 +160,8 @@ class Alpha(eqx.Module):
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> AlphaState:
         """No current, none to come."""
         fits(self, shape)
-        zero, none = jnp.zeros(shape, dtype), jnp.zeros(shape, working(dtype))
-        return AlphaState(zero, zero, none, none)
+        zero, low = jnp.zeros(shape, dtype), left_out(self.tau_syn, shape, dtype)
+        return AlphaState(zero, zero, low, low)
 
     def step(
         self,
@@ -177,9 +177,9 @@ class Alpha(eqx.Module):
         held, held_rise = propagators.held(dt, tau_mem, p.tau_syn)
         lost, flow = leak(dt, p.tau_syn), dt / p.tau_syn * whole(s.rise, s.rise_low, dtype)
         i, i_low = fade(s.i, s.i_low, lost, dtype)
-        i, i_low = add(i, (1 + lost) * flow + i_low, dtype)
+        i, i_low = moved(i, (1 + lost) * flow, i_low, dtype)
         rise, rise_low = fade(s.rise, s.rise_low, lost, dtype)
-        rise, rise_low = add(rise, math.e * arrivals + rise_low, dtype)
+        rise, rise_low = moved(rise, math.e * arrivals, rise_low, dtype)
         current = held * whole(s.i, s.i_low, dtype) + held_rise * whole(s.rise, s.rise_low, dtype)
         new = AlphaState(i.astype(dtype), rise.astype(dtype), i_low, rise_low)
         return new, current.astype(dtype)
@@ -210,8 +210,9 @@ class DoubleExponential(eqx.Module):
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> DoubleExponentialState:
         """No current, none to come."""
         fits(self, shape)
-        zero, none = jnp.zeros(shape, dtype), jnp.zeros(shape, working(dtype))
-        return DoubleExponentialState(zero, zero, none, none)
+        zero = jnp.zeros(shape, dtype)
+        lows = (left_out(tau, shape, dtype) for tau in (self.tau_decay, self.tau_rise))
+        return DoubleExponentialState(zero, zero, *lows)
 
     def step(
         self,
@@ -228,10 +229,10 @@ class DoubleExponential(eqx.Module):
         a, b = dt / p.tau_decay, dt / p.tau_rise
         flow = b * propagators.moments(a, b)[0] * whole(s.rise, s.rise_low, dtype)
         i, i_low = fade(s.i, s.i_low, leak(dt, p.tau_decay), dtype)
-        i, i_low = add(i, flow + i_low, dtype)
+        i, i_low = moved(i, flow, i_low, dtype)
         rise, rise_low = fade(s.rise, s.rise_low, leak(dt, p.tau_rise), dtype)
         jump = jnp.exp(propagators.time_to_peak(p.tau_rise, p.tau_decay))
-        rise, rise_low = add(rise, jump * arrivals + rise_low, dtype)
+        rise, rise_low = moved(rise, jump * arrivals, rise_low, dtype)
         current = held * whole(s.i, s.i_low, dtype) + held_rise * whole(s.rise, s.rise_low, dtype)
         new = DoubleExponentialState(i.astype(dtype), rise.astype(dtype), i_low, rise_low)
         return new, current.astype(dtype)
