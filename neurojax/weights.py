@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 
 from neurojax._check import brief, instance, known_finite, prng_key, real
 from neurojax._memory import affordable
-from neurojax.wiring.layouts import Band, Dense
+from neurojax.wiring.layouts import Band, Dense, concrete
 from neurojax.wiring.sparse import Connectivity, FanOut
 from neurojax.wiring.visits import Visits
 
@@ -68,8 +68,8 @@ class Ideal(eqx.Module):
 
         w <- min(max(w + dw, low), high)
 
-    `low` and `high`, in weight units, are one number or one a synapse, like `w`; None is no
-    bound. Made by `ideal`, which checks them.
+    `low` and `high`, in weight units, are one number or one a synapse, like `w`; on a `FanOut` one
+    a sender, [n_pre], is as good; None is no bound. Made by `ideal`, which checks them.
 
     >>> weights = nj.Ideal(jnp.ones((3, 2)), nj.Dense(2, 3))
     >>> weights.apply(jnp.ones(2)).tolist()
@@ -105,7 +105,8 @@ class Ideal(eqx.Module):
         """w + dw, held by the bounds. Raises `ValueError` for a `dw` of another shape."""
         if dw.shape != self.w.shape:
             raise ValueError(f"dw must have shape {self.w.shape}; got {dw.shape}")
-        return replace(self, w=_within(self.w + dw, self.low, self.high))
+        low, high = (_of_each(x, self.connectivity) for x in (self.low, self.high))
+        return replace(self, w=_within(self.w + dw, low, high))
 
     def visit(self, visits: Visits, after: Array | None = None) -> "Ideal":
         """Changed where senders or receivers fire, event by event; on `FanOut` alone."""
@@ -169,6 +170,7 @@ class _MakeIdeal(eqx.Module):
         w = _checked(w, low, high, connectivity)
         if self.keep_sign:
             low, high = _on_its_side(w, low, high)
+        low, high = (_of_senders(x, connectivity) for x in (low, high))
         return Ideal(w, connectivity, low, high)
 
 
@@ -204,6 +206,28 @@ def _on_its_side(w: Array, low: Array | None, high: Array | None) -> tuple[Array
     low = jnp.full_like(w, -jnp.inf) if low is None else jnp.broadcast_to(low, w.shape)
     high = jnp.full_like(w, jnp.inf) if high is None else jnp.broadcast_to(high, w.shape)
     return jnp.where(w > 0, jnp.maximum(low, 0), low), jnp.where(w < 0, jnp.minimum(high, 0), high)
+
+
+def _of_senders(bound: Array | None, wiring: Connectivity) -> Array | None:
+    """The bound as one number a sender, where all synapses of each on an event list share it.
+
+    So they do where neurons excite or inhibit, and what is read by chance then stays small.
+    """
+    if not isinstance(wiring, FanOut) or bound is None or wiring.n_pre >= bound.size:
+        return bound
+    start, each = concrete(wiring.start), concrete(bound)
+    if start is None or each is None:
+        return bound
+    first = each[np.minimum(start[:-1], each.size - 1)]
+    shared = (np.repeat(first, np.diff(start)) == each).all()
+    return jnp.asarray(first) if shared else bound
+
+
+def _of_each(bound: Array | None, wiring: Connectivity) -> Array | None:
+    """The bound as what can be compared with weights."""
+    if not isinstance(wiring, FanOut) or bound is None or bound.shape == wiring.shape:
+        return bound
+    return wiring.at_pre(bound) if bound.shape == (wiring.n_pre,) else bound
 
 
 def _checked(w: Array, low: Array | None, high: Array | None, wiring: Connectivity) -> Array:

@@ -14,6 +14,7 @@ from oracles import connectivity as wiring
 
 from neurojax.weights import Ideal, Weights, ideal, normal
 from neurojax.wiring.layouts import Band, Dense, FanIn
+from neurojax.wiring.sparse import by_sender
 
 KEY = jax.random.key(0)
 
@@ -102,6 +103,22 @@ def test_what_is_learned_stays_within_bounds_and_on_its_side_of_zero(options, lo
         )
         assert weights.w.dtype == dtype
         np.testing.assert_array_equal(np.asarray(weights.w, float), expected)
+
+
+def test_bounds_that_the_synapses_of_each_sender_share_are_held_once_a_sender():
+    pre, post = [0, 0, 1, 1, 1], [0, 1, 0, 1, 1]  # senders 2 and 3 have none
+    wiring, w = by_sender(pre, post, 4, 2, jnp.array([1.0, 2.0, -1.0, -2.0, -2.0]))
+    make = ideal(bounds=(-3.0, 3.0), keep_sign=True)
+    weights = make(w, wiring)
+    np.testing.assert_array_equal(weights.low[:2], [0, -3])
+    np.testing.assert_array_equal(weights.high[:2], [3, 0])
+    up, down = (weights.program(jnp.full(5, dw)).w for dw in (5.0, -5.0))
+    np.testing.assert_array_equal(up, [3, 3, 0, 0, 0])
+    np.testing.assert_array_equal(down, [0, 0, -3, -3, -3])
+    traced = eqx.filter_jit(lambda w: make(w, wiring))(w)
+    for each in (make(w.at[0].set(-1.0), wiring), traced):
+        assert each.low.shape == w.shape  # a sender of both signs, or not known yet
+    np.testing.assert_array_equal(traced.program(jnp.full(5, 5.0)).w, up)
 
 
 def test_another_bound_compiles_nothing_anew_and_bounds_are_vmapped():

@@ -150,16 +150,18 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(gathered, Gathered,
                               ffi::Ffi::Bind().Arg<Ints>().Arg<Ints>().Arg<Any>().Arg<Any>()
                                   .Ret<Any>().Attr<int64_t>("longest"));
 
-// A bound of weights: none, one number, or one a synapse.
+// A bound of weights: none, one number, one a synapse, or one a sender.
 template <typename T>
 struct Bound {
   const T* x;
-  int64_t n;
+  int64_t n, edges;
 
-  T Held(T w, int64_t e, bool below) const {
-    if (n == 0) return w;
-    const T at = x[n == 1 ? 0 : e];
-    return below ? (w < at ? at : w) : (w > at ? at : w);
+  T At(int64_t e, int64_t sender) const { return x[n == 1 ? 0 : n == edges ? e : sender]; }
+  T Above(T w, int64_t e, int64_t sender) const {
+    return n == 0 || !(w < At(e, sender)) ? w : At(e, sender);
+  }
+  T Below(T w, int64_t e, int64_t sender) const {
+    return n == 0 || !(w > At(e, sender)) ? w : At(e, sender);
   }
 };
 
@@ -172,13 +174,17 @@ static ffi::Error Visit(const Rows& rows, const Ints* place_, Any& event_, Any& 
   const int32_t* place = place_ ? place_->typed_data() : nullptr;
   bool placed = true;
   const int64_t refused = ForEachEvent(event, rows.n_pre, [&](int64_t j) {
+    if (place && rows.Has(j)) {  // they are scattered: all are asked for before the first is wanted
+      for (int32_t k = rows.start[j]; k < rows.start[j + 1]; ++k) __builtin_prefetch(w + place[k], 1);
+    }
     return rows.ForEach(j, [&](int32_t k, uint32_t i) {
       const int64_t e = place ? place[k] : k;
       if (e < 0 || e >= rows.edges) {
         placed = false;
         return;
       }
-      w[e] = high.Held(low.Held(w[e] + event[j] * trace[i], e, true), e, false);
+      const int64_t sender = place ? i : j;
+      w[e] = high.Below(low.Above(w[e] + event[j] * trace[i], e, sender), e, sender);
     }) && placed;
   });
   if (!placed) return ffi::Error::InvalidArgument("place must name one of the synapses");
@@ -189,16 +195,16 @@ static ffi::Error Visit(const Rows& rows, const Ints* place_, Any& event_, Any& 
 template <typename T>
 static ffi::Error VisitBoth(const Rows& rows, const Rows& columns, const Ints& place, Any& s,
                             Any& y, Any& z, Any& x, Any& low_, Any& high_, Any& w_) {
-  const Bound<T> low{low_.typed_data<T>(), static_cast<int64_t>(low_.element_count())},
-      high{high_.typed_data<T>(), static_cast<int64_t>(high_.element_count())};
+  const Bound<T> low{low_.typed_data<T>(), static_cast<int64_t>(low_.element_count()), rows.edges},
+      high{high_.typed_data<T>(), static_cast<int64_t>(high_.element_count()), rows.edges};
   T* w = w_.typed_data<T>();
   const ffi::Error error = Visit<T>(rows, nullptr, s, y, low, high, w);
   return error.failure() ? error : Visit<T>(columns, &place, z, x, low, high, w);
 }
 
-static bool Fits(const Any& bound, int64_t edges) {
+static bool Fits(const Any& bound, int64_t edges, int64_t senders) {
   const auto n = static_cast<int64_t>(bound.element_count());
-  return n == 0 || n == 1 || n == edges;
+  return n == 0 || n == 1 || n == edges || n == senders;
 }
 
 static bool Ends(const Ints& start, const Any& event) {
@@ -212,9 +218,10 @@ static ffi::Error Visited(Ints post, Ints start, Ints pre, Ints begin, Ints plac
                           Any y, Any z, Any x, Any low, Any high, Any /*after*/,
                           ffi::Result<Any> changed, int64_t longest, int64_t largest) {
   const int64_t edges = post.element_count(), n_pre = s.element_count(),
-                n_post = y.element_count();
+                n_post = y.element_count(),
+                senders = std::max(n_pre, static_cast<int64_t>(x.element_count()));
   if (!Ends(start, s) || !Ends(begin, z) || !Shaped(w, {edges}) || !Shaped(*changed, {edges}) ||
-      pre.element_count() != place.element_count() || !Fits(low, edges) || !Fits(high, edges) ||
+      pre.element_count() != place.element_count() || !Fits(low, edges, senders) || !Fits(high, edges, senders) ||
       !OneType(w, s, y) || !OneType(w, z, x) || !OneType(w, low, high) ||
       !OneType(w, *changed, *changed)) {
     return ffi::Error::InvalidArgument(

@@ -76,6 +76,7 @@ def visited(
 ) -> Float[Array, " edges"]:  # fmt: skip
     """Weights after the visits of one step, held by the bounds after each.
 
+    A bound is one number, one a synapse or, where there are not as many synapses, one a sender.
     `after` is what was read from `w` in the step, if anything: it is read first then, and `w` can
     change in place.
     """
@@ -103,7 +104,7 @@ def _columns(c: Columns | None, w: Array) -> tuple[Array, Array, Array]:
 
 
 def _end(bound: Array | None, w: Array) -> Array:
-    """A bound as an array of none, one number, or one a synapse."""
+    """A bound as an array of none, one number, one a synapse, or one a sender."""
     return jnp.zeros(0, w.dtype) if bound is None else jnp.atleast_1d(bound).astype(w.dtype)
 
 
@@ -140,7 +141,8 @@ def _one_by_one(longest, scale, other, start, place, low, high, event, trace, w)
         # Chosen before it is added, the product is rounded, as in the kernel.
         change = jnp.where(own, event[j] * trace[far], 0)
         change = change if scale is None else change * scale(old)
-        ends = (x if x.size <= 1 else here(x) for x in (low, high))
+        sender = j if at is None else far
+        ends = (_at(x, here, sender, edges) for x in (low, high))
         new = jnp.where(own, _between(old + change, *ends), old)
         none |= (own & nowhere(far, n_other)).any()
         if at is None:
@@ -154,6 +156,12 @@ def _one_by_one(longest, scale, other, start, place, low, high, event, trace, w)
     held = refused(w[0], none, Rows(other, start, longest), n_other)
     held = eqx.error_if(held, astray, "place must name one of the synapses")
     return w.at[0].set(held)
+
+
+def _at(bound: Array, here: Callable, sender: Array, edges: int) -> Array:
+    if bound.size <= 1:
+        return bound
+    return here(bound) if bound.size == edges else bound[sender]
 
 
 def _between(w: Array, low: Array, high: Array) -> Array:

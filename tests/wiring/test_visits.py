@@ -32,6 +32,7 @@ BOUNDS = {
     "none": (None, None),
     "one": (jnp.asarray(-0.5), jnp.asarray(0.5)),
     "one each": (None, jnp.asarray(RNG.normal(size=EDGES), jnp.float32)),
+    "one a sender": tuple(jnp.linspace(a, b, N_PRE) for a, b in ((-2.0, 0.0), (0.1, 2.0))),
 }
 
 
@@ -44,9 +45,10 @@ def changed(wiring, w, s, y, z, x, low, high, native=True):
 @pytest.mark.parametrize("bounds", BOUNDS)
 def test_a_visit_is_a_change_of_the_synapses_of_neurons_that_fired(bounds):
     wiring, w, s, y, z, x = drawn(np.float32)
+    pre, post, _ = (np.asarray(e) for e in wiring.edges())
     low, high = BOUNDS[bounds]
     ends = (-np.inf if low is None else low, np.inf if high is None else high)
-    pre, post, _ = (np.asarray(e) for e in wiring.edges())
+    ends = [end[pre] if np.size(end) == N_PRE else end for end in ends]
     held = lambda w, at: np.where(at, np.clip(w, *ends), w)  # noqa: E731
     expected = held(np.asarray(w) + np.asarray(s)[pre] * np.asarray(y)[post], s[pre] != 0)
     expected = held(expected + np.asarray(z)[post] * np.asarray(x)[pre], z[post] != 0)
