@@ -38,18 +38,20 @@ PEERS = {  # name: (environment, workloads)
         for way in ("", COMPILED)
         for name in ("snntorch", "norse", "spikingjelly")
     },
-    "brian2": ("brian2", "W4 W10 W13"),
+    "brian2": ("brian2", "W4 W10 W11-cuba W11-coba W12 W13"),
     "aihwkit": ("aihwkit", "W5"),
 }
 OURS = {  # name: workloads
     "floor": "W1 W2 W3 W4 W5 W7 W8",
-    "neurojax": "W1 W2 W3 W4 W5 W7 W8 W10 W13",
+    "neurojax": "W1 W2 W3 W4 W5 W7 W8 W10 W11-cuba W11-coba W12 W13",
     "neurojax_split": "W1 W3",
     "neurojax_xla": "W4",
     "neurojax_forward": "W7 W8",
     "neurojax_surrogate": "W7 W8",
 }
-WORKLOADS = ("W1", "W2", "W3", "W4", "W5", "W7", "W8", "W9", "W10", "W13")
+WORKLOADS = (
+    "W1", "W2", "W3", "W4", "W5", "W7", "W8", "W9", "W10", "W11-cuba", "W11-coba", "W12", "W13",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,7 @@ def shown(rows: list[dict[str, Any]], absent: dict[str, str], title: str) -> Tab
             said("ratio_to_floor", "{:.2f}"), said("ratio_to_best_peer", "{:.2f}"),
             said("first_ms", "{:,.0f}"), said("compile_ms", "{:,.0f}"),
             said("peak_mb", "{:,.0f}"), said("temp_mb", "{:.1f}"),
-            " ".join(f"{x:.3f}" for x in r.get("rates", ())),
+            " ".join(f"{x:.3g}" for x in r.get("rates", ())),
         )  # fmt: skip
     notes = {r["system"]: r["notes"] for r in rows if r["notes"]} | absent
     table.caption = "\n".join(f"{name}: {what}" for name, what in notes.items())

@@ -95,18 +95,19 @@ def neurojax(
     steps = round(seconds * 1000 / DT)
 
     @eqx.filter_jit
-    def run(net, weights, v):
-        state = eqx.tree_at(lambda s: s.neurons["cells"].v, net.init(), v)
+    def run(net, weights, rest, v):
+        state = eqx.tree_at(lambda s: s.neurons["cells"].v, rest, v)
         probe = lambda records: records["cells"].z[:watched].astype(bool)  # noqa: E731
         return nj.simulate(net, weights, state, {}, n_steps=steps, dt=DT, probe=probe, learn=learn)[
             ::-1
         ]
 
-    jax.block_until_ready(run(net, weights, jnp.zeros(n)))
+    rest = net.init(learn=learn)
+    jax.block_until_ready(run(net, weights, rest, jnp.zeros(n)))
     for start in starts:
         v = jnp.asarray(network(n, seed, start)[-1], float)
         begin = time.perf_counter()
-        z = jax.block_until_ready(run(net, weights, v))[0]
+        z = jax.block_until_ready(run(net, weights, rest, v))[0]
         yield time.perf_counter() - begin, np.asarray(z)
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 from importlib import metadata
 
-from benchmarks.workloads import Case
+from benchmarks.workloads import ONE_CORE, Case
 
 
 def timed(case: Case) -> float:
@@ -31,11 +31,18 @@ def peak_mb() -> float:
     return max(resource.getrusage(x).ru_maxrss for x in who) * 1024 / 1e6
 
 
+def hold_to_one_core() -> None:
+    """This process, its threads and its children; JAX then starts no more threads than that."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
 def main(system: str, workload: str) -> None:
     """Serve until there is no more to read."""
     say = lambda **what: print(json.dumps(what), file=out, flush=True)  # noqa: E731
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries and their children print is not an answer
+    if workload in ONE_CORE:
+        hold_to_one_core()
     module = importlib.import_module(f"benchmarks.systems.{system}")
     begin = time.perf_counter()
     case = module.CASES[workload]()

@@ -9,6 +9,9 @@ W7  three-factor change of 784 -> 512 with dense recurrence, 25 steps, batch 64
 W8  an epoch of MNIST with the main network, 2 x 512 with local recurrence, batch 64
 W9  how time and memory grow with neurons, synapses, steps, seeds and devices
 W10  W4 with all synapses plastic by pair STDP
+W11-cuba  4,000 neurons, Brette et al. (2007), synapses as currents: a biological second, one core
+W11-coba  4,000 neurons, Brette et al. (2007), synapses as conductances: likewise
+W12  4,000 neurons with channels, Brette et al. (2007), synapses as conductances: likewise
 W13  W4 with a delay of its own for each synapse, .1 to 5 ms
 """
 
@@ -24,6 +27,7 @@ BETA, V_TH, RATE = 0.9, 1.0, 0.1  # of the membrane in a step; threshold; of inp
 T, BATCH, N_IN, N_HIDDEN, N_OUT = 100, 32, 784, 512, 10  # W1 and W2
 N_RECURRENT = 1024  # W3
 SPARSE = 20_000, 1.0, 0  # W4: neurons, biological seconds, seed
+ONE_CORE = {"W11-cuba": "cuba", "W11-coba": "coba", "W12": "cobahh"}  # networks held to one
 T_LOCAL, BATCH_LOCAL = 25, 64  # W7, N_HIDDEN neurons
 BATCHES, STRETCH = 859, 43  # W8: batches of an epoch, and of those that are timed in one go
 

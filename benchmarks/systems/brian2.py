@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from benchmarks import sparse_network, workloads
+from benchmarks import balanced, sparse_network, workloads
 from benchmarks.workloads import Case
 
 PACKAGES = ("brian2",)
@@ -18,4 +18,15 @@ def sparse(kind: str) -> Case:
     )
 
 
+def one_core(name: str) -> Case:
+    runs = balanced.brian2(name)
+    return Case(
+        lambda: next(runs)[0],
+        lambda: {"rates": [next(runs)[1]]},
+        f"float64, {balanced.METHODS[name]}; its program notes the seconds of the run itself",
+        calls=1,
+    )
+
+
 CASES = {name: partial(sparse, name) for name in ("W4", "W10", "W13")}
+CASES |= {name: partial(one_core, net) for name, net in workloads.ONE_CORE.items()}

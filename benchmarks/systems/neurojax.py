@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 import neurojax as nj
-from benchmarks import device_perceptron, sparse_network
+from benchmarks import balanced, device_perceptron, sparse_network
 from benchmarks import workloads as w
 from benchmarks.workloads import Case
 from experiments import _run, _training, wta_broadcast
@@ -122,6 +122,11 @@ def w4(native: bool = True, kind: str = "W4") -> Case:
     )
 
 
+def one_core(name: str) -> Case:
+    runs = balanced.neurojax(name)
+    return Case(lambda: next(runs)[0], lambda: {"rates": [next(runs)[1]]}, calls=1)
+
+
 def w5() -> Case:
     return device_perceptron.case(device_perceptron.neurojax(1.0))
 
@@ -181,3 +186,4 @@ def w8(changes=wb.deltas) -> Case:
 
 CASES = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W7": w7, "W8": w8}
 CASES |= {name: partial(w4, kind=name) for name in ("W10", "W13")}
+CASES |= {name: partial(one_core, net) for name, net in w.ONE_CORE.items()}

@@ -19,7 +19,7 @@ SEEDS, SKIP = 8, 200.0  # ms
 DT = 0.1 * ms
 
 
-def cuba():
+def cuba(method="exact"):
     """Brette et al. (2007), benchmark 2."""
     yield 2200.0
     cells = b2.NeuronGroup(
@@ -30,7 +30,7 @@ def cuba():
         threshold="v >= -50*mV",
         reset="v = -60*mV",
         refractory=5 * ms + DT,  # the step of the spike counts
-        method="exact",
+        method=method,
         namespace={"El": -49 * mV},
     )
     cells.v = "-60*mV + rand() * 10*mV"
@@ -38,7 +38,7 @@ def cuba():
     yield from _balanced(cells, 1.62 * mV, -9 * mV)
 
 
-def coba():
+def coba(method="rk2"):
     """Brette et al. (2007), benchmark 1."""
     yield 2200.0
     cells = b2.NeuronGroup(
@@ -50,14 +50,14 @@ def coba():
         threshold="v >= -50*mV",
         reset="v = -60*mV",
         refractory=5 * ms + DT,
-        method="rk2",
+        method=method,
     )
     _start(cells)
     yield cells
     yield from _balanced(cells, 6 * nS, 67 * nS)
 
 
-def cobahh():
+def cobahh(method="rk4"):
     """Brette et al. (2007), benchmark 3."""
     yield 1200.0
     cells = b2.NeuronGroup(
@@ -78,7 +78,7 @@ def cobahh():
            bh = 4 / (1 + exp((40*mV - u)/(5*mV))) / ms : Hz""",
         threshold="v > -20*mV",
         refractory="v > -20*mV",  # each upward crossing: in bursts they are 2.1 ms apart
-        method="rk4",
+        method=method,
         dt=DT / 2,
     )
     _start(cells)
