@@ -1,7 +1,7 @@
-// The event-driven products of events.py, and what visits.py does in place. Synapses are sorted by sender: those of
-// sender j lie at start[j] up to start[j + 1]. Senders are visited in order, so that sums
-// are rounded as in the pure form. What is read is checked first: a list that was made under
-// jit, or put together by hand, may hold anything.
+// The event-driven products of events.py, and what visits.py does in place. Synapses are sorted
+// by sender: those of sender j lie at start[j] up to start[j + 1]. Senders are visited in order, so
+// that sums are rounded as in the pure form. What is read is checked first: a list that was made
+// under jit, or put together by hand, may hold anything.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -174,12 +174,13 @@ static ffi::Error Visit(const Rows& rows, const Ints* place_, Any& event_, Any& 
   const int32_t* place = place_ ? place_->typed_data() : nullptr;
   bool placed = true;
   const int64_t refused = ForEachEvent(event, rows.n_pre, [&](int64_t j) {
-    if (place && rows.Has(j)) {  // they are scattered: all are asked for before the first is wanted
-      for (int32_t k = rows.start[j]; k < rows.start[j + 1]; ++k) __builtin_prefetch(w + place[k], 1);
+    if (place && rows.Has(j)) {  // scattered as they are, all are asked for before one is wanted
+      const auto end = rows.start[j + 1];
+      for (int32_t k = rows.start[j]; k < end; ++k) __builtin_prefetch(w + place[k], 1);
     }
     return rows.ForEach(j, [&](int32_t k, uint32_t i) {
       const int64_t e = place ? place[k] : k;
-      if (e < 0 || e >= rows.edges) {
+      if (e < 0 || e >= low.edges) {
         placed = false;
         return;
       }
@@ -221,12 +222,13 @@ static ffi::Error Visited(Ints post, Ints start, Ints pre, Ints begin, Ints plac
                 n_post = y.element_count(),
                 senders = std::max(n_pre, static_cast<int64_t>(x.element_count()));
   if (!Ends(start, s) || !Ends(begin, z) || !Shaped(w, {edges}) || !Shaped(*changed, {edges}) ||
-      pre.element_count() != place.element_count() || !Fits(low, edges, senders) || !Fits(high, edges, senders) ||
-      !OneType(w, s, y) || !OneType(w, z, x) || !OneType(w, low, high) ||
-      !OneType(w, *changed, *changed)) {
+      pre.element_count() != place.element_count() || !Fits(low, edges, senders) ||
+      !Fits(high, edges, senders) || !OneType(w, s, y) || !OneType(w, z, x) ||
+      !OneType(w, low, high) || !OneType(w, *changed, *changed)) {
     return ffi::Error::InvalidArgument(
         "post and w must have shape [edges], pre and place too, start [n_pre + 1], their events "
-        "and traces [n], bounds [0], [1] or [edges], and all floats one dtype, float32 or float64");
+        "and traces [n], bounds [0], [1], [n_pre] or [edges], and all floats one dtype, float32 or "
+        "float64");
   }
   if (changed->untyped_data() != w.untyped_data()) {
     std::memcpy(changed->untyped_data(), w.untyped_data(), w.size_bytes());

@@ -117,10 +117,18 @@ def put(name, value, at=3):
     return change
 
 
+def longer(columns):
+    """More columns than there are weights, one of which leads to the first place behind them."""
+    more = lambda x, last: jnp.append(x, jnp.asarray(last, x.dtype))  # noqa: E731
+    lists = (more(columns.place, EDGES), more(columns.pre, 0), columns.start.at[-1].set(EDGES + 1))
+    return eqx.tree_at(lambda c: (c.place, c.pre, c.start), columns, lists)
+
+
 @EITHER
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (longer, "place must name one of the synapses|longest must be"),
         (put("pre", 10**8), "index must name one of 300 neurons, 0 to 299"),
         (put("pre", -5), "index must name one of 300 neurons"),
         (put("place", EDGES), "place must name one of the synapses"),
