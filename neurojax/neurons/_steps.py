@@ -81,7 +81,7 @@ def towards_rest(p, v, current, g, dt) -> Array:
         return leak(dt, p.tau_mem) * (v - p.v_rest - p.r_mem * current)
     total = 1 + p.r_mem * g  # conductances in units of the leak's
     gap = v - p.v_rest - p.r_mem * (current - g * v)
-    return leak(dt * total, p.tau_mem) / total * gap
+    return jnp.expm1(-dt / p.tau_mem * total) / total * gap
 
 
 def after_reset(p, s) -> tuple[Array, Array | None]:
