@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-SECONDS, WATCHED = 1.0, 1000
-METHODS = {"cuba": "exact", "coba": "exponential_euler", "cobahh": "exponential_euler"}
+SECONDS, WATCHED, SEED = 1.0, 1000, 3
+METHODS = {"cuba": "exact", "coba": "rk2", "cobahh": "exponential_euler"}
 
 
 def neurojax(name: str) -> Iterator[tuple[float, float]]:
@@ -24,7 +24,7 @@ def neurojax(name: str) -> Iterator[tuple[float, float]]:
     import neurojax as nj
     from experiments._networks import brette
 
-    net, start = getattr(brette, name)(jax.random.key(0), 1.0)
+    net, start = getattr(brette, name)(jax.random.key(SEED), 1.0)
     weights, dt = net.init_weights(jax.random.key(1)), brette.DT[name]
     steps, skipped = round(SECONDS * 1000 / dt), round(200 / dt)
     probe = lambda records: records["cells"].z[:WATCHED].astype(bool)  # noqa: E731

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import benchmarks.__main__ as harness
-from benchmarks import ceilings, scaling, sparse_network, workloads
+from benchmarks import balanced, ceilings, scaling, sparse_network, workloads
 from benchmarks.systems import floor
 from benchmarks.systems import neurojax as ours
+from experiments._networks import brette
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,6 +40,29 @@ def test_one_workload_is_measured_shown_and_written(tmp_path, monkeypatch):
     assert report["absent"] == {"W1 jaxpike": "missing: make bench-peers"}
     assert report["versions"]["neurojax"]["jax"] == jax.__version__
     assert report["machine"]["cores"] >= 1
+
+
+def test_every_workload_has_a_title_and_a_case_of_ours():
+    titled = [line.split()[0] for line in workloads.__doc__.splitlines() if line[:1] == "W"]
+    assert titled == list(harness.WORKLOADS)
+    assert set(harness.OURS["neurojax"].split()) == set(ours.CASES) == {*titled} - {"W9"}
+    assert {w for _, has in harness.PEERS.values() for w in has.split()} <= {*titled}
+
+
+def test_a_worker_that_is_held_to_one_core_has_one():
+    code = "import os; from benchmarks import worker; worker.hold_to_one_core(); " + (
+        "print(len(os.sched_getaffinity(0)), os.system('exit $(($(nproc) - 1))'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "1 0\n", done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "hz"), [("cuba", 5.5), ("coba", 19), ("cobahh", 41)])
+def test_a_network_on_one_core_fires_as_it_should(name, hz, monkeypatch):
+    monkeypatch.setattr(balanced, "SECONDS", 0.5)
+    _, rate = next(balanced.neurojax(name))
+    assert rate * 1000 / brette.DT[name] == pytest.approx(hz, rel=0.25)
 
 
 def test_ratios_are_to_the_floor_and_to_the_fastest_peer():
