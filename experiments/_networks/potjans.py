@@ -165,4 +165,4 @@ def _drawn(found: list[Found]) -> Figure:
     return figure
 
 
-STUDIES = {"potjans": Study(_once, _judged, _drawn, seconds=1.5, scale=0.1)}
+STUDIES = {"potjans": Study(_once, _judged, _drawn, seconds=1.5, scale=0.1, least_seconds=0.6)}
