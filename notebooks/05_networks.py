@@ -94,7 +94,11 @@ for ax, (name, seen) in zip(
 ):
     ax.plot(seen.times, seen.neurons, ".", markersize=0.8)
     rate, chi = nj.spikes.rates(seen).mean(), nj.spikes.synchrony(seen, 5.0)
-    ax.set(title=f"{name}: {rate:.1f} Hz, synchrony {chi:.2f}", xlabel="Time (ms)")
+    ax.set(
+        title=f"{name}: {rate:.1f} Hz, synchrony {chi:.2f}",
+        xlabel="Time (ms)",
+        ylabel="Neuron, from 1,600 on inhibitory",
+    )
 figure
 
 # %%

@@ -40,7 +40,7 @@ def raster(
     ax.set_xlim(shown["start"], shown["end"])
     ax.set_ylim(-1, shown["n"])
     ax.set_xlabel("Time (ms)")
-    ax.set_ylabel("Neuron")
+    ax.set_ylabel("Neuron (inhibitory in orange)" if len(groups) == 2 else "Neuron")
     ax.set_title(title, fontsize="medium")
     tidy(ax)
 
@@ -48,7 +48,8 @@ def raster(
 def cumulative(ax: Axes, quantiles: Any, colour: str, label: str | None) -> None:
     """Distribution function of evenly spaced quantiles."""
     q = np.asarray(quantiles, float)
-    ax.plot(q, np.linspace(0, 1, q.size), color=colour, linewidth=1.0, label=label)
+    width = 3.0 if colour == GREY else 1.0  # the reference is seen behind what is held against it
+    ax.plot(q, np.linspace(0, 1, q.size), color=colour, linewidth=width, label=label)
     tidy(ax)
 
 

@@ -1,6 +1,6 @@
 """Wiring of which only the number of synapses is given, so that a pair may have several."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from neurojax.wiring.sparse import FanOut
 
 __all__ = ["fixed_total"]
 
-_PIECE = 1 << 18  # synapses
+_PIECE = 1 << 17  # synapses drawn at once
 
 
 def __dir__() -> list[str]:
@@ -70,29 +70,26 @@ def _whole(number: Any, shape: tuple[int, int]) -> np.ndarray:
 
 def _from(key, n: int, n_post: list[int], total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Receivers of the synapses of one block of n senders, sender after sender, and fan-outs."""
-    blocks, edges = len(n_post), int(total.sum())
-    of_whom, to_whom = jax.random.split(key)
-    cell = np.zeros(n * blocks, np.int64)  # synapses of each sender into each block
-    for a, part in enumerate(np.split(_bits(of_whom, edges), np.cumsum(total)[:-1])):
-        for piece in _pieces(part):
-            cell[a::blocks] += np.bincount(_scaled(piece, n), minlength=n)
-    index, bits = np.empty(edges, np.int32), _bits(to_whom, edges)
-    to_block = np.repeat(np.tile(np.arange(blocks, dtype=np.min_scalar_type(blocks)), n), cell)
-    first = np.cumsum([0, *n_post[:-1]])
-    for out, u, a in zip(*map(_pieces, (index, bits, to_block)), strict=True):
-        out[:] = first[a] + _scaled(u, np.asarray(n_post)[a])
-    return index, cell.reshape(n, blocks).sum(1)
+    (of_whom, to_whom), edges = jax.random.split(key), int(total.sum())
+    blocks = np.arange(len(n_post), dtype=np.min_scalar_type(len(n_post)))
+    each, to_block = np.zeros(n * blocks.size, np.int64), np.repeat(blocks, total)
+    for at, bits in _pieces(of_whom, edges):
+        cell = _scaled(bits, n) * blocks.size + to_block[at]
+        each += np.bincount(cell, minlength=each.size)
+    index, to_block = np.empty(edges, np.int32), np.repeat(np.tile(blocks, n), each)
+    size, first = np.asarray(n_post), np.cumsum([0, *n_post[:-1]])
+    for at, bits in _pieces(to_whom, edges):
+        index[at] = first[to_block[at]] + _scaled(bits, size[to_block[at]])
+    return index, each.reshape(n, blocks.size).sum(1)
 
 
-def _bits(key: Array, n: int) -> np.ndarray:
-    return np.asarray(jax.random.bits(key, (n,), jnp.uint32))
+def _pieces(key: Array, n: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Which of n synapses, and 32 random bits for each: few at once, compiled once for any n."""
+    for i, at in enumerate(range(0, n, _PIECE)):
+        bits = np.asarray(jax.random.bits(jax.random.fold_in(key, i), (_PIECE,), jnp.uint32))
+        yield slice(at, at + _PIECE), bits[: n - at]
 
 
 def _scaled(bits: np.ndarray, n: Any) -> np.ndarray:
     """Whole numbers in [0, n), as likely as 32 bits allow."""
     return ((bits.astype(np.uint64) * np.asarray(n, np.uint64)) >> np.uint64(32)).astype(np.int64)
-
-
-def _pieces(x: np.ndarray) -> list[np.ndarray]:
-    """What is worked on at once stays in the cache, and small beside the whole."""
-    return [x[i : i + _PIECE] for i in range(0, x.size, _PIECE)]

@@ -11,7 +11,9 @@ KEY, SIZES_PRE, SIZES_POST = jax.random.key(0), [50, 30], [40, 60, 20]
 NUMBER = np.array([[4000, 0], [1500, 3000], [7, 600]])
 
 
-def test_ends_of_a_fixed_total_are_drawn_alone():
+@pytest.mark.parametrize("piece", [1 << 17, 1000])
+def test_ends_of_a_fixed_total_are_drawn_alone(piece, monkeypatch):
+    monkeypatch.setattr("neurojax.wiring.totals._PIECE", piece)
     c = nj.fixed_total(KEY, SIZES_PRE, SIZES_POST, NUMBER)
     assert (c.n_pre, c.n_post, c.shape) == (80, 120, (NUMBER.sum(),))
     of, to = (np.repeat(np.arange(len(x)), x) for x in (SIZES_PRE, SIZES_POST))
@@ -29,13 +31,11 @@ def test_ends_of_a_fixed_total_are_drawn_alone():
             assert abs(chi - dof) < 4.5 * np.sqrt(2 * dof), (a, b, cells.size)
 
 
-def test_a_fixed_total_is_that_of_its_key_and_the_large_is_made_in_pieces(monkeypatch):
-    one = nj.fixed_total(KEY, SIZES_PRE, SIZES_POST, NUMBER)
-    monkeypatch.setattr("neurojax.wiring.totals._PIECE", 1000)
-    again = nj.fixed_total(KEY, SIZES_PRE, SIZES_POST, NUMBER)
+def test_a_fixed_total_is_that_of_its_key():
+    draw = lambda seed: nj.fixed_total(jax.random.key(seed), SIZES_PRE, SIZES_POST, NUMBER)  # noqa: E731
+    one, again, other = draw(0), draw(0), draw(1)
     np.testing.assert_array_equal(one.index, again.index)
     np.testing.assert_array_equal(one.start, again.start)
-    other = nj.fixed_total(jax.random.key(1), SIZES_PRE, SIZES_POST, NUMBER)
     assert (one.index != other.index).mean() > 0.9
 
 
