@@ -145,7 +145,7 @@ def _drawn(found: list[Found]) -> Figure:
     figure = Figure(figsize=(9.0, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(2.2, 1))
     shown = found[0]["raster"]
-    title = f"{found[0]['scale']:g} of the microcircuit: excitation blue, inhibition orange"
+    title = f"Microcircuit at scale {found[0]['scale']:g}: excitation blue, inhibition orange"
     figures.raster(left, shown, title, (figures.BLUE, figures.ORANGE))
     ends = np.cumsum(shown["groups"])
     left.set_yticks(ends - np.asarray(shown["groups"]) / 2, NAMES)
