@@ -21,7 +21,7 @@ import numpy as np
 from experiments import _lock, _options, _signals
 from experiments._run import Run
 from neurojax import checkpoint, data
-from neurojax._files import digest, sealed, unsealed, write_whole
+from neurojax._files import digest, plain, sealed, unsealed, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -275,13 +275,13 @@ def results(folder: Path) -> dict[str, Any]:
     """The metrics.json of a run; `ValueError` naming it if it is not what was written."""
     file = folder / _METRICS
     try:
-        content = file.read_bytes()
-        known = f"{digest(content)}  {_METRICS}" in (folder / _SUMS).read_text().splitlines()
+        content = plain(file).read_bytes()
+        known = f"{digest(content)}  {_METRICS}" in plain(folder / _SUMS).read_text().splitlines()
         why = f"its digest is not that in {_SUMS}"
         if known:
             return json.loads(content)
     except (OSError, UnicodeDecodeError) as error:
-        why = str(error)
+        why = getattr(error, "strerror", None) or str(error)
     raise ValueError(f"{str(file)!r} is not what was written: {why}")
 
 

@@ -4,8 +4,10 @@ It holds among all processes of a machine; among machines on one file system whe
 `flock`, as NFS has. Where there is none (Windows, some cluster file systems) a line says so.
 """
 
+import errno
 import os
 import socket
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -50,7 +52,7 @@ def held(folder: Path, option: str = "--out") -> Iterator[None]:
 def _locked(lock: Path, folder: Path, option: str) -> int:
     """The open file, which nobody else has locked."""
     while True:
-        file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        file = _opened(lock, folder, option)
         try:
             _take(file, folder)
             if _is(file, lock):  # whoever held it before took it away
@@ -69,6 +71,22 @@ def _locked(lock: Path, folder: Path, option: str) -> int:
             os.close(file)
             raise
         os.close(file)
+
+
+def _opened(lock: Path, folder: Path, option: str) -> int:
+    """A file of its own, and no link: what is written into it must befall no other file."""
+    try:
+        file = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        about = os.fstat(file)
+        if stat.S_ISREG(about.st_mode) and about.st_nlink <= 1:
+            return file
+        os.close(file)
+    except OSError as error:
+        if error.errno != errno.ELOOP or not lock.is_symlink():
+            raise
+    raise ValueError(
+        f"{option} {str(folder)!r} holds a {_NAME} that is a link or no file: take it away"
+    )
 
 
 def _take(file: int, folder: Path) -> None:

@@ -180,7 +180,9 @@ def _told(error: Exception, config: type) -> str:
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror
+        return (
+            f"cannot use {error.filename!r}: {error.strerror}" if error.filename else error.strerror
+        )
     file = f"cannot write {error.filename!r}: " if error.filename else ""
     again = " with --resume" if hasattr(config, "resume") else ""
     return f"{file}{error.strerror}; make room, and the same command{again} goes on"

@@ -1,5 +1,6 @@
 """Files that are whole or not there, and that say when they are not what was written."""
 
+import errno
 import hashlib
 import json
 import os
@@ -64,8 +65,9 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with naming(path):
+        part.unlink(missing_ok=True)  # a link of that name would lead elsewhere
         try:
-            with part.open("wb") as file:
+            with part.open("xb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -85,6 +87,14 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         raise OSError(error.errno, told, os.fspath(path)) from None
 
 
+def plain(path: str | os.PathLike[str]) -> Path:
+    """The path, unless what lies there is no file: a pipe would be waited for."""
+    path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is no file", os.fspath(path))
+    return path
+
+
 def sealed(content: dict[str, Any]) -> str:
     """JSON that carries the SHA-256 of what it says, as its `digest`."""
     return json.dumps(content | {_SEAL: _digest(content)}, indent=1) + "\n"
@@ -97,7 +107,7 @@ def unsealed(path: str | os.PathLike[str]) -> dict[str, Any]:
     written: whatever it holds, be it a folder.
     """
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = json.loads(plain(path).read_bytes())
         seal = content.pop(_SEAL)
         if seal == _digest(content):
             return content
@@ -120,5 +130,5 @@ def digest(content: bytes) -> str:
 
 def _digest(content: dict[str, Any]) -> str:
     """Of what JSON gives back, in whatever order and layout."""
-    plain = json.loads(json.dumps(content))
-    return digest(json.dumps(plain, sort_keys=True).encode())
+    again = json.loads(json.dumps(content))
+    return digest(json.dumps(again, sort_keys=True).encode())

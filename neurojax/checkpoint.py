@@ -20,7 +20,7 @@ import numpy as np
 from jax.core import Tracer
 
 from neurojax._check import count
-from neurojax._files import located, naming, sealed, unsealed, write_whole
+from neurojax._files import located, naming, plain, sealed, unsealed, write_whole
 from neurojax._quiet import quiet
 
 __all__ = ["latest", "metadata", "restore", "save"]
@@ -205,7 +205,7 @@ def _digests(step: Path) -> dict[str, str]:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with plain(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

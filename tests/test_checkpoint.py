@@ -242,6 +242,7 @@ HARMS = {
     "longer": lambda file: file.write_bytes(file.read_bytes() + b"\n{}"),
     "gone": lambda file: file.unlink(),
     "a folder": lambda file: (file.unlink(), file.mkdir()),
+    "a pipe": lambda file: (file.unlink(), os.mkfifo(file)),
     "a link": lambda file: (file.unlink(), file.symlink_to(file.parent)),
     "nested": lambda file: file.write_text("[" * 100_000),
     "binary": lambda file: file.write_bytes(bytes(range(256))),

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from experiments import _folder, _lock, _run, _signals
 from neurojax import data
-from neurojax._files import digest, sealed, unsealed
+from neurojax._files import digest, sealed, unsealed, write_whole
 
 
 @dataclass(frozen=True)
@@ -340,6 +340,34 @@ def test_a_lock_ends_with_its_process_however_it_ends(tmp_path):
     assert started(out=tmp_path)[0] == 0
 
 
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_a_lock_that_leads_elsewhere_is_refused_and_harms_nothing(tmp_path, link):
+    precious, out = tmp_path / "precious", tmp_path / "run"
+    precious.write_text("all there is")
+    out.mkdir()
+    getattr(out / ".lock", link)(precious)
+    assert (
+        refused(out=out) == f"--out '{out}' holds a .lock that is a link or no file: take it away"
+    )
+    assert precious.read_text() == "all there is"
+    (out / ".lock").unlink()
+    os.mkfifo(out / ".lock")
+    assert "holds a .lock that is a link or no file" in refused(out=out)
+    (out / ".lock").unlink()
+    assert started(out=out)[0] == 0
+
+
+def test_what_is_being_written_follows_no_link(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("all there is")
+    (tmp_path / f".run.json.{os.getpid()}.part").symlink_to(precious)
+    assert started(out=tmp_path)[0] == 0
+    (tmp_path / f".a.{os.getpid()}.part").symlink_to(precious)
+    write_whole(tmp_path / "a", "x")
+    assert precious.read_text() == "all there is"
+    assert (tmp_path / "a").read_text() == "x"
+
+
 def test_where_files_cannot_be_locked_it_is_said(tmp_path, monkeypatch, capsys):
     def none(*_):
         raise OSError(errno.ENOLCK, "No locks available")
@@ -387,6 +415,9 @@ def test_a_damaged_file_is_one_line_that_names_it_and_the_cure(tmp_path, name):
     file.mkdir()
     assert f"'{file}' is not what was written: Is a dir" in refused(out=tmp_path, resume=True)
     file.rmdir()
+    os.mkfifo(file)  # nobody will ever write into it
+    assert f"'{file}' is not what was written: it is no file" in refused(out=tmp_path, resume=True)
+    file.unlink()
     assert started(out=tmp_path, resume=True)[0] == 0  # the cure
 
 
@@ -408,6 +439,10 @@ def test_damaged_metrics_are_refused_by_name(tmp_path):
         file.write_bytes(bad)
         said = refused(out=tmp_path, resume=True)
         assert said.startswith(f"'{file}' is not what was written: its digest is not that in SHA")
+    file.unlink()
+    os.mkfifo(file)
+    assert f"'{file}' is not what was written: it is no file" in refused(out=tmp_path, resume=True)
+    file.unlink()
     file.write_bytes(whole)
     (tmp_path / "SHA256SUMS").write_bytes(b"\xff")
     assert f"'{file}' is not what was written: " in refused(out=tmp_path, resume=True)

@@ -44,7 +44,7 @@ def stopped(capsys, run, *argv):
             ValueError("'h1': data_dir must be there; got no; pass another seed or Out('x')"),
             "'h1': --data-dir must be there; got no; pass another --seed or --out x",
         ),
-        (OSError(13, "Permission denied", "x"), "Permission denied: 'x'"),
+        (OSError(13, "Permission denied", "x"), "cannot use 'x': Permission denied"),
         (
             OSError(28, "No space left on device"),
             "No space left on device; make room, and the same command with --resume goes on",
