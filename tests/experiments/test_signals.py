@@ -13,6 +13,8 @@ import pytest
 STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 BEFORE = "interrupted before it began; the same command starts it\n"
 GOES_ON = "interrupted; the same command with --resume goes on from what is saved\n"
+# As a shell starts it: nohup and jobs in the background would have it ignore some.
+USUAL = "import signal\nfor n in (1, 2): signal.signal(n, signal.SIG_DFL)\n"
 LISTENING = "import os, signal, time; from experiments import _signals as s; s.listen()\n"
 CATCH = "try:\n    {}\nexcept BaseException as error:\n    print(repr(error))"
 
@@ -22,7 +24,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def ended(script: str, *, before: str = "") -> tuple[int, str, str]:
     """Exit code and output of a program that listens before it runs the script."""
     done = subprocess.run(
-        [sys.executable, "-c", before + LISTENING + script], capture_output=True, text=True,
+        [sys.executable, "-c", USUAL + before + LISTENING + script], capture_output=True, text=True,
         timeout=30, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
