@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import pytest
 
@@ -42,6 +43,7 @@ class End(NamedTuple):
 def run(experiment, options, out, capsys, *more) -> End:
     """A command, to its end."""
     capsys.readouterr()
+    jax.clear_caches()  # hundreds of runs in one process would use up what it may map
     try:
         _run.main(experiment.Config, experiment.run, [*options.split(), "--out", str(out), *more])
     except SystemExit as end:
