@@ -41,9 +41,10 @@ class Arrived(NamedTuple):
 def under_way(p: Projection, dtype: DTypeLike) -> Any:
     """Nothing, as a projection whose spikes take two steps or more keeps it."""
     c = p.connectivity
-    if p.delays is None:
-        return Delay(p.delay - 1).init((c.n_pre,), dtype)
-    return p.delays.init(c.n_post if _by_arrival(p) else c.n_pre, dtype)
+    if _by_arrival(p):
+        return p.delays.init(c.n_post, dtype)  # pyright: ignore[reportOptionalMemberAccess]
+    n = 2 * c.n_pre if _both(p) else c.n_pre
+    return Delay(p.delay - 1).init((n,), dtype) if p.delays is None else p.delays.init(n, dtype)
 
 
 def delivered(
@@ -62,12 +63,16 @@ def delivered(
     if _by_arrival(p):
         current, late = _one_each(p, name, weights, sent, state.delays[name])
         return Arrived(current, s, release, late)
-    if p.delays is not None and p.delays.steps.ndim:
+    if p.delays is not None and _one_a_synapse(p):
         late = p.delays.pushed(state.delays[name], sent)
         return Arrived(_gathered(p, name, weights, late), s, release, late)
-    sent, late = _later(p, sent, state.delays.get(name))
-    if late is not None:
-        s = sent if p.release is None else (sent != 0).astype(sent.dtype)
+    line = state.delays.get(name)
+    if _both(p):
+        both, late = _later(p, jnp.concatenate([sent, s.astype(sent.dtype)]), line)
+        sent, s = jnp.split(both, 2)
+    else:
+        sent, late = _later(p, sent, line)
+        s = sent
     ready = batch_last if by_matrix(p.connectivity) else once
     return Arrived(ready(weights.apply(sent, key=fold(key, name))), s, release, late)
 
@@ -81,10 +86,18 @@ def _draws(release: Any) -> bool:
     return "key" in inspect.signature(release.step).parameters
 
 
+def _both(p: Projection) -> bool:
+    """Whether spikes wait beside what they set free: the rule sees them, the neuron hears it."""
+    return p.release is not None and not _one_a_synapse(p)
+
+
 def _by_arrival(p: Projection) -> bool:
     """Whether what is under way waits at the receiver: a delay a synapse, of an event list."""
-    one_each = p.delays is not None and p.delays.steps.ndim
-    return bool(one_each) and isinstance(p.connectivity, FanOut)
+    return _one_a_synapse(p) and isinstance(p.connectivity, FanOut)
+
+
+def _one_a_synapse(p: Projection) -> bool:
+    return p.delays is not None and p.delays.steps.ndim > 0
 
 
 def _later(p: Projection, sent: Array, line: Any) -> tuple[Array, Any]:

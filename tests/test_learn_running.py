@@ -127,6 +127,16 @@ def test_spikes_count_when_they_arrive(layout, delay):
     np.testing.assert_allclose(picked(weights["xy"].w), loop(x=arriving), atol=1e-6)
 
 
+@pytest.mark.parametrize("release", [nj.Quantal(U=0.0), nj.NMDAGate()])  # nothing, and always
+@pytest.mark.parametrize("delay", [{"delay": 4}, {"delays": nj.Delays(4, 9)}])
+def test_rules_see_late_spikes_whatever_these_set_free(release, delay):
+    wiring, w, picked = wirings()["events"]
+    net = taught(wiring, w, Pairs(), pre="a", release=release, **delay)
+    weights, _, _ = learned(net, key=jax.random.key(0))
+    arriving = np.concatenate([np.zeros((4, N_PRE)), X])[:T]
+    np.testing.assert_allclose(picked(weights["xy"].w), loop(x=arriving), atol=1e-6)
+
+
 @pytest.mark.parametrize("layout", ["events", "matrix"])
 @pytest.mark.parametrize("pre", ["x", "a"])
 def test_a_run_in_two_pieces_is_the_run_in_one(layout, pre):
