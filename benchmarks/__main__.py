@@ -256,12 +256,16 @@ def machine() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def titles() -> dict[str, str]:
+    """Each workload in a line."""
+    lines = (workloads.__doc__ or "").splitlines()[2:]
+    return {line.split()[0]: line for line in lines if line[:1] == "W"}
+
+
 def main(config: Config) -> None:
     """Measure, print and write."""
     console = Console(highlight=False, width=max(120, Console().width))
-    titles = {
-        line.split()[0]: line for line in (workloads.__doc__ or "").splitlines() if line[:1] == "W"
-    }
+    title = titles()
     if config.json:
         config.json.parent.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {"machine": machine(), "versions": {}, "rows": [], "absent": {}}
@@ -270,10 +274,10 @@ def main(config: Config) -> None:
             with console.status("W9: every size of every axis"):
                 rows = list(scaling.rows())
             report["exponents"], absent = scaling.exponents(rows), {}
-            console.print(growth(report["exponents"], titles[workload]))
+            console.print(growth(report["exponents"], title[workload]))
         else:
             rows, absent = compared(config, workload, console)
-            console.print(shown(rows, absent, titles[workload]))
+            console.print(shown(rows, absent, title[workload]))
         for row in rows:
             if "versions" in row:
                 report["versions"][row["system"]] = row.pop("versions")
