@@ -180,7 +180,7 @@ def one_line(box: str, config: type, argv: list[str]) -> str:
         parts = [*parts, ""] if rule else [*parts[:-1], f"{parts[-1]} {inside}".strip()]
     first, *parts = (part for part in parts if part)
     wrong = first.partition("Got errors")[0]
-    option = re.search(r"Error parsing (--[\w-]+)|for argument '(--[\w-]+)", wrong)
+    option = re.search(r"Error parsing (--[\w-]+)|for argument '(?:\(')?(--[\w-]+)", wrong)
     if option:
         name = option[1] or option[2]
         kind = get_type_hints(config, include_extras=True)[name[2:].replace("-", "_")]
