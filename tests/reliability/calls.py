@@ -229,6 +229,8 @@ def calls():
         "nj.triangle": (nj.triangle, dict(width=1.0), lambda h: h(v, th, z)),
         "nj.bernoulli": (nj.bernoulli, dict(key=key, n_pre=9, n_post=9, p=0.5, autapses=False),
             None),
+        "nj.fixed_total": (nj.fixed_total, dict(key=key, sizes_pre=[3, 4], sizes_post=[5],
+            number=[[6, 8]]), None),
         "nj.blocks": (nj.blocks, dict(key=key, sizes_pre=[3, 4], sizes_post=[5], p=[[0.5, 0.5]]),
             None),
         "nj.broadcast": (nj.broadcast, dict(key=key, n=5, n_classes=3, bandwidth=2), None),
