@@ -555,7 +555,7 @@ def test_a_compiled_step_refuses_labels_of_no_class_and_takes_others():
     new, _ = step(system, tx, state, jnp.asarray(PICTURES), jnp.asarray(LABELS))
     assert new.step == 1
     for wrong in (LABELS + 1, LABELS - 1):
-        with pytest.raises(eqx.EquinoxRuntimeError, match=r"target must be in \[0, 3\)"):
+        with pytest.raises((RuntimeError, ValueError), match=r"target must be in \[0, 3\)"):
             jax.block_until_ready(
                 step(system, tx, state, jnp.asarray(PICTURES), jnp.asarray(wrong))
             )
