@@ -144,19 +144,31 @@ def state(net: "Network", given: Any) -> None:
             f"state must be of layers {sorted(net.layers)}; got {sorted(neurons)}: pass net.init()"
         )
     for name, layer in net.layers.items():
-        _precise(name, layer.neuron, neurons[name])
+        _precise(f"neurons[{name!r}]", neurons[name], "v_low", layer.neuron, ("tau_mem",))
+        kept = {f"synapses[{name!r}]": (layer.synapse, given.synapses.get(name))}
+        own = given.ports.get(name, {})
+        kept |= {f"ports[{name!r}][{m!r}]": (x, own.get(m)) for m, x in layer.ports.items()}
+        for what, (model, of) in kept.items():
+            _precise(what, of, "_low", getattr(model, "kinetics", model))
+    for name in set(given.rules) & set(net.projections):
+        _precise(f"rules[{name!r}]", given.rules[name], "_low", net.rule(name))
 
 
-def _precise(name: str, neuron: Any, of: Any) -> None:
-    """Refuse a state that was made for a shorter time constant, where rounding is felt now."""
-    tau = getattr(neuron, "tau_mem", None)
-    if tau is None or getattr(of, "v_low", 0) is not None or isinstance(tau, Tracer):
+def _precise(what: str, of: Any, low: str, model: Any, taus: Iterable[str] | None = None) -> None:
+    """Refuse a state that was made for other parameters, and keeps too little for these."""
+    parts = jax.tree_util.tree_flatten_with_path(of, is_leaf=lambda x: x is None)[0]
+    lows = [x for path, x in parts if _path(path).endswith(low)]
+    if not lows or any(x is not None for x in lows):
         return
-    if felt(tau, of.v.dtype, getattr(neuron, "v_rest", 0.0)):
-        raise ValueError(
-            f"state of layer {name!r} must have v_low, which tau_mem and v_rest of its"
-            f" {type(neuron).__name__} ask for; got None: pass net.init() of this network"
-        )
+    dtype, around = next(x.dtype for _, x in parts if x is not None), getattr(model, "v_rest", 0.0)
+    for name in taus or [name for name in vars(model) if name.startswith("tau")]:
+        tau = getattr(model, name, 0.0)
+        if not any(isinstance(x, Tracer) for x in (tau, around)) and felt(tau, dtype, around):
+            why = f"{name} of" if felt(tau, dtype) else "v_rest of"
+            raise ValueError(
+                f"state.{what} must keep what {dtype} leaves out, as {why} {type(model).__name__}"
+                " asks for it; got None: pass net.init() of this network"
+            )
 
 
 def made_by(net: "Network", given: "State") -> None:

@@ -19,7 +19,7 @@ from neurojax.neurons.sources import Poisson
 from neurojax.plasticity.stdp import STDP
 from neurojax.plasticity.three_factor import ThreeFactor
 from neurojax.simulation import simulate
-from neurojax.synapses.receptors import Exponential
+from neurojax.synapses.receptors import Conductance, Exponential
 from neurojax.synapses.release import TsodyksMarkram
 from neurojax.weights import Ideal, ideal
 from neurojax.wiring.generators import fan_in, locally_dense
@@ -692,14 +692,49 @@ def test_a_state_of_other_parameters_is_refused_where_it_lacks_a_part():
     """A time constant that rounding is felt in, a refractory time: set after `init`."""
     quick = Network({"a": Layer(3, LIF(20.0))}, {})
     slow = eqx.tree_at(lambda n: n.layers["a"].neuron.tau_mem, quick, jnp.asarray(1000.0))
-    with pytest.raises(ValueError, match="layer 'a' must have v_low, which tau_mem and v_rest of"):
+    told = r"state.neurons\['a'\] must keep what float32 leaves out, as tau_mem of LIF asks for it"
+    with pytest.raises(ValueError, match=told):
         simulate(slow, {}, quick.init(), {}, n_steps=1, dt=0.01)
-    with pytest.raises(ValueError, match="layer 'a' must have v_low"):
+    with pytest.raises(ValueError, match=told):
         slow.step({}, quick.init(), {}, dt=0.01)
+    far = eqx.tree_at(lambda n: n.layers["a"].neuron.v_rest, quick, jnp.asarray(-65.0))
+    with pytest.raises(ValueError, match="as v_rest of LIF asks"):
+        far.step({}, quick.init(), {}, dt=0.01)
     held = Network({"a": Layer(3, LIF(20.0, t_ref=2.0))}, {})
     with pytest.raises(ValueError, match="state must have refractory, as t_ref of LIF is given"):
         held.step({}, quick.init(), {}, dt=0.01)
     assert slow.step({}, slow.init(), {}, dt=0.01)[0].neurons["a"].v_low is not None
+
+
+def long_synapse(net):
+    return net.layers["a"].synapse.tau_syn
+
+
+def long_port(net):
+    return net.layers["a"].ports["e"].kinetics.tau_syn
+
+
+def long_trace(net):
+    return net.projections["p"].rule.tau_plus
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        (long_synapse, r"state.synapses\['a'\] .* as tau_syn of Exponential asks for it; got None"),
+        (long_port, r"state.ports\['a'\]\['e'\] .* as tau_syn of Exponential asks for it"),
+        (long_trace, r"state.rules\['p'\] .* as tau_plus of STDP asks for it"),
+    ],
+)
+def test_a_state_of_shorter_currents_or_traces_is_refused(where, told):
+    layer = Layer(
+        3, LIF(), synapse=Exponential(5.0), ports={"e": Conductance(Exponential(3.0), 0.0)}
+    )
+    wire = Projection("a", "a", Dense(3, 3), delay=1, rule=STDP())
+    net = Network({"a": layer}, {"p": wire})
+    weights, state = net.init_weights(KEY), net.init(learn=True)
+    with pytest.raises(ValueError, match=told):
+        eqx.tree_at(where, net, jnp.asarray(1000.0)).step(weights, state, {}, dt=1.0, learn=True)
 
 
 def whole(n, **more):
@@ -717,7 +752,9 @@ def test_a_state_of_another_network_is_refused_by_the_part_that_does_not_fit(par
     run = lambda **changed: simulate(  # noqa: E731
         net, net.init_weights(KEY), state._replace(**changed), {}, n_steps=1, dt=1.0, learn=True
     )
-    told = r"must have shape \((2, )?3,?\); got \((2, )?4,?\): pass net.init\(\) of this network"
+    told = (
+        r"must have shape \((2, )?[36],?\); got \((2, )?[48],?\): pass net.init\(\) of this network"
+    )
     with pytest.raises(ValueError, match=rf"state.{part}\['[ap]'\]\S* {told}"):
         run(**{part: getattr(other, part)})
     if part not in ("neurons", "rules"):  # without rules, they begin anew
