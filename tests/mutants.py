@@ -51,7 +51,14 @@ IMPORTED = (
 )  # fmt: skip
 PATIENCE = 10  # seconds of the processor, beyond three times what the true module takes
 # Where tests of another name cover a module.
+_PARAMETERS = "tests/plasticity/test_parameters.py"
+_RULES = ["tests/plasticity/test_rules.py", "tests/plasticity/test_rules_running.py"]
 TESTS = {
+    "neurojax/plasticity/_trace.py": [_PARAMETERS, *_RULES],
+    "neurojax/plasticity/dependence.py": [_PARAMETERS, *_RULES],
+    "neurojax/plasticity/inhibitory.py": [_PARAMETERS, *_RULES],
+    "neurojax/plasticity/triplet.py": [_PARAMETERS, *_RULES],
+    "neurojax/plasticity/stdp.py": [_PARAMETERS, "tests/plasticity/test_stdp.py", _RULES[0]],
     "hardware/_check.py": [
         f"tests/hardware/test_{n}.py" for n in ("energy", "topology", "routing")
     ],
@@ -226,7 +233,9 @@ def tests_of(root: Path, module: str) -> list[str]:
     path = Path(module)
     mirror = Path("tests", *path.parts[:-1], f"test_{path.stem.lstrip('_')}.py")
     inner = Path("tests", *path.parts[1:-1], mirror.name)
-    return TESTS.get(module) or [str(p) for p in (mirror, inner) if (root / p).exists()]
+    found = [str(p) for p in (mirror, inner) if (root / p).exists()]
+    shared = [str(p) for p in (inner.with_name("test_parameters.py"),) if (root / p).exists()]
+    return TESTS.get(module) or found and found + shared  # what all models of a room share
 
 
 def modules_of(root: Path, names: list[str]) -> list[str]:

@@ -127,7 +127,7 @@ def asked(connectivity: Connectivity, visits: Visits) -> Float[Array, "..."]:
 
 
 def _released(signal: ArrayLike | None, d: Array) -> Array:
-    """Dopamine of this step, one number a receiver."""
+    """Dopamine of this step, one number or one a receiver."""
     if signal is None:
         return jnp.zeros_like(d)
     given = real(signal)
@@ -135,4 +135,4 @@ def _released(signal: ArrayLike | None, d: Array) -> Array:
         raise ValueError(
             f"signal must be one number or one a receiver, of shape {d.shape}; got {given.shape}"
         )
-    return jnp.broadcast_to(given.astype(d.dtype), d.shape)
+    return given.astype(d.dtype)

@@ -1,5 +1,6 @@
 """Neuromodulator populations: a few neurons that see how learning goes and gate it."""
 
+import math
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -84,19 +85,20 @@ class Modulators(eqx.Module):
 
     def init(self, n_classes: int, dtype: DTypeLike = float) -> ModulatorState:
         """Half-active modulators (a gate of one), no expectation yet."""
-        return ModulatorState(jnp.full(self.k.shape[0], 0.5, dtype), jnp.zeros(n_classes, dtype))
+        n_classes = count("n_classes", 2)(n_classes)  # of one no belief can be uncertain
+        return ModulatorState(jnp.full(len(self.k), 0.5, dtype), jnp.zeros(n_classes, dtype))
 
     def step(
         self, state: ModulatorState, scores: Float[Array, " c"], target: Integer[ArrayLike, ""]
     ) -> tuple[ModulatorState, Float[Array, " m"]]:
         """Modulators after one step of scores [n_classes], and their activity [M]."""
         one_number(self, "gain", "rho_m", "rho_s")
-        target = classes("target", target, scores.shape[0])
+        target = classes("target", target, scores.size)
         s, state, p = in_working(scores, state, self)
         belief = jax.nn.softmax(p.gain * s)
         novelty = jnp.linalg.norm(s - state.s_slow) / (jnp.linalg.norm(state.s_slow) + 1)
-        entropy = jax.scipy.special.entr(belief).sum() / jnp.log(float(belief.shape[0]))
-        u = jnp.stack([1 - belief[target], entropy.astype(s.dtype), novelty])
+        entropy = jax.scipy.special.entr(belief).sum() / math.log(belief.size)
+        u = jnp.stack([1 - belief[target], entropy, novelty])
         m = p.rho_m * state.m + (1 - p.rho_m) * jax.nn.sigmoid(p.k @ u)
         new = ModulatorState(m, p.rho_s * state.s_slow + (1 - p.rho_s) * s)
         new = cast(new, scores.dtype)
@@ -125,7 +127,7 @@ def modulators(
     if not isinstance(layers, dict):
         raise TypeError(f"layers must be a dict of neurons by name; got {brief(layers)}")
     layers = {name: count(f"layer {name!r}")(neurons) for name, neurons in layers.items()}
-    affordable(f"{n} modulators", 4 * n * (3 + sum(layers.values())))
+    affordable(f"{n} modulators", 8 * n * (3 + sum(layers.values())))
     to, fro = jax.random.split(prng_key(key))
     draws = jax.random.split(fro, len(layers))
     shares = {

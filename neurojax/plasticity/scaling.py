@@ -67,10 +67,10 @@ class SynapticScaling(eqx.Module):
         if interval.ndim:
             raise ValueError(f"interval must be one number; got shape {interval.shape}")
         if not isinstance(interval, Tracer) and not isinstance(self.tau, Tracer):
-            longest = 10 * float(self.tau.min())
-            if float(interval) > longest:
+            longest = 10 * self.tau.min()
+            if interval > longest:
                 raise ValueError(
-                    f"interval must be at most 10 tau, {longest:g} ms; got {float(interval):g}:"
+                    f"interval must be at most 10 tau, {longest:g} ms; got {interval:g}:"
                     " scale more often"
                 )
 

@@ -133,8 +133,9 @@ class STDP(eqx.Module):
             state, visits = self.visit(state, *z, dt=dt)
             return state, [(visit.event, visit.trace) for visit in visits if visit is not None]
 
-        dtype = real(post).dtype
-        pre, post = real(pre, "pre").astype(dtype), real(post, "post")
+        post = real(post, "post")
+        dtype = post.dtype
+        pre = real(pre, "pre").astype(dtype)
         _, sides = jax.lax.scan(step, self.init(connectivity, dtype), (pre, post))
         (sent, before), (fired, after) = jax.tree.map(lambda x: x.astype(dtype), sides)
         return connectivity.outer(fired, after) + connectivity.outer(before, sent)

@@ -42,8 +42,9 @@ class SoftWTA(eqx.Module):
         scores, target = _one(scores, target)
         s, p = in_working(scores, self)
         belief = jax.nn.softmax(p.gain * s)
-        error = jax.nn.one_hot(target, s.shape[0], dtype=s.dtype) - belief
-        return jnp.where(jnp.abs(error).max() > p.margin, error, 0).astype(scores.dtype)
+        error = jax.nn.one_hot(target, s.size, dtype=s.dtype) - belief
+        # that of the target is the largest: all others add up to it
+        return jnp.where(error.max() > p.margin, error, 0).astype(scores.dtype)
 
 
 @described
@@ -68,10 +69,10 @@ class HardWTA(eqx.Module):
         """Error of each class in this step, [n_classes]."""
         one_number(self)
         scores, target = _one(scores, target)
-        is_target = jnp.arange(scores.shape[0]) == target
+        is_target = jnp.arange(scores.size) == target
         rivals = jnp.where(is_target, -jnp.inf, scores)
         error = is_target.astype(scores.dtype) - jax.nn.one_hot(
-            rivals.argmax(), scores.shape[0], dtype=scores.dtype
+            rivals.argmax(), scores.size, dtype=scores.dtype
         )
         lead = scores[target] - rivals.max()
         return jnp.where(lead > self.margin.astype(scores.dtype), 0, error)
@@ -86,7 +87,7 @@ def _one(scores: Any, target: Any) -> tuple[Array, Array]:
             f"{allowed}; got {jnp.shape(scores)} and {jnp.shape(target)}: jax.vmap over time and"
             " batch"
         )
-    return scores, classes("target", target, scores.shape[0])
+    return scores, classes("target", target, scores.size)
 
 
 def _vector(name: str, x: Any) -> Array:
@@ -107,8 +108,8 @@ def class_scores(y: Float[Array, " cp"], n_classes: int) -> Float[Array, " c"]:
     Array([ 2., -1.], dtype=float32)
     """
     n_classes, y = count("n_classes")(n_classes), _vector("y", y)
-    if y.shape[-1] % n_classes or not y.shape[-1]:
-        raise ValueError(f"n_classes must divide {y.shape[-1]} readout neurons; got {n_classes}")
+    if y.size % n_classes or not y.size:
+        raise ValueError(f"n_classes must divide {y.size} readout neurons; got {n_classes}")
     return y.reshape(n_classes, -1).mean(-1)
 
 
@@ -122,8 +123,8 @@ def k_winners(v: Float[Array, " n"], k: int) -> Float[Array, " n"]:
     Array([0., 1., 1.], dtype=float32)
     """
     v = _vector("v", v)
-    if not 1 <= count("k", 0)(k) <= v.shape[-1]:
-        raise ValueError(f"k must be in [1, {v.shape[-1]}]; got {k}")
+    if not 1 <= count("k", 0)(k) <= v.size:
+        raise ValueError(f"k must be in [1, {v.size}]; got {k}")
     v = jnp.where(v == 0, 0, v)  # top_k would put -0 below 0
     return jnp.zeros_like(v).at[jax.lax.top_k(v, k)[1]].set(1)
 

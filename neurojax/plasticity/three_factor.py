@@ -205,7 +205,8 @@ class ThreeFactor(eqx.Module):
         one_number(self, "kappa_e", "decay")
         h, z, q = _matching(post, q, ("T", "n"))
         stored, (h, z, q) = q.dtype, cast((h, z, q), working(q.dtype))
-        adaptation = _adaptation(neuron, dt, q[0])
+        zero = jnp.zeros_like(q[0])
+        adaptation = _adaptation(neuron, dt, zero)
         kappa = self.kappa_e.astype(q.dtype)
 
         def back(carry, now):
@@ -216,7 +217,6 @@ class ThreeFactor(eqx.Module):
             big_d = delta + self.trace_decay(neuron, z, dt) * big_d
             return (big_q, big_d, _adapted(adaptation, g, delta)), big_d.astype(stored)
 
-        zero = jnp.zeros_like(q[0])
         start = (zero, zero, None if adaptation is None else zero)
         return jax.lax.scan(back, start, (h, z, q), reverse=True)[1]
 

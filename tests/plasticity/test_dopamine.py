@@ -1,5 +1,6 @@
 """Pairs that wait for a reward, against sums over every pair and every reward."""
 
+import functools
 import itertools
 import math
 
@@ -12,6 +13,7 @@ from oracles import connectivity as wiring
 from neurojax.plasticity.dependence import WeightDependence
 from neurojax.plasticity.dopamine import DopamineSTDP
 from neurojax.plasticity.stdp import STDP
+from neurojax.plasticity.three_factor import Homeostasis
 from neurojax.plasticity.triplet import TripletSTDP
 from neurojax.wiring.layouts import Dense
 
@@ -106,12 +108,33 @@ def test_without_dopamine_nothing_changes_and_a_signal_is_one_number_a_receiver(
         RULE.step(state, c, jnp.ones(2), jnp.ones(3), dt=1.0, signal=jnp.ones(2))
 
 
+def test_what_decays_slowly_is_held_in_long_runs_in_every_type():
+    """By 1e-6 and less a step, of which the last digit of 1 is a twentieth."""
+    rule, n = DopamineSTDP(STDP(UP, DOWN), tau_c=1e5, tau_d=2e5), 2000
+    first = jnp.zeros(n).at[0].set(1)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(dtype):
+        def step(state, z):
+            pair = z[None].astype(dtype)
+            return rule.step(state, Dense(1, 1), pair, pair, dt=0.1, signal=z)
+
+        return jax.lax.scan(step, rule.init(Dense(1, 1), dtype), first)
+
+    for dtype in ("float32", "bfloat16"):
+        end, dw = run(dtype)
+        held = {k: np.asarray(x).astype(float) for k, x in end._asdict().items() if k != "pairs"}
+        t = 0.1 * (n - 1)
+        np.testing.assert_allclose(held["c"] + held["c_low"], UP * math.exp(-t / 1e5), rtol=1e-8)
+        np.testing.assert_allclose(held["d"] + held["d_low"], math.exp(-t / 2e5), rtol=1e-8)
+    fine = run("float32")[1].astype(dtype)
+    assert np.mean(np.asarray(dw == fine)) > 0.99  # but where rounding is a near thing
+
+
 def test_refuses_what_is_no_rule_of_pairs():
-    with pytest.raises(ValueError, match="tau_c must be finite and > 0 ms; got 0.0"):
-        DopamineSTDP(tau_c=0.0)
-    with pytest.raises(ValueError, match="tau_d must be finite and > 0 ms; got -1.0"):
-        DopamineSTDP(tau_d=-1.0)
     with pytest.raises(TypeError, match="pairs must be an instance; got the class: pass STDP()"):
         DopamineSTDP(STDP)
+    with pytest.raises(TypeError, match="pairs must have visit; got Homeostasis"):
+        DopamineSTDP(Homeostasis())
     with pytest.raises(ValueError, match="dependence of pairs must be None"):
         DopamineSTDP(STDP(dependence=WeightDependence()))

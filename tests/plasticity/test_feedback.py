@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neurojax.plasticity.feedback import broadcast
+from neurojax.plasticity.feedback import Broadcast, broadcast
 
 KEY = jax.random.key(0)
 
@@ -59,6 +59,45 @@ def test_the_learning_signal_keeps_the_dtype_of_the_error(dtype):
         for made in ("float32", dtype):
             heard = lambda made=made: broadcast(KEY, 5, 3, dtype=made)(jnp.zeros(3, dtype))  # noqa: E731
             assert jax.eval_shape(heard).dtype == jnp.dtype(dtype)
+
+
+def test_feedback_is_kept_in_the_type_that_is_asked_for():
+    made = jax.eval_shape(lambda: broadcast(KEY, 5, 3, dtype="bfloat16"))
+    assert (made.spread.dtype, made.channels.dtype) == ("bfloat16", "bfloat16")
+
+
+@pytest.mark.usefixtures("untyped")
+def test_refuses_matrices_that_are_none_or_do_not_fit():
+    one, other = np.ones((5, 2)), np.ones((2, 3))
+    assert Broadcast(one.tolist(), other)(jnp.ones(3)).shape == (5,)
+    for pair in ((one[:, 0], other), (one, other[0]), (one, np.ones((3, 3))), (one[None], other)):
+        with pytest.raises(
+            ValueError, match=r"spread must be \[n, K\] and channels \[K, n_classes\]"
+        ):
+            Broadcast(*pair)
+    for pair in ((one * np.nan, other), (one, other * np.nan)):
+        with pytest.raises(ValueError, match="(spread|channels) must be finite; got NaN"):
+            Broadcast(*pair)
+    with pytest.raises(TypeError, match="spread must be real numbers; got 'much'"):
+        Broadcast("much", other)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        ((0, 6), "n must be a whole number >= 1; got 0"),
+        ((2.5, 6), "n must be a whole number >= 1; got 2.5"),
+        ((5, 1), "n_classes must be a whole number >= 2; got 1"),
+        ((5, 6.0), "n_classes must be a whole number >= 2; got 6.0"),
+        ((5, 6, 2.0), "bandwidth must be a whole number >= 0; got 2.0"),
+        ((5, 6, -1), "bandwidth must be a whole number >= 0; got -1"),
+    ],
+)
+@pytest.mark.usefixtures("untyped")
+def test_refuses_sizes_that_are_none(sizes, told):
+    with pytest.raises(ValueError, match=told):
+        broadcast(KEY, *sizes)
+    assert broadcast(KEY, 1, 2).channels.shape == (1, 2)
 
 
 @pytest.mark.parametrize("k", [0, 6])

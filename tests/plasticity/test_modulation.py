@@ -9,10 +9,11 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from neurojax.plasticity.modulation import modulators
+from neurojax.plasticity.modulation import Modulators, modulators
 
 KEY = jax.random.key(0)
 LAYERS = {"h1": 300, "h2": 70}
+K, A = np.ones((2, 3)), np.ones((4, 2))
 
 # Level 0: what these tests spend is the compiler's time.
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -91,6 +92,52 @@ def test_modulators_keep_the_dtype_of_the_scores(dtype):
             assert jax.eval_shape(gated).dtype == jnp.dtype(dtype)
 
 
-def test_refuses_a_population_of_none():
-    with pytest.raises(ValueError, match="n must be a whole number >= 1; got 0"):
-        modulators(KEY, 0, LAYERS)
+def test_shares_in_half_precision_are_rounded_once():
+    rough, fine = (
+        quick(lambda t=t: modulators(KEY, 2, {"h": 50}, t))() for t in ("bfloat16", float)
+    )
+    np.testing.assert_array_equal(rough.a["h"], fine.a["h"].astype("bfloat16"))
+    assert (rough.k.dtype, rough.a["h"].dtype) == ("bfloat16", "bfloat16")
+
+
+def test_layers_may_come_in_any_order():
+    one, other = (
+        modulators(KEY, 1, dict(sizes)) for sizes in ([("a", 3), ("b", 2)], [("b", 2), ("a", 3)])
+    )
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_a_population_of_two_has_a_gate_of_its_own():
+    model = Modulators(jnp.zeros((2, 3)), {"h": jnp.array([[1.0, 0.0], [0.25, 0.75], [0.0, 0.5]])})
+    assert model.init(4).m.shape == (2,)
+    np.testing.assert_array_equal(model.gate("h", jnp.array([0.5, 1.0])), [1.0, 1.75, 1.0])
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("make", "error", "told"),
+    [
+        (lambda: modulators(KEY, 0, LAYERS), ValueError, "n must be a whole number >= 1; got 0"),
+        (lambda: modulators(KEY, 2, 300), TypeError, "layers must be a dict .*; got 300"),
+        (lambda: modulators(KEY, 2, {"h": 0}), ValueError, "layer 'h' must be a whole number >= 1"),
+        (lambda: Modulators(K, [A]), TypeError, "a must be a dict by layer; got "),
+        (lambda: Modulators(K, {"h": A * np.nan}), ValueError, "a of layer 'h' must be finite"),
+        (lambda: Modulators(K, {"h": "much"}), TypeError, "a of layer 'h' must be real numbers"),
+        (lambda: Modulators(K * np.nan, {"h": A}), ValueError, "k must be finite; got NaN"),
+        (lambda: Modulators("much", {"h": A}), TypeError, "k must be real numbers; got 'much'"),
+        (lambda: Modulators(K[:, :2], {"h": A}), ValueError, r"k must be \[M, 3\] and a of each"),
+        (lambda: Modulators(K, {"g": A, "h": A.T}), ValueError, r"a of each layer \[n, M\]; got"),
+        (lambda: Modulators(K, {"h": A[0]}), ValueError, r"a of each layer \[n, M\]; got"),
+        (lambda: Modulators(K, {"h": A[None]}), ValueError, r"a of each layer \[n, M\]; got"),
+        (lambda: made(3).gate("h3", jnp.ones(3)), ValueError, r"no .* 'h3': .* \['h1', 'h2'\]"),
+        (lambda: made(3).init(1), ValueError, "n_classes must be a whole number >= 2; got 1"),
+        (
+            lambda: made(3).step(made(3).init(4), jnp.ones(4), 4),
+            ValueError,
+            r"target must be in \[0, 4\), as there are 4 classes; got 4",
+        ),
+    ],
+)
+def test_refuses_what_is_no_population(make, error, told):
+    with pytest.raises(error, match=told):
+        make()

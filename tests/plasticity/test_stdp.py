@@ -99,20 +99,46 @@ def test_as_the_rule_of_a_layer_it_gives_its_own_change():
     np.testing.assert_array_equal(c.outer(d, pre), RULE.change(c, pre, post, dt=DT))
 
 
-@pytest.mark.parametrize("name", ["tau_plus", "tau_minus", "a_plus", "a_minus"])
-def test_refuses_parameters_out_of_range(name):
-    with pytest.raises(ValueError, match=rf"{name} must be finite and >=? 0"):
-        STDP(**{name: -1.0})
-
-
-def test_spikes_may_be_truths_and_have_one_number_a_neuron():
-    c, rule, (pre, post) = Dense(N, N), STDP(), rasters(4)
+@pytest.mark.parametrize("pairing", ["all", "nearest"])
+def test_spikes_may_be_truths_and_have_one_number_a_neuron(pairing):
+    c, rule, (pre, post) = Dense(N, N), STDP(pairing=pairing), rasters(4)
     dw = rule.change(c, pre, post, dt=DT)
-    np.testing.assert_array_equal(rule.change(c, pre > 0, post.astype(int), dt=DT), dw)
+    for truths in ((pre > 0, post.astype(int)), (pre, post > 0)):
+        np.testing.assert_array_equal(rule.change(c, *truths, dt=DT), dw)
     one = rule.visit(rule.init(c), pre[0] > 0, post[0].astype("uint8"), dt=DT)
     chex.assert_trees_all_equal(one, rule.visit(rule.init(c), pre[0], post[0], dt=DT))
     with pytest.raises(ValueError, match="dt must be finite and > 0 ms; got 0.0"):
         rule.change(c, pre, post, dt=0.0)
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("pairing", ["all", "nearest"])
+def test_refuses_spikes_that_are_no_real_numbers(pairing):
+    c, rule, (pre, post) = Dense(N, N), STDP(pairing=pairing), rasters(4)
+    for name, z in {
+        "pre": (pre.astype("complex64"), post),
+        "post": (pre, post.astype("complex64")),
+    }.items():
+        with pytest.raises(TypeError, match=f"{name} must be real numbers; got complex64"):
+            rule.change(c, *z, dt=DT)
+
+
+@pytest.mark.parametrize("pairing", ["all", "nearest"])
+def test_a_change_comes_in_the_type_of_the_receivers_spikes(pairing):
+    c, rule, (pre, post) = Dense(N, N), STDP(pairing=pairing), rasters(4)
+    with jax.enable_x64(True):
+        for dtype in ("bfloat16", "float32", "float64"):
+            for sent in (pre > 0, pre.astype("bfloat16"), pre.astype("float64")):
+                change = lambda a, b: rule.change(c, a, b, dt=DT)  # noqa: E731
+                assert jax.eval_shape(change, sent, post.astype(dtype)).dtype == dtype
+
+
+def test_half_precision_is_calculated_in_float32_and_rounded_once():
+    post = rasters(6)[1]
+    rough, fine = (
+        RULE.factor(LIF(), Post(z, z), z, dt=DT) for z in (post.astype("bfloat16"), post)
+    )
+    np.testing.assert_array_equal(rough, fine.astype("bfloat16"))
 
 
 @pytest.mark.parametrize("kind", ["dense", "events"])

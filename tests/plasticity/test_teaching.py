@@ -52,6 +52,31 @@ def test_a_hard_teacher_speaks_on_a_tie_even_without_a_margin():
     np.testing.assert_array_equal(error(HardWTA(0.0), jnp.zeros(3), 1), [-1, 1, 0])
 
 
+def test_a_soft_teacher_is_silent_up_to_its_margin():
+    np.testing.assert_array_equal(error(SoftWTA(margin=0.5), jnp.zeros(2), 1), [0, 0])
+    np.testing.assert_array_equal(error(SoftWTA(margin=0.25), jnp.zeros(2), 1), [-0.5, 0.5])
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("teacher", [SoftWTA(gain=1.0, margin=0.6), HardWTA(0.6)])
+def test_scores_may_be_whole_numbers(teacher):
+    scores = jnp.array([0, 1, 0])
+    for target in range(3):
+        found = teacher(scores, target)
+        np.testing.assert_array_equal(found, teacher(scores.astype(float), target))
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("teacher", [SoftWTA(), HardWTA()])
+def test_refuses_more_than_one_sample_and_labels_that_are_none(teacher):
+    one, several = jnp.zeros(3), jnp.zeros((2, 3))
+    for scores, target in ((several, 1), (one, jnp.zeros(2, int)), (jnp.zeros(()), 0)):
+        with pytest.raises(ValueError, match=r"scores must be \[n_classes\] and target one label"):
+            teacher(scores, target)
+    with pytest.raises(ValueError, match=r"target must be in \[0, 3\), .* got 3"):
+        teacher(one, 3)
+
+
 winners = quick(k_winners, static_argnums=1)
 
 
@@ -62,6 +87,19 @@ def test_k_winners_are_the_k_highest_and_of_equals_the_first(v, k):
     expected = np.zeros(9)
     expected[np.argsort(-v, kind="stable")[:k]] = 1
     np.testing.assert_array_equal(winners(v, k), expected)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_zeros_of_both_signs_are_equal():
+    for v, winner in (
+        ([-0.0, 0.0], 0),
+        ([1.0, 0.5], 0),
+        ([-1.0, -0.5], 1),
+        ([0.0, 0.5], 1),
+        ([0.0, -0.5], 0),
+    ):
+        np.testing.assert_array_equal(winners(jnp.array(v), 1), np.eye(2)[winner])
+    np.testing.assert_array_equal(k_winners(jnp.array([0, 2, 1]), 2), [0.0, 1.0, 1.0])
 
 
 def test_the_score_of_a_class_is_the_mean_of_its_run():
@@ -80,9 +118,6 @@ def test_errors_keep_the_dtype_of_the_scores(teacher, dtype):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SoftWTA(gain=0.0), "gain must be finite and > 0"),
-        (lambda: SoftWTA(margin=-0.1), "margin must be finite and >= 0"),
-        (lambda: HardWTA(margin=float("nan")), "margin must be finite and >= 0"),
         (lambda: k_winners(jnp.ones(4), 0), r"k must be in \[1, 4\]; got 0"),
         (lambda: k_winners(jnp.ones(4), 5), r"k must be in \[1, 4\]; got 5"),
         (
@@ -90,8 +125,14 @@ def test_errors_keep_the_dtype_of_the_scores(teacher, dtype):
             "n_classes must divide 7 readout neurons; got 3",
         ),
         (lambda: class_scores(jnp.ones(0), 3), "n_classes must divide 0 readout neurons; got 3"),
+        (lambda: class_scores(jnp.ones(4), 2.0), "n_classes must be a whole number >= 1; got 2.0"),
+        (lambda: class_scores(jnp.ones((2, 4)), 2), r"y must have one axis; got \(2, 4\): .*vmap"),
+        (lambda: k_winners(jnp.ones(()), 1), r"v must have one axis; got \(\)"),
+        (lambda: k_winners(jnp.ones(4), -1), "k must be a whole number >= 0; got -1"),
+        (lambda: k_winners(jnp.ones(4), 1.5), "k must be a whole number >= 0; got 1.5"),
     ],
 )
+@pytest.mark.usefixtures("untyped")
 def test_refuses_what_makes_no_sense(make, message):
     with pytest.raises(ValueError, match=message):
         make()

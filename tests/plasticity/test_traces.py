@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,11 +76,46 @@ def test_bfloat16_trace_is_summed_in_float32():
     np.testing.assert_allclose(float(y[-1, 0]), 1000 * (1 - 0.999**5000), rtol=2**-8)
 
 
+def test_what_decays_slowly_is_forgotten_at_its_own_rate():
+    """By 1e-6 a step, of which the last digit of 1 is a twentieth."""
+    x = jnp.zeros((2000, 1)).at[0].set(1)
+    y = low_pass(x, 1 - 1e-6)
+    np.testing.assert_allclose(y[-1, 0], (1 - 1e-6) ** 1999, rtol=EPS)
+    each = jnp.array([0.5, 1.0], "float64" if jax.config.jax_enable_x64 else "float32")
+    np.testing.assert_array_equal(jax.jit(low_pass)(jnp.ones((2, 2)), each)[1], [1.5, 2.0])
+
+
+@pytest.mark.parametrize("trace", [low_pass, low_pass_reversed])
+def test_a_trace_keeps_the_type_of_what_it_is_of(trace):
+    with jax.enable_x64(True):
+        for dtype in ("bfloat16", "float32", "float64"):
+            for decay in (0.5, np.full(4, 0.5)):
+                run = lambda x, decay=decay: trace(x, decay)  # noqa: E731
+                assert jax.eval_shape(run, raster(0).astype(dtype)).dtype == dtype
+        start = functools.partial(low_pass, decay=0.5, init=jnp.ones(4))
+        assert jax.eval_shape(start, raster(0)).dtype == "float32"
+
+
 @pytest.mark.parametrize("trace", [low_pass, low_pass_reversed])
 @pytest.mark.parametrize("shape", [(1,), (30,), (30, 1), (29, 4)])
 def test_refuses_a_decay_of_another_shape(trace, shape):
-    with pytest.raises(ValueError, match=r"decay must have shape .*; got \("):
+    said = r"decay must have shape \(\) or \(4,\) or \(30, 4\) for x of \(30, 4\); got \("
+    with pytest.raises(ValueError, match=said):
         trace(raster(0), jnp.ones(shape))
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("trace", [low_pass, low_pass_reversed])
+def test_refuses_what_is_no_raster_and_no_decay(trace):
+    with pytest.raises(ValueError, match=r"x must have shape \[T, \*n\], steps first; got one"):
+        trace(jnp.ones(()), 0.5)
+    with pytest.raises(ValueError, match="x must be finite; got NaN"):
+        trace(raster(0) * jnp.nan, 0.5)
+    for decay in (-0.1, 1.1, np.nan):
+        with pytest.raises(ValueError, match=rf"decay must lie in \[0, 1\]; got {decay}"):
+            trace(raster(0), decay)
+    with pytest.raises(TypeError, match="init must be real numbers; got Array.*j"):
+        low_pass(raster(0), 0.5, raster(0)[0].astype("complex64"))
 
 
 def test_refuses_a_start_of_another_shape():
