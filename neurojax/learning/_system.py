@@ -1,5 +1,6 @@
 """What the broadcast learning system is made of, and what of it fits together."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,13 @@ def _part(name: str, *methods: str) -> Callable[[Any], Any]:
     return lambda x: instance(name, x, *methods)
 
 
+def _by_layer(x: Any) -> dict[str, Broadcast]:
+    """Field converter: what carries the error to each layer."""
+    if not isinstance(x, dict):
+        raise TypeError(f"feedback must be a dict by layer; got {brief(x)}")
+    return {name: kind(f"feedback {name!r}", b, Broadcast) for name, b in x.items()}
+
+
 @described
 class System(eqx.Module):
     """The network and all that teaches it; nothing here changes while it learns.
@@ -60,7 +68,7 @@ class System(eqx.Module):
     """
 
     network: Network = eqx.field(converter=_part("network", "init", "step"))
-    feedback: dict[str, Broadcast]
+    feedback: dict[str, Broadcast] = eqx.field(converter=_by_layer)
     teacher: Teacher = eqx.field(default_factory=SoftWTA, converter=_part("teacher", "__call__"))
     homeostasis: Homeostasis = eqx.field(
         default_factory=Homeostasis, converter=_part("homeostasis", "init", "step", "term")
@@ -187,7 +195,6 @@ def _check_feedback(system: System) -> None:
         raise ValueError("feedback must reach a hidden layer; got none: see nj.broadcast")
     layers, n_classes = system.network.layers, system.n_classes
     for name, b in system.feedback.items():
-        instance(f"feedback {name!r}", b, "__call__")
         allowed, got = (layers[name].n, n_classes), (b.spread.shape[-2], b.channels.shape[-1])
         if got != allowed:
             raise ValueError(f"feedback {name!r} must be [neurons, classes] = {allowed}; got {got}")
@@ -241,11 +248,11 @@ def _check_plastic(system: System) -> None:
 def samples(system: System, x: ArrayLike) -> Float[Array, "b *t i"]:
     """A batch as floats, refused unless it holds samples and, outside jit, is finite."""
     x, allowed = floats(x), one_sample(kind("system", system, System))
-    if x.ndim < 2 or x.shape[1:] not in allowed:
+    if x.shape[1:] not in allowed:
         cure = ""
         if x.shape in allowed:
             cure = ": pass x[None] for a batch of one"
-        elif x.ndim > 2 and x[0].size == system.n_in:
+        elif math.prod(x.shape[1:]) == system.n_in:
             cure = ": pass x.reshape(len(x), -1)"
         raise ValueError(f"x must be {_listed('batch', allowed)}; got {list(x.shape)}{cure}")
     if not len(x):
@@ -277,7 +284,7 @@ def floats(x: ArrayLike) -> Array:
     if getattr(x, "dtype", None) == np.uint8:
         raise TypeError("x must be floats; got uint8: pass x / 255, or spikes as x.astype(float)")
     if not isinstance(x, Tracer):
-        bad = np.count_nonzero(~np.isfinite(np.asarray(x)))
+        bad = np.count_nonzero(~np.isfinite(x))
         if bad:
             raise ValueError(f"x must be finite; {bad} of {np.size(x)} numbers are NaN or infinite")
     return real(x)

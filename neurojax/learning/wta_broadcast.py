@@ -258,7 +258,6 @@ def deltas(
 @compiled
 def _deltas(system, weights, tone, x, target, key):
     """Time leads in what is recorded, so one product a projection sums time and batch."""
-    check_state(system, weights, tone)
 
     def one(x, target, key):
         record = present(system, weights, tone, x, key=key)
@@ -266,11 +265,10 @@ def _deltas(system, weights, tone, x, target, key):
         spikes = {n: record[n].z for n in system.taught}
         return factors(system, tone, record, told), spikes, told.scores
 
-    keys = None if key is None else jax.random.split(key, x.shape[0])
-    axes = (0, 0, None if key is None else 0)
-    post, spikes, scores = jax.vmap(one, axes, out_axes=1)(x, target, keys)
+    keys = None if key is None else jax.random.split(key, len(x))
+    post, spikes, scores = jax.vmap(one, out_axes=1)(x, target, keys)
     dw = {
-        name: weights[name].outer(*_paired(system, name, post, spikes, x)) / x.shape[0]
+        name: weights[name].outer(*_paired(system, name, post, spikes, x)) / len(x)
         for name in system.network.plastic()
     }
     rates = {n: _rate(spikes[n]) for n in system.hidden}
@@ -473,7 +471,7 @@ def _key(key: Any) -> Any:
 
 def _number(x: float | Array, checked: Callable) -> Array:
     """A number as an array, so that another value compiles nothing again; traced ones on trust."""
-    return jnp.asarray(x, float) if isinstance(x, Tracer) else checked(x)
+    return x if isinstance(x, Tracer) else checked(x)
 
 
 def _check_optimiser(tx: GradientTransformation, opt_state: Any, plain: Any) -> None:
@@ -535,15 +533,13 @@ def predict(
 
 @compiled
 def _predict(system, weights, tone, x, key):
-    check_state(system, weights, tone)
-
     def one(x, key):
         record = present(system, weights, tone, x, key=key)
         rates = {n: _rate(record[n].z) for n in system.hidden}
         return Outcome(_all_scores(system, record)[system.start :].mean(0), rates)
 
-    keys = None if key is None else jax.random.split(key, x.shape[0])
-    return jax.vmap(one, (0, None if key is None else 0))(x, keys)
+    keys = None if key is None else jax.random.split(key, len(x))
+    return jax.vmap(one)(x, keys)
 
 
 def _all_scores(system: System, record: dict[str, Post]) -> Float[Array, "t c"]:

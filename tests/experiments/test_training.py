@@ -14,11 +14,12 @@ import optax
 import pytest
 from jax import Array
 
-from experiments import _config, _run, _training
+from experiments import _config, _finite, _run, _training
 from experiments import wta_broadcast as wta
 from neurojax import data
 from neurojax.data import augment
 from neurojax.learning import wta_broadcast as wb
+from neurojax.network import fold
 
 PLAIN = _config.resolved(
     wta.Config(
@@ -111,6 +112,29 @@ def test_poisson_pictures_have_their_rate_and_draws_of_their_own():
     assert (z != other).any()
 
 
+def test_inputs_are_centred_by_the_pictures_that_teach():
+    rng = np.random.default_rng(0)
+    part = lambda low: data.Split(  # noqa: E731
+        rng.uniform(low, 1, (50, 3, 2)).astype(np.float32), np.zeros(50, np.int32)
+    )
+    sets = data.Dataset("idx", part(0.2), part(0.5), part(0.7), 2)
+    sets.train.images[:, 0, 0] = 0.4  # never changes where it is learnt from
+    for each in (sets.train, sets.val, sets.test):
+        each.images[:, 1] += 1000  # in float32 their mean would be off
+    c = _config.resolved(wta.Config(dataset="idx", train_size=40), 40)
+    made, learnt = _training.shown(c, sets), sets.train.images[:40].astype(float)
+    spread = np.sqrt(learnt.var(0).mean())
+    for was, now in zip((sets.train, sets.val, sets.test), made[1:4], strict=True):
+        right = (was.images - learnt.mean(0)) / spread
+        np.testing.assert_allclose(now.images, right, rtol=1e-6, atol=1e-6)
+        assert now.labels is was.labels
+    assert made.train.images.dtype == np.float32
+    assert _training.shown(_config.resolved(wta.Config(dataset="mnist")), sets) is sets
+    blank = data.Split(np.full((4, 2, 2), 0.5, np.float32), np.arange(4))
+    empty = _training.shown(c, data.Dataset("idx", blank, blank, blank, 4))
+    np.testing.assert_array_equal(empty.test.images, 0.0)
+
+
 def test_dropped_pixels_are_made_up_for_by_the_others():
     c = replace(PLAIN, input_dropout=0.25)
     x = jnp.broadcast_to(pictures(1, (20, 20)), (6, 20, 20))
@@ -119,6 +143,8 @@ def test_dropped_pixels_are_made_up_for_by_the_others():
     np.testing.assert_allclose(seen[kept], np.asarray(x)[kept] / 0.75, rtol=1e-6)
     assert abs(kept.mean() - 0.75) < 4 * np.sqrt(0.75 * 0.25 / kept.size)
     assert len({picture.tobytes() for picture in kept}) == 6
+    drawn = jax.random.bernoulli(fold(jax.random.key(0), "dropout"), 0.75, x.shape)
+    np.testing.assert_array_equal(kept, drawn)  # by a key of its own, beside those of the warp
     assert (kept != (np.asarray(_training.perturbed(c, x, jax.random.key(1))) != 0)).any()
 
 
@@ -211,6 +237,10 @@ def test_perturbation_and_encoding_draw_apart(learn, monkeypatch):
     both = lambda c, images, key: jnp.concatenate([images, draw(key, 2)], 1)  # noqa: E731
     monkeypatch.setattr(_training, "encoded", both)
     diary, _ = learn(PLAIN, jax.random.key(0))
+    for i, x in enumerate(diary.x):
+        at = jax.random.fold_in(jax.random.key(0), i)
+        own = [draw(fold(at, name), 2) for name in ("perturb", "encode")]
+        np.testing.assert_array_equal(x, jnp.concatenate(own, 1))
     assert len(np.unique(diary.x)) == 4 * 4 * 4
 
 
@@ -231,6 +261,10 @@ def test_feedback_is_fixed_or_drawn_anew_for_each_batch(learn, system):
     np.testing.assert_array_equal(fixed.feedback, jnp.broadcast_to(own, (4, *own.shape)))
     drawn, _ = learn(replace(PLAIN, redraw_feedback=True), jax.random.key(0))
     assert len({np.asarray(x).tobytes() for x in [*drawn.feedback, own]}) == 5
+    for i, found in enumerate(drawn.feedback):
+        key = fold(jax.random.fold_in(jax.random.key(0), i), "feedback")
+        expected = _training.feedback(PLAIN, {"h1": 3}, 2, key)["h1"].spread
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_the_changes_that_are_asked_for_are_those_of_the_caller(learn):
@@ -243,16 +277,20 @@ def test_the_changes_that_are_asked_for_are_those_of_the_caller(learn):
 # --- epochs ---
 
 
-def shown(c, n=18, first_epoch=0, key=0):
+def shown(c, n=18, first_epoch=0, key=0, lost_at=None):
     """Order and key of each epoch, over pictures that bear their own number."""
     seen: list[Any] = []
 
     def learn(state, order, images, labels, key, stretch):
         np.testing.assert_array_equal(images[:, 0, 0], labels)
+        assert all(isinstance(x, Array) for x in (images, labels, order, stretch))
         if int(stretch[0]) == 0:
             seen.append((np.asarray(order), key_bits(key)))
         n = int(stretch[1] - stretch[0])
-        return state._replace(step=state.step + n), _training.Seen(*jnp.asarray([n, 0.0, 0.0]))
+        state = state._replace(step=state.step + n)
+        if lost_at is not None:
+            state = state._replace(weights={"w": jnp.where(state.step > lost_at, jnp.nan, 1.0)})
+        return state, _training.Seen(*jnp.asarray([n, n / 4, n / 2]))
 
     numbers = np.arange(n)
     split = data.Split(np.broadcast_to(numbers[:, None, None], (n, 1, 1)), numbers)
@@ -260,13 +298,19 @@ def shown(c, n=18, first_epoch=0, key=0):
     run = SimpleNamespace(learn=learn)
     fresh: Any = wb.TrainState({}, (), {}, ({}, {}), jnp.asarray(0), jax.random.key(0))
     epochs = _training.train(c, run, fresh, split, jax.random.key(key), first_epoch, bar)  # pyright: ignore[reportArgumentType]
-    return seen, [(epoch, int(state.step)) for epoch, state in epochs]
+    told = [(epoch, int(state.step)) for epoch, state in epochs]
+    assert (bar.accuracy, bar.rate) == (0.25, 0.5)  # the bar is told what was seen
+    return seen, told
 
 
 def test_every_epoch_has_an_order_and_a_key_of_its_own():
     seen, states = shown(PLAIN)
     assert states == [(1, 4), (2, 8), (3, 12)]  # 18 // 4 batches an epoch
-    for order, _ in seen:
+    for epoch, (order, key) in enumerate(seen):
+        own = jax.random.fold_in(fold(jax.random.key(0), "epoch"), epoch)
+        assert key == key_bits(own)
+        drawn = jax.random.permutation(fold(own, "order"), 18)[:16].reshape(4, 4)
+        np.testing.assert_array_equal(order, drawn)  # so a run can be had again
         assert order.shape == (4, 4)
         assert len(np.unique(order)) == 16
         assert set(order.ravel()) <= set(range(18))
@@ -286,10 +330,25 @@ def test_a_run_that_goes_on_sees_what_it_would_have_seen():
     assert (other[1][0] != expected[0][0]).any()
 
 
+def test_no_epoch_begins_or_ends_with_what_is_lost():
+    with pytest.raises(_finite.NotFinite, match="in batch 3 of epoch 2"):
+        shown(PLAIN, lost_at=6)
+    fresh: Any = wb.TrainState(
+        {"w": jnp.full(1, jnp.nan)}, (), {}, ({}, {}), jnp.asarray(0), jax.random.key(0)
+    )
+    split = data.Split(np.zeros((4, 1, 1)), np.arange(4))
+    run: Any = SimpleNamespace(learn=None)
+    bar = _run.Progress(3, 1, 0)
+    epochs = _training.train(PLAIN, run, fresh, split, jax.random.key(0), 0, bar)
+    with pytest.raises(_finite.NotFinite, match="before the first batch"):
+        next(epochs)
+
+
 def test_thresholds_settle_on_thirty_batches_in_turn():
     taken = []
 
     def settle(state, images):
+        assert isinstance(images, Array)
         taken.append(np.asarray(images).ravel())
         return state + 1
 
@@ -312,6 +371,7 @@ class Judge:
         self.given: list[Any] = []
 
     def predict(self, system, weights, tone, images, key):
+        assert isinstance(images, Array)
         self.sizes.append(len(images))
         self.keys.append(key_bits(key))
         self.given.append((system, weights, tone))
@@ -337,7 +397,9 @@ def test_every_picture_counts_once_also_beyond_the_first_500():
     assert len(set(judge.keys)) == 3
     assert judge.given == 3 * [(judge.system, *average)]
     assert found.accuracy == (n - len(wrong)) / n
-    assert found.spikes["h1"] == pytest.approx([np.mean(np.arange(n) / n), 0.0], rel=1e-6)
+    exact = images[:, 0, 1].astype(float).mean()  # summed in double precision
+    assert found.spikes["h1"] == pytest.approx([exact, 0.0], rel=1e-13)
+    assert {type(x) for x in (found.accuracy, *found.active.values())} == {float}
     assert found.spikes["h2"] == pytest.approx([0.25])
     assert found.active == {"h1": 0.5, "h2": 1.0}
     other = SimpleNamespace(hidden=("h2",))

@@ -545,27 +545,6 @@ def test_only_currents_are_centred(options):
         wta.Config(dataset="idx", inputs="centred", **options)
 
 
-def test_inputs_are_centred_by_the_pictures_that_teach():
-    rng = np.random.default_rng(0)
-    part = lambda low: data.Split(  # noqa: E731
-        rng.uniform(low, 1, (50, 3, 2)).astype(np.float32), np.zeros(50, np.int32)
-    )
-    sets = data.Dataset("idx", part(0.2), part(0.5), part(0.7), 2)
-    sets.train.images[:, 0, 0] = 0.4  # never changes where it is learnt from
-    c = _config.resolved(wta.Config(dataset="idx", train_size=40), 40)
-    made, learnt = _training.shown(c, sets), sets.train.images[:40]
-    spread = np.sqrt(learnt.var(0).mean())
-    for was, now in zip((sets.train, sets.val, sets.test), made[1:4], strict=True):
-        right = (was.images - learnt.mean(0)) / spread
-        np.testing.assert_allclose(now.images, right, rtol=1e-5, atol=1e-5)  # float32 means
-        assert now.labels is was.labels
-    assert made.train.images.dtype == np.float32
-    assert _training.shown(_config.resolved(wta.Config(dataset="mnist")), sets) is sets
-    blank = data.Split(np.full((4, 2, 2), 0.5, np.float32), np.arange(4))
-    empty = _training.shown(c, data.Dataset("idx", blank, blank, blank, 4))
-    np.testing.assert_array_equal(empty.test.images, 0.0)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["iris", "breast_cancer", "digits"])
 def test_plain_use_beats_logistic_regression_on_the_same_pixels(name, tmp_path):

@@ -3,6 +3,7 @@
 import copy
 import functools
 import inspect
+import math
 import pickle
 
 import chex
@@ -20,6 +21,7 @@ from neurojax.network import Layer, Network, Projection, fold
 from neurojax.neurons.leaky import ALIF, LIF, LeakyIntegrator
 from neurojax.plasticity.feedback import Broadcast, broadcast
 from neurojax.plasticity.modulation import Modulators, modulators
+from neurojax.plasticity.stdp import STDP
 from neurojax.plasticity.teaching import HardWTA, SoftWTA
 from neurojax.plasticity.three_factor import (
     Homeostasis,
@@ -143,7 +145,9 @@ def both_forms(system, weights, tone, x, target):
     """Mean over the batch, factorised and step by step."""
     online = functools.partial(wb.online_deltas, system, weights, tone)
     alone = jax.vmap(online)(x, target)
-    return wb.deltas(system, weights, tone, x, target), jax.tree.map(lambda d: d.mean(0), alone)
+    online = jax.tree.map(lambda d: d.mean(0), alone)
+    predicted = wb.predict(system, weights, tone, x)
+    return wb.deltas(system, weights, tone, x, target), online, predicted
 
 
 @pytest.mark.parametrize(
@@ -153,7 +157,7 @@ def test_factorised_and_online_learning_are_the_loops_written_out(make, x64, tol
     with jax.enable_x64(x64):
         system, weights, tone = built(make, x64)
         x, target = examples(make is moving)
-        (dw, outcome), online = both_forms(system, weights, tone, x, target)
+        (dw, outcome), online, predicted = both_forms(system, weights, tone, x, target)
         loops = [oracle.deltas(system, weights, tone, x[b], target[b]) for b in range(BATCH)]
         assert set(dw) == set(online) == set(loops[0][0])
         for name in dw:
@@ -164,6 +168,7 @@ def test_factorised_and_online_learning_are_the_loops_written_out(make, x64, tol
             np.testing.assert_allclose(dw[name], expected, atol=tolerance * size, err_msg=name)
             np.testing.assert_allclose(online[name], expected, atol=tolerance * size, err_msg=name)
         np.testing.assert_allclose(outcome.scores, [s for _, s in loops], atol=tolerance)
+        chex.assert_trees_all_close(predicted, outcome, atol=tolerance)
         assert all(0.03 < r.mean() < 0.7 for r in outcome.rates.values())
 
 
@@ -343,6 +348,7 @@ def test_settling_moves_thresholds_alone_and_prediction_scores_as_training_does(
 
     state, calm, predicted, outcome = steps(KEY)
     chex.assert_trees_all_equal(calm.weights, state.weights)
+    chex.assert_trees_all_equal(calm.average, (calm.weights, calm.homeostasis))
     moved = system.homeostasis.step(state.homeostasis["h1"], predicted.rates["h1"].mean(0))
     chex.assert_trees_all_close(calm.homeostasis["h1"], moved)
     assert np.any(moved.v_th != state.homeostasis["h1"].v_th)
@@ -561,6 +567,7 @@ def test_a_compiled_step_refuses_labels_of_no_class_and_takes_others():
             )
 
 
+@pytest.mark.usefixtures("untyped")
 def test_spikes_may_be_bools_and_labels_bytes():
     system, tx, state = started()
     z = np.random.default_rng(0).random((6, 8, 8)) < 0.3
@@ -568,8 +575,11 @@ def test_spikes_may_be_bools_and_labels_bytes():
     for x in (z, z.astype(np.int32)):
         found = wb.train_step(system, tx, state, x, LABELS.astype(np.uint8))
         chex.assert_trees_all_equal(found, expected)
+    found = wb.train_step(system, tx, state, z.tolist(), LABELS.tolist())
+    chex.assert_trees_all_equal(found, expected)
 
 
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -620,8 +630,11 @@ def test_refuses_a_state_of_another_system_or_optimiser():
         step(optax.adam(0.1), state)
     with pytest.raises(ValueError, match="anneal must be finite and >= 0"):
         step(tx, state, anneal=-1.0)
-    with pytest.raises(ValueError, match=r"average_decay must lie in \[0, 1\]; got 1.5"):
-        step(tx, state, average_decay=1.5)
+    for wrong in (1.5, -0.5):
+        with pytest.raises(ValueError, match=rf"average_decay must lie in \[0, 1\]; got {wrong}"):
+            step(tx, state, average_decay=wrong)
+    with pytest.raises(ValueError, match="weights must be those of"):  # whatever the changes are
+        step(tx, state._replace(weights=some), changes=asking(0.0))
 
 
 RATES = jnp.linspace(0.0, 0.3, 6 * 24).reshape(6, 24)
@@ -694,6 +707,25 @@ def test_thresholds_move_by_the_annealed_rate_from_the_mean_of_the_batch():
         chex.assert_trees_all_close(found.homeostasis, expected.homeostasis, rtol=1e-6)
 
 
+def test_by_default_thresholds_move_by_their_whole_rate_and_the_average_is_now():
+    system, (first, second), _ = stepped(optax.sgd(1.0), 1, changes=asking(0.5))
+    p, r = system.homeostasis, np.asarray(RATES).mean(0)
+    moved = np.asarray(first.homeostasis["h1"].v_th) + float(p.rate) * (r - float(p.target))
+    calls = []
+
+    def changes(*arguments, **options):
+        calls.append(options)
+        return asking(0.5)(*arguments, **options)
+
+    again, tx = first, optax.sgd(1.0)
+    for _ in range(2):
+        again, _ = wb.train_step(system, tx, first, PICTURES, LABELS, changes=changes)
+    assert len(calls) == 1  # it is compiled once
+    for state in (second, again):
+        np.testing.assert_allclose(state.homeostasis["h1"].v_th, moved, rtol=1e-6)
+        chex.assert_trees_all_close(state.average, (state.weights, state.homeostasis), rtol=1e-6)
+
+
 class Drawn(Steps):
     """Weights that a change moves by what its key draws."""
 
@@ -739,6 +771,7 @@ class Noisy(Steps):
 def test_each_sample_is_read_with_noise_of_its_own():
     system, tx, _ = started()
     state, same = wb.init(system, tx, KEY, Noisy), np.tile(PICTURES[:1], (3, 1))
+    three = system, state.weights, state.homeostasis
 
     @quick
     def run(state):
@@ -753,6 +786,11 @@ def test_each_sample_is_read_with_noise_of_its_own():
             rates(wb.predict(*held, same)),
         )
 
+    online = quick(lambda key: wb.online_deltas(*three, same[0], LABELS[1], key=key))
+    for key in jax.random.split(KEY, 2):
+        batch, _ = wb.deltas(*three, same[:1], LABELS[1:2], key=key)
+        one = online(jax.random.split(key, 1)[0])
+        chex.assert_trees_all_close(one, batch, rtol=1e-4, atol=1e-6)
     predicted, taught, alone, settled, silent = map(np.asarray, run(state))
     np.testing.assert_array_equal(taught, predicted)
     np.testing.assert_allclose(predicted, alone, rtol=1e-6)
@@ -780,7 +818,9 @@ def test_a_state_of_half_precision_keeps_its_types_and_wide_thresholds():
     state = jax.eval_shape(lambda key: wb.init(system, tx, key, dtype="bfloat16"), KEY)
     assert state.homeostasis["h1"].v_th.dtype == "float32"
     x = jax.ShapeDtypeStruct((6, 8), "bfloat16")
-    new, outcome = jax.eval_shape(lambda s, x: wb.update(system, tx, s, x, LABELS), state, x)
+    half = jnp.asarray(0.5, "bfloat16")
+    step = lambda s, x: wb.update(system, tx, s, x, LABELS, anneal=half, average_decay=half)  # noqa: E731
+    new, outcome = jax.eval_shape(step, state, x)
     chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
     assert outcome.scores.dtype == "bfloat16"
 
@@ -807,6 +847,7 @@ def test_a_system_is_made_of_a_network_and_a_key():
         made.modulators, modulators(fold(KEY, "modulators"), 2, {"h1": 24, "h2": 24})
     )
     plain = wb.system(KEY, net)
+    assert (plain.n_steps, plain.start, plain.dt, plain.population) == (20, 5, 1.0, None)
     assert plain.modulators is None
     assert plain.feedback["h1"].spread.shape == (24, 2)
     assert isinstance(plain.teacher, SoftWTA)
@@ -823,7 +864,170 @@ def test_a_system_of_a_spiking_readout_must_be_told_its_populations():
         wb.system(KEY, net, population=5)
     with pytest.raises(ValueError, match="'out' is no layer of the network: .*'readout'"):
         wb.system(KEY, net, readout="out")
-    assert wb.system(KEY, net, population=4).n_classes == 3
+    told = wb.system(KEY, net, population=4)
+    assert (told.n_classes, told.population) == (3, 4)
+
+
+def tiny(n=3, neuron=None, classes=3, rule=None, **options):
+    """Four hidden neurons, and a readout of `n` that is called `out`."""
+    layers = {
+        "h": Layer(4, LIF(), rule=rule or ThreeFactor()),
+        "out": Layer(n, neuron or LeakyIntegrator(), rule=DELTA_RULE),
+    }
+    links = {
+        "input->h": Projection("input", "h", Dense(2, 4)),
+        "h->out": Projection("h", "out", Dense(4, n)),
+    }
+    told = {"h": broadcast(KEY, 4, classes)}
+    return wb.System(Network(layers, links), told, readout="out", **options)
+
+
+def test_a_readout_may_have_any_name_and_layers_stand_in_the_order_of_theirs():
+    system = tiny()
+    assert wb.system(KEY, system.network, readout="out").taught == ("h", "out")
+    base = built(held)[0]
+    turned = altered(feedback=dict(sorted(base.feedback.items(), reverse=True)))()
+    assert turned.hidden == ("h1", "h2")
+
+
+def test_a_readout_has_as_many_neurons_as_its_classes_need():
+    assert tiny(3, LIF()).n_classes == 3
+    assert tiny(6, LIF()).n_classes == 3
+    for n, neuron, size in ((6, LeakyIntegrator(), 1), (2, LIF(), 1), (5, LIF(), 1)):
+        with pytest.raises(ValueError, match=f"population x n_classes .* {size} x 3; got {n}"):
+            tiny(n, neuron)
+
+
+@pytest.mark.parametrize(("pre", "post"), [("g", "h"), ("h", "g")])
+def test_plastic_projections_link_what_is_taught(pre, post):
+    net = tiny().network
+    links = net.projections | {
+        "to": Projection("h", "g", Dense(4, 4), delay=1, plastic=False),
+        "odd": Projection(pre, post, Dense(4, 4), delay=2),
+    }
+    layers = dict(net.layers) | {"g": Layer(4, LIF(), rule=ThreeFactor())}
+    with pytest.raises(ValueError, match=f"plastic projection 'odd' must .* {pre!r} and {post!r}"):
+        wb.System(Network(layers, links), {"h": broadcast(KEY, 4, 3)}, readout="out")
+
+
+def above(v, threshold, z):
+    return v - threshold
+
+
+def test_windows_see_the_potential_above_the_threshold_of_now():
+    system = tiny(rule=ThreeFactor(window=above), n_steps=6)
+    tone = system.rest()
+    tone["h"] = tone["h"]._replace(v_th=jnp.array([0.5, 1.0, 2.0, 4.0]))
+    weights = system.network.init_weights(KEY)
+    h = wb.present(system, weights, tone, jnp.zeros(2))["h"].h
+    np.testing.assert_array_equal(h, np.tile([-0.5, -1.0, -2.0, -4.0], (6, 1)))
+    with pytest.raises(ValueError, match="weights must be those of"):
+        wb.present(system, {}, tone, jnp.zeros(2))
+    with pytest.raises(ValueError, match="weights must be those of"):
+        wb.online_deltas(system, {}, tone, jnp.zeros(2), 0)
+
+
+def test_signals_without_modulators_are_not_gated():
+    system, _, tone = built(held)
+    error = jnp.array([0.5, -0.25, -0.25])
+    told = wb.Instruction(jnp.zeros(3), error, None)
+    expected = system.feedback["h1"](error) + system.homeostasis.term(tone["h1"])
+    np.testing.assert_array_equal(wb.signal(system, "h1", told, tone["h1"]), expected)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_spikes_of_half_precision_are_low_passed_in_float32():
+    """Scores of populations of two that spike, rounded once a step."""
+    system = tiny(6, LIF(tau_mem=7.0), n_steps=12, dt=0.3)
+    y = np.random.default_rng(0).random((12, 6)) < 0.5
+    score, expected = np.zeros(3), []
+    for row in y.reshape(12, 3, 2):
+        kappa = math.exp(-0.3 / 7.0)
+        score = kappa * score + (1 - kappa) * row.mean(1)
+        score = np.asarray(jnp.asarray(score, "bfloat16"), float)
+        expected.append(score)
+    found = wb.instruct(system, jnp.asarray(y, "bfloat16"), 1).scores
+    np.testing.assert_array_equal(found, jnp.asarray(np.array(expected), "bfloat16"))
+    told = wb.instruct(system, jnp.asarray(y), 1).scores  # as truths, in float32
+    np.testing.assert_allclose(told, expected, rtol=0.02)
+
+
+ONE, TOLD = jnp.zeros(2), jnp.zeros((20, 3))
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda s, tx, a: wb.train_step(3, tx, a, PICTURES, LABELS), TypeError, "system must be"),
+        (lambda s, tx, a: wb.train_step(s, tx, 3, PICTURES, LABELS), TypeError, "state must be"),
+        (lambda s, tx, a: wb.train_step(s, 3, a, PICTURES, LABELS), TypeError, "tx must have init"),
+        (lambda s, tx, a: wb.settle(s, 3, PICTURES), TypeError, "state must be an instance of Tra"),
+        (lambda s, tx, a: wb.init(3, tx, KEY), TypeError, "system must be an instance of System"),
+        (lambda s, tx, a: wb.rule(3, "h1"), TypeError, "system must be an instance of System"),
+        (lambda s, tx, a: wb.instruct(3, TOLD, 0), TypeError, "system must be an instance of Sys"),
+        (lambda s, tx, a: wb.present(3, {}, {}, ONE), TypeError, "system must be an instance of"),
+        (lambda s, tx, a: wb.predict(s, 3, {}, PICTURES), TypeError, "weights must be an instance"),
+        (
+            lambda s, tx, a: wb.deltas(s, a.weights, a.homeostasis, PICTURES, LABELS, key=0),
+            TypeError,
+            "key must be a JAX key",
+        ),
+        (
+            lambda s, tx, a: wb.online_deltas(s, a.weights, a.homeostasis, PICTURES[0], 1, key=0),
+            TypeError,
+            "key must be a JAX key",
+        ),
+        (
+            lambda s, tx, a: wb.predict(s, a.weights, "calm", PICTURES),
+            ValueError,
+            r"homeostasis must be those of \['h1'\]; got 'calm'",
+        ),
+        (
+            lambda s, tx, a: wb.predict(s, {"b": 1, "a": 2}, a.homeostasis, PICTURES),
+            ValueError,
+            r"weights must be those of .*; got \['a', 'b'\]",
+        ),
+        (lambda *_: wb.instruct(tiny(), TOLD, 3), ValueError, r"target must be in \[0, 3\)"),
+        (lambda *_: wb.instruct(tiny(), TOLD, LABELS), ValueError, "y must be .*one label; got"),
+        (lambda *_: wb.instruct(tiny(), TOLD[0], 1), ValueError, r"y must be .*; got \(3,\) and"),
+        (lambda *_: wb.instruct(tiny(), TOLD[None], 1), ValueError, "y must be .*jax.vmap over a"),
+        (lambda *_: altered(feedback=3)(), TypeError, "feedback must be a dict by layer; got 3"),
+        (
+            lambda *_: altered(feedback={"h1": 3})(),
+            TypeError,
+            "feedback 'h1' must be an instance of Broadcast; got int 3",
+        ),
+        (lambda *_: altered(modulators=3)(), TypeError, "modulators must have init, step, gate"),
+        (
+            lambda *_: wb.online_deltas(*trained(tiny(rule=STDP())), ONE, 0),
+            ValueError,
+            "rule of layer 'h' must be a ThreeFactor to go step by step",
+        ),
+        (
+            lambda *_: wb.system(KEY, two_layers(), n_modulators=-1),
+            ValueError,
+            "n_modulators must be a whole number >= 0; got -1",
+        ),
+        (
+            lambda *_: wb.system(KEY, two_layers(), n_modulators=2.0),
+            ValueError,
+            "n_modulators must be a whole number >= 0; got 2.0",
+        ),
+        (
+            lambda *_: wb.system(KEY, two_layers(), population=0),
+            ValueError,
+            "population must be a whole number >= 1; got 0",
+        ),
+    ],
+)
+def test_refuses_what_takes_no_part(call, error, message):
+    with pytest.raises(error, match=message):
+        call(*started())
+
+
+def trained(system):
+    return system, system.network.init_weights(KEY), system.rest()
 
 
 @pytest.mark.parametrize(
