@@ -61,9 +61,10 @@ def test_the_learning_signal_keeps_the_dtype_of_the_error(dtype):
             assert jax.eval_shape(heard).dtype == jnp.dtype(dtype)
 
 
-def test_feedback_is_kept_in_the_type_that_is_asked_for():
-    made = jax.eval_shape(lambda: broadcast(KEY, 5, 3, dtype="bfloat16"))
+def test_feedback_of_half_precision_is_drawn_in_float32_and_rounded_once():
+    made, fine = (quick(lambda t=t: broadcast(KEY, 5, 3, dtype=t))() for t in ("bfloat16", float))
     assert (made.spread.dtype, made.channels.dtype) == ("bfloat16", "bfloat16")
+    np.testing.assert_array_equal(made.channels, fine.channels.astype("bfloat16"))
 
 
 @pytest.mark.usefixtures("untyped")
