@@ -7,6 +7,8 @@ hold of the sum stays beside it as `low`: the value is x + low. Where that would
 Source: Dekker (1971), A floating-point technique for extending the available precision.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,12 +50,12 @@ def left_out(tau: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array | No
     return jnp.zeros(shape, working(dtype)) if felt(tau, dtype) else None
 
 
-def moved(x: Array, by: Array, low: Array | None, dtype: DTypeLike) -> tuple[Array, Array | None]:
-    """x + low + by, and what `dtype` cannot hold of it where that is kept."""
+def moved(x: Array, by: Array, low: Array | None, dtype: DTypeLike) -> tuple[Array, Any]:
+    """x + low + by, and what `dtype` cannot hold of it where that is kept: None where it is not."""
     return (x + by, None) if low is None else add(x, by + low, dtype)
 
 
-def fade(x: Array, low: Array | None, leak: Array, dtype: DTypeLike) -> tuple[Array, Array | None]:
+def fade(x: Array, low: Array | None, leak: Array, dtype: DTypeLike) -> tuple[Array, Any]:
     """What is left of x + low after a step."""
     return moved(x, leak * whole(x, low, dtype), low, dtype)
 

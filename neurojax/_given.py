@@ -160,9 +160,10 @@ def _precise(what: str, of: Any, low: str, model: Any, taus: Iterable[str] | Non
     lows = [x for path, x in parts if _path(path).endswith(low)]
     if not lows or any(x is not None for x in lows):
         return
-    dtype, around = next(x.dtype for _, x in parts if x is not None), getattr(model, "v_rest", 0.0)
-    for name in taus or [name for name in vars(model) if name.startswith("tau")]:
-        tau = getattr(model, name, 0.0)
+    dtype = next(x.dtype for _, x in parts if x is not None)
+    around: Any = getattr(model, "v_rest", 0.0)
+    for name in taus or [name for name in dir(model) if name.startswith("tau")]:
+        tau: Any = getattr(model, name, 0.0)
         if not any(isinstance(x, Tracer) for x in (tau, around)) and felt(tau, dtype, around):
             why = f"{name} of" if felt(tau, dtype) else "v_rest of"
             raise ValueError(
