@@ -71,10 +71,10 @@ def ordered_thresholds(lower: Array, upper: Array) -> None:
 def one_a_device(model: eqx.Module, shape: tuple[int, ...]) -> None:
     """Refuse a parameter that is neither one number nor one a device of `shape`."""
     for name, value in vars(model).items():
-        if eqx.is_array(value) and value.shape not in ((), tuple(shape)):
+        if eqx.is_array(value) and value.shape not in ((), shape):
             raise ValueError(
                 f"{name} of {type(model).__name__} must be one number or one a device, of shape"
-                f" {tuple(shape)}; got shape {value.shape}"
+                f" {shape}; got shape {value.shape}"
             )
 
 

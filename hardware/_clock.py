@@ -36,7 +36,7 @@ def exact(x: ArrayLike | Sum, dtype: DTypeLike) -> Sum:
         s = x.astype(dtype)
         return Sum(s, jnp.zeros_like(s))
     s = np.asarray(x).astype(dtype)
-    rest = np.asarray(x, np.float64) - s.astype(np.float64)
+    rest = np.asarray(x, np.float64) - s
     return Sum(jnp.asarray(s), jnp.asarray(rest.astype(dtype)))
 
 

@@ -115,10 +115,10 @@ class Crossbar(eqx.Module):
     w_max: Float[Array, ""]
     span: Float[Array, ""]  # nominal R, S
     n_clipped: Int[Array, ""]
-    dac: Quantiser | None = None
-    adc: Quantiser | None = None
-    rows: int | None = eqx.field(static=True, default=None)
-    noisy: bool = eqx.field(static=True, default=False)
+    dac: Quantiser | None
+    adc: Quantiser | None
+    rows: int | None = eqx.field(static=True)
+    noisy: bool = eqx.field(static=True)
 
     def __repr__(self) -> str:
         """`Crossbar: 20 x 12 synapses, w_max 0.5, Device(...), OneSide(...)`, not their state."""
@@ -170,8 +170,6 @@ class Crossbar(eqx.Module):
         that is not finite: it must not reach a conductance.
         """
         shape, dw = self.pair.cells_plus.G.shape, real(dw)
-        if key is not None:
-            prng_key(key)
         if dw.shape != shape:
             raise ValueError(f"dw must have shape {shape}; got {dw.shape}")
         dw = eqx.error_if(dw, ~jnp.isfinite(dw).all(), "dw must be finite; got NaN or infinity")
@@ -339,7 +337,7 @@ class _MakeCrossbar(eqx.Module):
         clipped = (jnp.abs(w) > limit).sum(dtype=jnp.int32)
         held, memory = cast(self.policy, dtype), self.policy.init(w)
         return Crossbar(
-            connectivity, pair, held, memory, self.w_max, span, clipped, self.dac, self.adc,
+            connectivity, pair, held, memory, limit, span, clipped, self.dac, self.adc,
             self.rows, self.noisy,
         )  # fmt: skip
 
@@ -369,8 +367,8 @@ def _innermost(policy: Any) -> Any:
 def _sound(w: Any, shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Weights as floats, refused unless they have the wiring's shape and are finite."""
     w = real(w)
-    if w.shape != tuple(shape):
-        raise ValueError(f"w must have shape {tuple(shape)}; got {w.shape}")
+    if w.shape != shape:
+        raise ValueError(f"w must have shape {shape}; got {w.shape}")
     return eqx.error_if(w, ~jnp.isfinite(w).all(), "w must be finite; got NaN or infinity")
 
 

@@ -6,6 +6,7 @@ the device has another function for it. Everything is elementwise: a parameter i
 or one a device, so that variation is data. SI units.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -48,7 +49,7 @@ def __dir__() -> list[str]:
 
 
 LONGEST = 2**16  # pulses of one write: devices that need more are left short of their target
-_ONE_BY_ONE = 2**20  # pulses of a response without a closed form: a second or so
+_ONE_BY_ONE = 2.0**20  # pulses of a response without a closed form: a second or so
 _STEEPEST = 80.0  # exponents up to here are numbers in float32
 _NEAR = 1e-6  # of the range: as near to a bound that is never reached as float32 can tell
 
@@ -159,7 +160,7 @@ class Stepwise(eqx.Module):
         """u after `n` pulses up."""
         u, n = real(u, "u"), real(n, "n")
         if not isinstance(n, Tracer):
-            between("n", 0.0, float(_ONE_BY_ONE), "pulses, which are gone through one by one")(n)
+            between("n", 0.0, _ONE_BY_ONE, "pulses, which are gone through one by one")(n)
         u, n = jnp.broadcast_arrays(u, n.astype(u.dtype))
         return _stepped(self.step, u, n)
 
@@ -175,7 +176,7 @@ def _stepped(step: Callable[[Array], Array], u: Array, n: Array) -> Array:
 def _one_by_one(n_pulses: ArrayLike) -> Array:
     """Pulses that span the range of a response that has no closed form."""
     n_pulses = positive("n_pulses", "pulses")(n_pulses)
-    if not isinstance(n_pulses, Tracer) and (np.asarray(n_pulses) > LONGEST).any():
+    if not isinstance(n_pulses, Tracer) and (n_pulses > LONGEST).any():
         raise ValueError(
             f"n_pulses must be at most {LONGEST} where pulses are gone through one by one; got"
             f" {np.max(n_pulses):g}: pass fewer, or hardware.linear or exponential"
@@ -281,8 +282,8 @@ class _Piecewise(eqx.Module):
     nodes: Float[Array, " k"]
 
     def __call__(self, u):
-        at = jnp.linspace(0.0, 1.0, self.nodes.shape[-1], dtype=u.dtype)
-        return self.first * jnp.interp(u, at, self.nodes.astype(u.dtype))
+        at = jnp.linspace(0.0, 1.0, len(self.nodes), dtype=u.dtype)
+        return self.first * jnp.interp(u, at, self.nodes)
 
 
 def piecewise(n_pulses: ArrayLike, nodes: Float[Array, " k"]) -> Stepwise:
@@ -407,8 +408,11 @@ class Device(eqx.Module):
         return (self.sigma_read * (self.G_max - self.G_min)).astype(cells.G.dtype)
 
     def pulses_to(self, G: Float[Array, "*d"], longest: ArrayLike = LONGEST) -> Float[Array, "*d"]:
-        """Noiseless pulses up, at most `longest`, that bring devices from G_min nearest to `G`."""
-        p = cast(self, G.dtype)
+        """Noiseless pulses up, at most `longest`, that bring devices from G_min nearest to `G`.
+
+        In float32 at the least, as half precision counts no further than 256.
+        """
+        p, G = cast((self, G), working(G.dtype))
         target = jnp.clip((G - p.G_min) / (p.G_max - p.G_min), 0, 1)
         if isinstance(p.up, Affine) and not self.discrete:
             return jnp.minimum(p.up.pulses_to(target), jnp.asarray(longest, G.dtype))
@@ -442,7 +446,7 @@ def restarted(pulsed: Bool[Array, "*d"], t: ArrayLike | Sum, last: Sum) -> Sum:
 def known_zero(x: ArrayLike) -> bool:
     """Whether all of `x` is known to be 0; what is traced may be anything."""
     try:
-        return not np.any(np.asarray(x))
+        return not np.any(x)
     except jax.errors.TracerArrayConversionError:
         return False
 
@@ -553,21 +557,25 @@ class Table(eqx.Module):
         key: Key[Array, ""] | None = None, t: ArrayLike | Sum = 0.0,
     ) -> Levels:  # fmt: skip
         """After `n_up` pulses up, then `n_down` down; both stop at the last level."""
-        n_up, n_down = trains(n_up, n_down, programmed(cells).dtype)
+        n_up, n_down = trains(n_up, n_down, working(programmed(cells).dtype))
         p, n = cast(self, cells.G.dtype), n_up + n_down
         up = jnp.minimum(cells.level + n_up.astype(jnp.int32), len(self.levels) - 1)
         level = jnp.maximum(up - n_down.astype(jnp.int32), 0)
         G = p.levels[level]
         if key is not None and p.sigma_c2c is not None:
-            noise = p.sigma_c2c * jnp.sqrt(n) * normal(key, G)
+            noise = p.sigma_c2c * jnp.sqrt(n).astype(G.dtype) * normal(key, G)
             G = jnp.clip(G + (p.G_max - p.G_min) * noise, p.G_min, p.G_max)
         G = jnp.where(n > 0, G, cells.G)
         return Levels(G, cells.n_pulses + n.astype(jnp.int32), level)
 
     def pulses_to(self, G: Float[Array, "*d"], longest: ArrayLike = LONGEST) -> Float[Array, "*d"]:
-        """Pulses up, at most `longest`, from the lowest level to that nearest to `G`."""
-        longest = jnp.floor(jnp.asarray(longest, G.dtype))
-        return jnp.minimum(self.init(G).level.astype(G.dtype), longest)
+        """Pulses up, at most `longest`, from the lowest level to that nearest to `G`.
+
+        In float32 at the least, as half precision counts no further than 256.
+        """
+        dtype = working(G.dtype)
+        longest = jnp.floor(jnp.asarray(longest, dtype))
+        return jnp.minimum(self.init(G).level.astype(dtype), longest)
 
     def read(
         self, cells: Levels, *, key: Key[Array, ""] | None = None, t: ArrayLike | Sum = 0.0
@@ -628,13 +636,13 @@ def varied(
         for name, part in (("stuck_low", stuck_low), ("stuck_high", stuck_high))
     )
     between("stuck_low + stuck_high", 0.0, 1.0)(low + high)
-    names = iter(range(10**6))
+    number = itertools.count()
 
     def draw(x):
         if not eqx.is_inexact_array(x) or x.shape not in ((), tuple(shape)):
             return x
         reach = 1 / jnp.maximum(sigma, 1e-6)
-        key_x = jax.random.fold_in(key, next(names))
+        key_x = jax.random.fold_in(key, next(number))
         xi = jax.random.truncated_normal(key_x, -reach, reach, shape)
         return x * (1 + sigma * xi)
 

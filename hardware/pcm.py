@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 from hardware._check import called, conductance, normal, one_a_device, trains, window
 from hardware._clock import Sum, exact, since
 from hardware.devices import LONGEST, Response, everywhere, linear, nearest, programmed, restarted
-from neurojax._check import cast, nonnegative, positive
+from neurojax._check import cast, nonnegative, positive, working
 from neurojax._repr import described
 
 __all__ = [
@@ -97,23 +97,26 @@ class PCM(eqx.Module):
         key: Key[Array, ""] | None = None, t: ArrayLike | Sum = 0.0,
     ) -> PCMCells:  # fmt: skip
         """After `n_up` pulses up, then `n_down` down, ending at time `t`."""
-        n_up, n_down = trains(n_up, n_down, programmed(cells).dtype)
-        p, n, span = cast(self, cells.G.dtype), n_up + n_down, self.G_max - self.G_min
-        span = span.astype(cells.G.dtype)
-        u = p.up(jnp.clip((cells.G - p.G_min) / span, 0, 1), n_up)
+        dtype = working(programmed(cells).dtype)
+        (p, G), (n_up, n_down) = cast((self, cells.G), dtype), trains(n_up, n_down, dtype)
+        n, span = n_up + n_down, p.G_max - p.G_min
+        u = p.up(jnp.clip((G - p.G_min) / span, 0, 1), n_up)
         G = p.G_min + span * jnp.where(n_down > 0, 0, u)
         k_noise, k_drift = (None, None) if key is None else jax.random.split(key)
         if k_noise is not None:
             G = jnp.maximum(G + p._spread(G) * normal(k_noise, G), 0)
-        keep = lambda new, old: jnp.where(n > 0, new, old)  # noqa: E731
+        keep = lambda new, old: jnp.where(n > 0, new.astype(old.dtype), old)  # noqa: E731
         return PCMCells(
             keep(G, cells.G), cells.n_pulses + n.astype(jnp.int32),
             restarted(n > 0, t, cells.since), keep(p._drift(G, k_drift), cells.nu),
         )  # fmt: skip
 
     def pulses_to(self, G: Float[Array, "*d"], longest: ArrayLike = LONGEST) -> Float[Array, "*d"]:
-        """Noiseless pulses up, at most `longest`, that bring devices from G_min nearest to `G`."""
-        p = cast(self, G.dtype)
+        """Noiseless pulses up, at most `longest`, that bring devices from G_min nearest to `G`.
+
+        In float32 at the least, as half precision counts no further than 256.
+        """
+        p, G = cast((self, G), working(G.dtype))
         return nearest(p.up, jnp.clip((G - p.G_min) / (p.G_max - p.G_min), 0, 1), longest)
 
     def read(

@@ -366,9 +366,9 @@ def refreshed(
         up = lambda device, cells, more: device.pulses_to(  # noqa: E731
             cells.G + jnp.maximum(more, 0), longest
         )
-        none = jnp.zeros_like(left)
-        plus = jnp.where(worn, up(reset.plus, reset.cells_plus, left), none)
-        minus = jnp.where(worn, up(reset.minus, reset.cells_minus, -left), none)
+        plus = jnp.where(worn, up(reset.plus, reset.cells_plus, left), 0)
+        minus = jnp.where(worn, up(reset.minus, reset.cells_minus, -left), 0)
+        none = jnp.zeros_like(plus)
         return pulsed(reset, Pulses(plus, none), Pulses(minus, none), key=key)
 
     return jax.lax.cond(worn.any(), rewrite, lambda pair: pair, pair)

@@ -59,10 +59,10 @@ TESTS = {
     "neurojax/plasticity/inhibitory.py": [_PARAMETERS, *_RULES],
     "neurojax/plasticity/triplet.py": [_PARAMETERS, *_RULES],
     "neurojax/plasticity/stdp.py": [_PARAMETERS, "tests/plasticity/test_stdp.py", _RULES[0]],
-    "hardware/_check.py": [
-        f"tests/hardware/test_{n}.py" for n in ("energy", "topology", "routing")
+    "hardware/pcm.py": [f"tests/hardware/test_{n}.py" for n in ("pcm", "parameters", "devices")],
+    "hardware/crossbar.py": [
+        f"tests/hardware/test_{n}.py" for n in ("crossbar", "parameters", "pcm")
     ],
-    "hardware/_clock.py": ["tests/hardware/test_pcm.py", "tests/hardware/test_crossbar.py"],
     "hardware/topology.py": ["tests/hardware/test_topology.py", "tests/hardware/test_routing.py"],
     "neurojax/learning/wta_broadcast.py": ["tests/learning/test_learning.py"],
     "neurojax/learning/_system.py": ["tests/learning/test_learning.py"],
@@ -233,9 +233,9 @@ def tests_of(root: Path, module: str) -> list[str]:
     path = Path(module)
     mirror = Path("tests", *path.parts[:-1], f"test_{path.stem.lstrip('_')}.py")
     inner = Path("tests", *path.parts[1:-1], mirror.name)
-    found = [str(p) for p in (mirror, inner) if (root / p).exists()]
-    shared = [str(p) for p in (inner.with_name("test_parameters.py"),) if (root / p).exists()]
-    return TESTS.get(module) or found and found + shared  # what all models of a room share
+    found = [p for p in (mirror, inner) if (root / p).exists()]
+    shared = [p.with_name("test_parameters.py") for p in found]  # of all models of a room
+    return TESTS.get(module) or [str(p) for p in found + shared if (root / p).exists()]
 
 
 def modules_of(root: Path, names: list[str]) -> list[str]:

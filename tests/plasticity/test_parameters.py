@@ -180,7 +180,7 @@ def test_a_step_in_double_precision_widens_no_state(make, dtype):
         end, visits = rule.visit(start, pre, post, dt=dt)
         return start, end, [(v.event, v.trace) for v in visits]
 
-    start, end, given = jax.eval_shape(run, jnp.asarray(1.0), jnp.asarray(0.1))
+    start, end, given = jax.eval_shape(run, *jnp.array([1.0, 0.1], float))
     assert jax.tree.structure(end) == jax.tree.structure(start)
     assert dtypes(end) == dtypes(start)
     assert [x.shape for x in jax.tree.leaves(end)] == [x.shape for x in jax.tree.leaves(start)]

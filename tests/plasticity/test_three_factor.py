@@ -380,7 +380,8 @@ def test_rules_made_in_double_precision_follow_records_in_single(x64):
     assert rule.kappa_e.dtype == homeostasis.penalty.dtype == "float64"
     assert rule.factor(NEURONS["LIF"], Post(h, z), q, dt=DT).dtype == "float32"
     state = homeostasis.init(jnp.ones(N, "float32"))._replace(r=jnp.full(N, 0.3, "float32"))
-    moved = homeostasis.step(state, state.r, jnp.asarray(0.5), v_reset=jnp.asarray(0.0))
+    wide = jnp.asarray(0.5, float)
+    moved = homeostasis.step(state, state.r, wide, v_reset=wide)
     assert {x.dtype for x in moved} == {jnp.dtype("float32")}
     with pytest.raises(ValueError, match="roadcast"):
         homeostasis.step(jax.tree.map(lambda x: x[:1], state), state.r[:1], jnp.ones(N))
