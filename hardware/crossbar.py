@@ -202,11 +202,11 @@ class Crossbar(eqx.Module):
     def _driven(self, s: Array, forward: bool) -> Array:
         """What the lines are driven with."""
         name, n = ("s", self.connectivity.n_pre) if forward else ("e", self.connectivity.n_post)
-        if jnp.shape(s) != (n,):
-            raise ValueError(
-                f"{name} must have shape ({n},); got {jnp.shape(s)}: jax.vmap over batch and time"
-            )
         s = jnp.asarray(s)
+        if s.shape != (n,):
+            raise ValueError(
+                f"{name} must have shape ({n},); got {s.shape}: jax.vmap over batch and time"
+            )
         s = s if jnp.issubdtype(s.dtype, jnp.inexact) else s.astype(self.span.dtype)
         if self.dac is None:
             return s

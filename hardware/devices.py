@@ -446,7 +446,7 @@ def restarted(pulsed: Bool[Array, "*d"], t: ArrayLike | Sum, last: Sum) -> Sum:
 def known_zero(x: ArrayLike) -> bool:
     """Whether all of `x` is known to be 0; what is traced may be anything."""
     try:
-        return not np.any(x)
+        return not np.any(np.asarray(x))
     except jax.errors.TracerArrayConversionError:
         return False
 

@@ -15,6 +15,7 @@ import pytest
 
 from hardware.crossbar import Crossbar, Quantiser, crossbar, transferred
 from hardware.devices import Device, exponential, linear, querlioz, table
+from hardware.pcm import PCM
 from hardware.programming import (
     Bidirectional,
     MixedPrecision,
@@ -171,6 +172,9 @@ def test_a_converter_takes_half_precision_whole_numbers_and_booleans():
     np.testing.assert_array_equal(half.astype(float), [0, 1, -1])
     np.testing.assert_array_equal(q(jnp.array([True, False])), [1.0, 0.0])
     np.testing.assert_array_equal(q(jnp.array([0, 1, -3])), [0.0, 1.0, -1.0])
+    x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, 200), "bfloat16")
+    fine = q(x.astype("float32"))  # calculated in float32 and rounded once
+    np.testing.assert_array_equal(q(x), fine.astype("bfloat16"))
 
 
 HALVES = Ideal(jnp.full((3, 784), 0.5), Dense(784, 3))
@@ -326,6 +330,102 @@ def test_a_reference_column_can_be_written_in_any_way():
         assert np.abs(array.w - w).max() < (0.35 if write == "open-loop" else 1.5 / 31)
 
 
+def noisy(device, **options):
+    """An array whose devices differ, and one side of them from the other; nothing is stuck."""
+    return drawn(DENSE, device=device, sigma_d2d=options.pop("sigma_d2d", 0.0), **options)[0]
+
+
+@pytest.mark.parametrize(
+    ("device", "sigma_d2d"),
+    [(Device(linear(N), nu=0.05, t_0=2.0, sigma_read=0.02), 0.3), (PCM(), 0.0)],
+)
+def test_each_side_is_read_by_its_own_devices_at_the_clock_of_the_array(device, sigma_d2d):
+    array = noisy(device, sigma_d2d=sigma_d2d, start="low").waited(1e4)
+    t, G, sigma = 1e4 + float(array.pair.spent.time), [], []
+    for side, cells in (
+        (array.pair.plus, array.pair.cells_plus), (array.pair.minus, array.pair.cells_minus)
+    ):  # fmt: skip
+        held = np.asarray(cells.G, float)
+        if sigma_d2d:
+            assert float(cells.since.s.max()) > 0  # the first writing ended then
+            age = np.maximum(1, (t - np.asarray(cells.since.s, float)) / 2.0)
+            G.append(held * age ** -np.asarray(side.nu, float))
+            sigma.append(0.02 * np.asarray(side.G_max - side.G_min, float))
+        else:
+            age = (t - np.asarray(cells.since.s, float)) / 20.0
+            G.append(held * (1 + age) ** -np.asarray(cells.nu, float))
+            sigma.append(np.asarray(side.read_sigma(cells, t=1e4)))
+    scale = W_MAX / float(device.G_max - device.G_min)
+    np.testing.assert_allclose(array.w, (G[0] - G[1]) * scale, rtol=1e-4, atol=1e-6)
+    s = jnp.sin(jnp.arange(1.0 + DENSE.n_pre))[1:]
+    each = (np.square(sigma[0]) + np.square(sigma[1])) * scale**2
+    np.testing.assert_allclose(array.hold(s).sigma[0], np.sqrt(each @ np.square(s)), rtol=1e-4)
+    e = jnp.cos(jnp.arange(1.0 * DENSE.n_post))
+    seen = jax.vmap(lambda k: array.apply_t(e, key=k))(jax.random.split(KEY, 4000))
+    np.testing.assert_allclose(
+        seen.std(0), np.sqrt(np.square(e) @ each), rtol=5 / np.sqrt(2 * 4000)
+    )
+    np.testing.assert_array_equal(array.apply_t(e), array.apply_t(e))
+
+
+def test_sides_of_an_array_differ_and_show_which_they_are():
+    array = noisy(LINEAR, sigma_d2d=0.1)
+    assert np.any(array.pair.plus.up.step != array.pair.minus.up.step)
+    assert np.any(array.pair.plus.G_min != array.pair.minus.G_min)
+    np.testing.assert_allclose(array.pair.t.s, array.pair.spent.time, rtol=1e-6)
+    against = noisy(LINEAR, sigma_d2d=0.1, kind="reference")
+    shown = repr(against)
+    assert repr(against.pair.plus) in shown
+    assert repr(against.pair.minus) not in shown
+    assert "dac" not in shown
+
+
+def test_a_clock_set_by_a_number_of_pythons_keeps_all_its_digits():
+    array = drawn(DENSE)[0].waited(31_536_000.25)  # a quarter is lost in float32
+    t = np.asarray(array.pair.t.s, float) + np.asarray(array.pair.t.rest, float)
+    assert t == pytest.approx(31_536_000.25 + float(array.pair.spent.time), abs=1e-7)
+    late = jax.jit(lambda s: drawn(DENSE)[0].waited(s).pair.t.s)(2.0)
+    assert late == pytest.approx(2.0, abs=1e-3)
+
+
+def test_what_is_owed_stays_with_the_array_and_single_pulses_draw_from_its_key():
+    small = jnp.full(DENSE.shape, 0.6 * LEVEL)
+    array, _ = drawn(DENSE, policy=POLICIES["mixed precision"])
+    once = array.program(small)
+    np.testing.assert_array_equal(once.w, array.w)
+    np.testing.assert_allclose(once.program(small).w - array.w, LEVEL, atol=0.02 * LEVEL)
+    array, _ = drawn(DENSE, policy=OneSide(Single(N)))
+    n = [array.program(small, key=jax.random.key(k)).n_pulses - array.n_pulses for k in (0, 0, 1)]
+    np.testing.assert_array_equal(n[0], n[1])
+    assert np.any(n[0] != n[2])
+    assert np.mean(n[0]) == pytest.approx(0.6, abs=4 * 0.5 / np.sqrt(n[0].size))
+
+
+def test_a_weight_beyond_the_bound_is_not_asked_for_again():
+    w, write = jnp.full((1, 2), 2.0), WriteVerify(Unidirectional(TRAIN), rounds=3)
+    device = Device(linear(31))
+    made = {
+        how: crossbar(device, Unidirectional(TRAIN), 1.0, write=given)(w, Dense(2, 1), KEY)
+        for how, given in (("exact", "exact"), ("again", write))
+    }
+    np.testing.assert_array_equal(made["again"].n_pulses, made["exact"].n_pulses)
+    down = crossbar(device, Unidirectional(TRAIN), 1.0, write=write)(-w, Dense(2, 1), KEY)
+    np.testing.assert_array_equal(down.n_pulses, made["exact"].n_pulses)
+
+
+def test_a_rewrite_draws_from_a_key_of_its_own():
+    w, noise = 0.4 * jnp.cos(jnp.arange(6.0)).reshape(2, 3), Device(linear(31), sigma_c2c=0.02)
+    write = WriteVerify(OneSide(Single(31)), rounds=1)
+    make = crossbar(noise, OneSide(Single(31)), 1.0, write=write)
+    made = make(w, Dense(3, 2), jax.random.key(7))
+    first = crossbar(noise, OneSide(Single(31)), 1.0)(w, Dense(3, 2), jax.random.key(7))
+    key = jax.random.fold_in(jax.random.split(jax.random.key(7), 4)[2], 1)
+    span = 9e-6
+    again, _ = write(first.pair, None, w * span - first.pair.dG, key=key)
+    np.testing.assert_array_equal(made.pair.cells_plus.n_pulses, again.cells_plus.n_pulses)
+    np.testing.assert_allclose(made.pair.cells_plus.G, again.cells_plus.G, rtol=1e-5)
+
+
 def test_an_array_shows_its_size_devices_policy_and_converters():
     array = replace(drawn(DENSE)[0], adc=Quantiser(4, 2.0), rows=5)
     shown = repr(array)
@@ -425,6 +525,10 @@ def test_a_trained_network_is_moved_by_name():
     assert apart["fixed"] is trained["fixed"]
     miss = {n: float(jnp.abs(apart[n].w - trained[n].w).mean()) for n in ("in", "up")}
     assert miss["in"] > 5 * miss["up"]
+    some = transferred(KEY, trained, fine, iter(["in"]))
+    assert {n for n, w in some.items() if isinstance(w, Crossbar)} == {"in"}
+    with pytest.raises(TypeError, match="key must be a JAX key; got 3"):
+        plain(transferred)(3, trained, fine)
     with pytest.raises(ValueError, match=r"names must be in weights, .*; got \['no'\]"):
         transferred(KEY, trained, fine, ["no"])
     with pytest.raises(ValueError, match=r"names must be in make_weights, .*; got \['up'\]"):
@@ -523,6 +627,7 @@ def make(w=None, key=KEY, **options):
     return plain(type(maker).__call__)(maker, w, Dense(2, 3), key)
 
 
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("act", "error", "message"),
     [
@@ -531,6 +636,10 @@ def make(w=None, key=KEY, **options):
         (lambda: make(policy=Unidirectional), TypeError, "policy must be an instance"),
         (lambda: make(policy=Train(8)), TypeError, "policy must say .* got the coder Train: pass"),
         (lambda: make(policy=8), TypeError, "policy must be callable; got 8: pass"),
+        (lambda: make(policy="exact"), TypeError, "policy must be callable; got 'exact'"),
+        (lambda: make(kind="single"), ValueError, "kind must be 'differential' or 'reference'"),
+        (lambda: make(start="top"), ValueError, "start must be 'low' or 'middle'; got 'top'"),
+        (lambda: make(rows=2.5), ValueError, "rows must be a whole number >= 1; got 2.5"),
         (lambda: make(write=WriteVerify), TypeError, "write must be an instance; got the class"),
         (lambda: make(write=Train(8)), TypeError, "write must say which devices move"),
         (lambda: make(write="closed"), ValueError, "write must be 'exact' or 'open-loop'; got"),
@@ -573,9 +682,13 @@ def test_weights_that_are_no_numbers_reach_no_conductance():
             make(jnp.zeros((3, 2)).at[0, 0].set(bad))
 
 
+@pytest.mark.usefixtures("untyped")
 def test_whole_numbers_and_booleans_are_weights_changes_and_inputs():
     array = make(jnp.ones((3, 2), int))
     np.testing.assert_allclose(array.w, 1.0, rtol=1e-5)
     np.testing.assert_allclose(array.apply(jnp.array([True, False])), 1.0, rtol=1e-5)
     np.testing.assert_allclose(array.apply_t(jnp.array([1, 0, 1])), 2.0, rtol=1e-5)
+    np.testing.assert_allclose(plain(Crossbar.apply)(array, [1, 0]), 1.0, rtol=1e-5)
+    nested = MixedPrecision(WriteVerify(OneSide(Train(N))), N)
+    assert make(policy=nested, kind="reference").w.shape == (3, 2)
     np.testing.assert_allclose(array.program(-jnp.ones((3, 2), int)).w, 0.0, atol=1e-5)

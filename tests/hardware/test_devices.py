@@ -5,8 +5,8 @@ import inspect
 import json
 import pickle
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import equinox as eqx
 import jax
@@ -253,9 +253,153 @@ def test_a_device_without_pulses_keeps_its_conductance_to_the_bit():
     np.testing.assert_array_equal(pulses(STEPS, between, 0, key=jax.random.key(0)).G, between.G)
 
 
-def test_a_goal_halfway_takes_the_fewer_pulses_and_one_outside_ends_at_its_end():
-    device = Device(linear(4), G_min=0.0, G_max=8.0)
+def test_a_response_by_its_slope_is_right_at_its_ends():
+    at = lambda step, slope, u, n: Affine(step, slope)(jnp.asarray(u), jnp.asarray(n))  # noqa: E731
+    np.testing.assert_allclose(at(0.25, 0.0, 0.1, 2.0), 0.6, rtol=1e-6)  # linear
+    assert at(1.0, 1.0, 0.3, 0.0) == np.float32(0.3)  # none, where one would lead to the bound
+    assert at(1.0, 1.0, 0.3, 1.0) == 1
+    np.testing.assert_allclose(at(0.8, 1.5, 0.0, 1.0), 2 / 3, rtol=1e-6)  # and not beyond
+    slope = jax.grad(lambda slope: Affine(0.1, slope)(jnp.asarray(0.5), jnp.asarray(3.0)))(0.0)
+    assert np.isfinite(slope)
+
+
+def test_any_number_of_pulses_leads_to_where_it_is_asked_for():
+    G = G_MIN + (G_MAX - G_MIN) * jnp.array([0.3, 1.0])
+    for up, expected in (
+        (linear(4), [1.2, 4.0]),
+        (Affine(0.25, 0.0), [1.2, 4.0]),
+        (soft_bounds(4), np.log([0.7, 1e-6]) / np.log(0.75)),  # to 1e-6 of the bound
+        (soft_bounds(1), [np.log(0.7) / np.log(1e-6), 1.0]),
+        (exponential(8, 3.0), [-3 * np.log(1 - 0.3 * (1 - np.exp(-8 / 3))), 8.0]),
+        (power(4, 0.0), [1.0, 4.0]),  # without a closed form whole ones
+    ):
+        n = Device(up, discrete=False).pulses_to(G)
+        np.testing.assert_allclose(n, expected, rtol=2e-3)  # 1 - 1e-6 has two digits
+        assert Device(up, discrete=False).pulses_to(G, 0.75).max() <= 0.75
+        if not isinstance(up, Stepwise) and not jnp.all(up.step == 1):  # that one takes any to 1
+            fresh = Device(up, discrete=False).init(jnp.full(2, G_MIN))
+            after = Device(up, discrete=False).pulse(fresh, n, 0 * n)
+            np.testing.assert_allclose(after.G, G, rtol=1e-5)
+            np.testing.assert_array_equal(after.n_pulses, np.ceil(n))  # begun ones wear it too
+
+
+def test_a_device_that_moves_no_further_is_pulsed_no_more():
+    halfway = Device(Stepwise(lambda u: jnp.where(u < 0.45, 0.1, 0.0)))
+    assert halfway.pulses_to(jnp.array(G_MAX)) == 5
+    assert Device(soft_bounds(4)).pulses_to(jnp.array(G_MAX)) == 48  # 1e-6 of the range are left
+
+
+@pytest.mark.usefixtures("untyped")
+def test_steps_of_ones_own_stay_in_the_range_and_in_their_type():
+    down = Stepwise(lambda u: 0 * u - 0.3)
+    np.testing.assert_allclose(down(jnp.array([0.2, 0.9]), jnp.ones(2)), [0.0, 0.6], rtol=1e-6)
+    for n in (-1, 2.0**20 + 1):
+        with pytest.raises(
+            ValueError, match=r"n must lie in \[0, 1.04858e\+06\] pulses, which are"
+        ):
+            down(jnp.zeros(1), n)
+    assert down(jnp.zeros((0,)), jnp.zeros((0,))).shape == (0,)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        wide = Stepwise(lambda u: jnp.full(u.shape, 0.25, "float64"))
+        assert wide(jnp.zeros(2, "float32"), jnp.ones(2, "float64")).dtype == "float32"
+        assert wide(jnp.zeros(2, int), 1).dtype == "float64"
+
+
+def test_numbers_of_pulses_and_slopes_may_differ_from_device_to_device():
+    n, beta = jnp.array([8.0, 64.0, 64.0]), jnp.array([2.0, 2.0, 5.0])
+    for up in (querlioz(n, beta), querlioz(n, 2.0), power(n, 0.0), exponential(n, 10.0)):
+        device = Device(up)
+        cells = device.init(jnp.full(3, G_MIN))
+        np.testing.assert_allclose(device.pulse(cells, n, 0 * n).G, G_MAX, rtol=1e-5)
+        assert (device.pulse(cells, n - 1, 0 * n).G < G_MAX * (1 - 1e-4)).all()
+
+
+@pytest.mark.parametrize("up", [power(64, 0.5), soft_bounds(64)])
+def test_half_precision_is_calculated_in_float32_and_its_rounding_leads_nowhere(up):
+    device = Device(up, G_min=1e-6, G_max=1e-5)  # bfloat16 rounds both outwards
+    ends = jnp.array([1e-6, 1e-5, 5e-6], "bfloat16")
+    cells = device.init(ends)._replace(G=ends)
+    assert float(ends[0]) < 1e-6 < 1e-5 < float(ends[1])
+    fine = cells._replace(G=ends.astype("float32"))
+    for n in ((3.0, 0.0), (0.0, 3.0), (2.0, 1.0)):
+        n = [jnp.full(3, x) for x in n]
+        after = device.pulse(cells, *n).G
+        assert np.isfinite(after.astype("float32")).all()
+        np.testing.assert_array_equal(after, device.pulse(fine, *n).G.astype("bfloat16"))
+
+
+@pytest.mark.parametrize("device", [Device(linear(1000)), table(jnp.linspace(1e-6, 1e-5, 1001))])
+def test_pulses_of_half_precision_are_counted_beyond_256(device):
+    G = jnp.array([4e-6, 1e-5], "bfloat16")
+    n = device.pulses_to(G)
+    assert n.dtype == "float32"
+    np.testing.assert_allclose(n, (np.asarray(G, float) - 1e-6) / 9e-6 * 1000, rtol=0.01)
+    cells = device.pulse(device.init(jnp.full(2, 1e-6, "bfloat16")), n, 0 * n)
+    np.testing.assert_array_equal(cells.n_pulses, n)
+    np.testing.assert_allclose(cells.G.astype(float), G.astype(float), rtol=2.0**-7)
+
+
+@pytest.mark.parametrize(
+    "device", [Device(linear(64), nu=0.1, t_0=0.5), hw.PCM(t_0=0.5), DEVICES["table"]]
+)
+def test_a_fresh_device_has_no_pulses_and_time_begins_at_0(device):
+    fresh = device.init(jnp.full((2, 3), 5e-6))
+    np.testing.assert_array_equal(fresh.n_pulses, np.zeros((2, 3)))
+    if not hasattr(fresh, "since"):
+        return
+    pulsed = device.pulse(fresh, jnp.ones((2, 3)), jnp.zeros((2, 3)))
+    for cells in (fresh, pulsed):
+        np.testing.assert_array_equal(cells.since.s, np.zeros((2, 3)))
+    early = device.init(jnp.full(2, 5e-6), t=-5.0)
+    np.testing.assert_array_equal(device.read(early), device.read(early, t=0.0))
+    np.testing.assert_array_equal(device.read_sigma(early), device.read_sigma(early, t=0.0))
+    assert (device.read(early) < 0.9 * early.G).all()
+
+
+def test_cells_that_do_not_drift_are_read_as_they_are():
+    cells = Device(linear(64)).init(jnp.full(2, 5e-6))
+    drifting = Device(linear(64), nu=0.1)
+    np.testing.assert_array_equal(drifting.read(cells, t=1e6), cells.G)
+    np.testing.assert_array_equal(Device(linear(64)).read(drifting.init(cells.G), t=1e6), cells.G)
+
+
+@pytest.mark.parametrize("device", [Device(linear(64)), hw.PCM(), DEVICES["table"]])
+def test_refuses_cells_that_are_none(device, untyped):
+    for cells in (3, None, SimpleNamespace(G=1e-6)):
+        with pytest.raises(TypeError, match="cells must be what init gives; got"):
+            device.pulse(cells, 1, 0)
+
+
+@pytest.mark.parametrize("up", [linear(4), power(4, 0.0)])
+def test_a_goal_halfway_takes_the_fewer_pulses_and_one_outside_ends_at_its_end(up):
+    device = Device(up, G_min=0.0, G_max=8.0)
     np.testing.assert_array_equal(device.pulses_to(jnp.array([-9.0, 1.0, 3.0, 99.0])), [0, 0, 1, 4])
+
+
+def test_what_is_not_varied_stays_and_what_is_stuck_is_drawn_by_a_key_of_its_own():
+    key, shape = jax.random.key(3), (50,)
+    same = varied(key, LINEAR, shape, 0.0)
+    assert (same.stuck, same.nu) == (None, None)
+    np.testing.assert_array_equal(same.G_max, np.full(shape, LINEAR.G_max))
+    coin = jax.random.uniform(jax.random.fold_in(key, 10**6), shape)
+    for low, high in ((0.3, 0.0), (0.0, 0.2), (0.3, 0.2)):
+        drawn = varied(key, LINEAR, shape, 0.1, stuck_low=low, stuck_high=high)
+        expected = np.where(coin < low, -1, np.where(coin >= 1 - high, 1, 0))
+        np.testing.assert_array_equal(drawn.stuck, expected)
+    slope = jax.grad(lambda sigma: varied(key, LINEAR, shape, sigma).G_max.sum())(0.0)
+    assert np.isfinite(slope)
+    each = replace(LINEAR, up=linear(jnp.full(50, 64.0)))  # one a device: drawn as well
+    assert np.std(inspect.unwrap(varied)(key, each, [50], 0.1).up.step) > 1e-4
+    for low, high in ((-0.1, 0.0), (0.0, 1.1), (1.1, 0.0), (0.0, -0.1)):
+        with pytest.raises(ValueError, match=r"stuck_(low|high) must lie in \[0, 1\]; got"):
+            varied(key, LINEAR, shape, 0.1, stuck_low=low, stuck_high=high)
+
+
+def test_only_what_is_known_is_known_to_be_zero():
+    assert hw.devices.known_zero(0.0)
+    assert hw.devices.known_zero(jnp.zeros(2))
+    assert not hw.devices.known_zero(np.array([0.0, 0.1]))
+    assert jax.jit(lambda x: hw.devices.known_zero(x))(0.0) == False  # noqa: E712
 
 
 def test_a_part_that_is_stuck_may_differ_from_device_to_device():
@@ -428,25 +572,6 @@ def test_a_device_that_cannot_be_is_refused(make, message):
 def test_what_cannot_be_varied_is_refused(make, message):
     with pytest.raises(TypeError, match=message):
         make()
-
-
-def test_each_number_of_a_device_is_refused_below_its_bound():
-    up, levels = linear(8), jnp.array([1e-6, 2e-6])
-    made = {"Device": lambda **x: Device(up, **x), "PCM": hw.PCM, "Table": partial(Table, levels)}
-    noise = ("sigma_c2c", "sigma_read")
-    for kind, may_be_zero, positive in (
-        ("Device", (*noise, "nu", "G_min", "v_pulse"), ("G_max", "t_0", "t_pulse")),
-        ("Table", (*noise, "v_pulse"), ("t_pulse",)),
-        ("PCM", ("G_min", "v_pulse"), ("G_max", "t_0", "t_read", "t_pulse")),
-    ):
-        for name in may_be_zero:
-            made[kind](**{name: 0.0})
-        for name in (*may_be_zero, *positive):
-            with pytest.raises(ValueError, match=rf"{name} must be finite and >=? 0.*; got -1\.0"):
-                made[kind](**{name: -1.0})
-        for name in positive:
-            with pytest.raises(ValueError, match=rf"{name} must be finite and > 0.*; got 0\.0"):
-                made[kind](**{name: 0.0})
 
 
 @pytest.mark.parametrize("device", [Device(linear(64)), DEVICES["table"], hw.PCM()])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hardware.crossbar import crossbar
-from hardware.devices import Device, linear
+from hardware.devices import Device, linear, power
 from hardware.pcm import PCM
 from hardware.programming import Single, Unidirectional
 from neurojax.wiring.layouts import Dense
@@ -143,6 +143,14 @@ def test_pulses_up_add_and_a_pulse_down_resets():
     _, reset = pulsed(5.0, 1.0, n=4)
     np.testing.assert_array_equal(reset.G, 0.0)
     assert reset.n_pulses.tolist() == [6, 6, 6, 6]
+
+
+def test_noise_beyond_the_window_is_taken_back_by_the_next_pulse():
+    for up in (linear(20), power(20, 0.5)):
+        device = PCM(up, G_min=5e-6)
+        cells = device.init(jnp.full(2, 1e-5))._replace(G=jnp.array([1e-6, 30e-6]))
+        after = device.pulse(cells, jnp.ones(2), jnp.zeros(2)).G
+        np.testing.assert_allclose(after, [5e-6 + 1e-6, 25e-6], rtol=1e-5)
 
 
 def test_it_holds_weights():

@@ -18,6 +18,20 @@ RERAM = (-1.0, 1.0, lambda w: 0.00135 * (1 + 1.18445 * np.exp(5 * (-0.5 * w - 0.
          )  # fmt: skip
 FITS = {"ecram": ECRAM, "ecram_metal_oxide": METAL_OXIDE, "capacitor": CAPACITOR,
         "reram_soft_bounds": SOFT, "reram": RERAM}  # fmt: skip
+# Noise from cycle to cycle, in steps dw_min, as the sources give it; in parts of the range then.
+NOISE = {"ecram": 0.3 * 0.002 / 2, "ecram_metal_oxide": 2.0 * 2.8214e-4 / 2,
+         "capacitor": 0.3 * 0.005 / 2, "reram_soft_bounds": 3.75 * 0.002 / 2,
+         "reram": 5.0 * 0.00135 / 2, "resistive_processing_unit": 0.3 / 1200}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOISE)
+def test_noise_of_a_pulse_is_that_of_the_fit_and_windows_are_the_callers(name):
+    device = getattr(presets, name)(G_max=3e-5)
+    np.testing.assert_allclose(device.sigma_c2c, NOISE[name], rtol=1e-6)
+    assert device.G_max == np.float32(3e-5)
+    schottky = presets.gated_schottky(32, G_max=3e-5, sigma_c2c=0.25)
+    assert (schottky.G_max, schottky.sigma_c2c) == (np.float32(3e-5), 0.25)
+    assert presets.resistive_processing_unit().up.step == np.float32(1 / 1200)
 
 
 @pytest.mark.parametrize("name", FITS)
