@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +10,7 @@ from jaxtyping import Array
 from rich.console import Console
 from rich.table import Table
 
+from experiments import _programs
 from experiments._config import Config
 from experiments._training import Trainer, encoded
 from hardware import routing, topology
@@ -77,7 +77,7 @@ def _counts(
     ]  # fmt: skip
     weights, tone = average
 
-    @eqx.filter_jit
+    @_programs.compiled
     def summed(images, key):
         x = encoded(c, images, key)
         record = jax.vmap(lambda x: wb.present(system, weights, tone, x, key=key))(x)

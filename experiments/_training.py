@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key
 
-from experiments import _finite, _run
+from experiments import _finite, _programs, _run
 from experiments._config import Config
 from neurojax import data
 from neurojax.data import augment, encoding
@@ -121,7 +121,7 @@ def trainer(
         rate = jnp.stack([r.mean() for r in outcome.rates.values()]).mean()
         return state, Seen(jnp.ones(()), (outcome.scores.argmax(1) == labels).mean(), rate)
 
-    @eqx.filter_jit
+    @_programs.compiled
     def learn(state, order, images, labels, key, stretch):
         def one(i, carry):
             state, seen = carry
@@ -132,11 +132,11 @@ def trainer(
 
         return jax.lax.fori_loop(stretch[0], stretch[1], one, (state, Seen(*jnp.zeros(3))))
 
-    @eqx.filter_jit
+    @_programs.compiled
     def settle(state, images):
         return wb.settle(system, state, encoded(c, images, state.key))
 
-    @eqx.filter_jit
+    @_programs.compiled
     def predict(system, weights, tone, images, key):
         return wb.predict(system, weights, tone, encoded(c, images, key), key=key)
 

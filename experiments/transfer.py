@@ -12,13 +12,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments import _config, _devices, _finite, _folder, _run, _training, wta_broadcast
+from experiments import (
+    _config,
+    _devices,
+    _finite,
+    _folder,
+    _programs,
+    _run,
+    _training,
+    wta_broadcast,
+)
 from experiments._devices import Response, Synapses, Update, Write
 from hardware import transferred
 from neurojax import data
@@ -133,7 +141,7 @@ class _Learner:
         make = lambda key: wta_broadcast.fresh(  # noqa: E731
             c, n_in, sets.n_classes, c.n_steps, self.tx, key
         )
-        system, self.fresh = eqx.filter_jit(make)(self.key)
+        system, self.fresh = _programs.Made(make, self.key)()
         self.steps = _training.trainer(c, system, self.tx, c.epochs * self.n_batches)
 
     def trained(self, state: wb.TrainState) -> wb.TrainState:

@@ -14,13 +14,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from experiments import _devices, _finite, _folder, _on_chips, _run, _training
+from experiments import _devices, _finite, _folder, _on_chips, _programs, _run, _training
 from experiments._config import Config, refuse_idle, resolved
 from neurojax import data
 from neurojax.analysis import plotting
@@ -97,12 +96,9 @@ def _run_in(
     tx = _training.optimiser(c, n_batches)
     synapses = _devices.make_weights(c.synapses, c.w_max)
     make = lambda key: fresh(c, n_in, sets.n_classes, n_steps, tx, key, synapses)  # noqa: E731
-    # Used once: lightly optimised, the same numbers are compiled in half the time.
-    quick: Any = {"compiler_options": {"xla_backend_optimization_level": 1}}
-    traced: Any = eqx.filter_jit(make, **quick)
-    traced = traced.lower(key)  # what cannot be built is refused here
+    made = _programs.Made(make, key)  # what cannot be built is refused here
     folder.begin()
-    system, state = traced.compile()(key)
+    system, state = made()
     steps = _training.trainer(c, system, tx, n_batches, changes)
     written = {name: _devices.spent(w) for name, w in state.weights.items()}
     done, state, history = folder.last(state)
@@ -207,7 +203,7 @@ def _raster(c: Config, run: _training.Trainer, average, split: data.Split):
     weights, tone = average
     key = jax.random.key(c.seed)
     x = _training.encoded(c, jnp.asarray(split.images[:1]), key)[0]
-    record = eqx.filter_jit(wb.present)(run.system, weights, tone, x, key=key)
+    record = _programs.compiled(wb.present)(run.system, weights, tone, x, key=key)
     told = wb.instruct(run.system, record[run.system.readout].z, jnp.asarray(split.labels[0]))
     spikes = {n: record[n].z for n in run.system.hidden}
     target = int(split.labels[0])
