@@ -13,22 +13,32 @@ import jax
 from jaxtyping import Array, Key
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: as `eqx.filter_jit`, of a function that returns arrays alone."""
+class _Parts(eqx.Module):
+    """Any pytree as one of arrays; what else is in it belongs to the structure."""
 
-    def call(arrays, rest):
-        leaves, tree = rest
-        args, kwargs = eqx.combine(arrays, jax.tree.unflatten(tree, leaves))
-        return function(*args, **kwargs)
+    arrays: Any
+    rest: tuple[tuple[Any, ...], Any] = eqx.field(static=True)
 
-    program = jax.jit(call, static_argnums=1)
-
-    def run(*args, **kwargs):
-        arrays, rest = eqx.partition((args, kwargs), eqx.is_array)
+    @classmethod
+    def of(cls, x: Any) -> "_Parts":
+        arrays, rest = eqx.partition(x, eqx.is_array)
         leaves, tree = jax.tree.flatten(rest)
-        return program(arrays, (tuple(leaves), tree))
+        return cls(arrays, (tuple(leaves), tree))
 
-    return run
+    def whole(self) -> Any:
+        leaves, tree = self.rest
+        return eqx.combine(self.arrays, jax.tree.unflatten(tree, leaves))
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: as `eqx.filter_jit`, less what that says of errors at run time."""
+
+    @jax.jit
+    def program(given: _Parts) -> _Parts:
+        args, kwargs = given.whole()
+        return _Parts.of(function(*args, **kwargs))
+
+    return lambda *args, **kwargs: program(_Parts.of((args, kwargs))).whole()
 
 
 class Made:
@@ -37,16 +47,11 @@ class Made:
     Lightly optimised, the same numbers are compiled in half the time.
     """
 
-    rest: Any
-
     def __init__(self, make: Callable[[Key[Array, ""]], Any], key: Key[Array, ""]):
-        def arrays(key):
-            made, self.rest = eqx.partition(make(key), eqx.is_array)
-            return made
-
         quick: Any = {"xla_backend_optimization_level": 1}
-        self.key, self.traced = key, jax.jit(arrays, compiler_options=quick).lower(key)
+        program = jax.jit(lambda key: _Parts.of(make(key)), compiler_options=quick)
+        self.key, self.lowered = key, program.lower(key)
 
     def __call__(self) -> Any:
         """Compile, and make it."""
-        return eqx.combine(self.traced.compile()(self.key), self.rest)
+        return self.lowered.compile()(self.key).whole()

@@ -8,6 +8,7 @@ in one `vmap`; then its spikes are routed over a mesh of cores and priced.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from experiments import _config, _folder, _run, _training, _world_figure
+from experiments import _config, _folder, _programs, _run, _training, _world_figure
 from experiments._small_world import Plan, columns, network, price
 from experiments._training import Trainer
 from hardware import topology
@@ -230,14 +231,14 @@ def _made(
     placement: Array,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row for each network; of probabilities whose part is there they are read, not trained."""
-    c, rows = learner.c, []
+    c, rows, each = learner.c, [], _programs.compiled(_each)
     with _run.jobs_bar() as bar:
         task = bar.add_task("networks", total=len(c.p_rewire) * c.seeds)
         for p in c.p_rewire:
             made = folder.part(f"p {p!r}")
             if made is None:
                 begin = time.perf_counter()
-                found = _networks(learner, sets, mesh, placement, p)
+                found = _networks(each, learner, sets, mesh, placement, p)
                 seconds = time.perf_counter() - begin
                 made = [row | {"seconds": seconds} for row in found]
                 folder.keep(f"p {p!r}", made)
@@ -248,16 +249,17 @@ def _made(
 
 
 def _networks(
-    learner: Learner, sets: data.Dataset, mesh: topology.Mesh, placement: Array, p: float
-) -> list[dict[str, Any]]:
+    each: Callable, learner: Learner, sets: data.Dataset, mesh: topology.Mesh, placement: Array,
+    p: float,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Train and price a network for each seed, all at once; a row each."""
     c = learner.c
     images, labels = (jnp.asarray(x[: c.train_size]) for x in sets.train)
     keys = jax.vmap(jax.random.key)(jnp.arange(c.seed, c.seed + c.seeds))
-    systems, states = _each(learner.fresh, keys, jnp.asarray(p, float), axes=(0, None))
-    states = _each(learner.settled, systems, states, images, axes=(0, 0, None))
+    systems, states = each(learner.fresh, keys, jnp.asarray(p, float), axes=(0, None))
+    states = each(learner.settled, systems, states, images, axes=(0, 0, None))
     for epoch in range(c.epochs):
-        states = _each(
+        states = each(
             learner.epoch, systems, states, keys, jnp.asarray(epoch), images, labels,
             axes=(0, 0, 0, None, None, None),
         )  # fmt: skip
@@ -265,9 +267,9 @@ def _networks(
     for name in ("val", "test"):
         split = getattr(sets, name)
         shown = systems, states, jnp.asarray(split.images)
-        decided, rates = _each(learner.seen, *shown, axes=(0, 0, None))
+        decided, rates = each(learner.seen, *shown, axes=(0, 0, None))
         right[name] = (np.asarray(decided) == split.labels).mean(1)
-    cost = _each(partial(price, placement=placement, mesh=mesh), systems, rates, axes=(0, 0))
+    cost = each(partial(price, placement=placement, mesh=mesh), systems, rates, axes=(0, 0))
     cost = jax.tree.map(np.asarray, cost)
     rows = []
     for i in range(c.seeds):
@@ -286,9 +288,8 @@ def _networks(
     return rows
 
 
-@eqx.filter_jit
 def _each(function, *arguments, axes):
-    """`function` over the leading axes of the arguments marked 0, compiled once."""
+    """`function` over the leading axes of the arguments marked 0."""
     in_axes = tuple(eqx.if_array(0) if axis == 0 else None for axis in axes)
     return eqx.filter_vmap(function, in_axes=in_axes)(*arguments)
 

@@ -270,7 +270,7 @@ def test_a_line_says_what_a_network_costs():
 def test_a_study_is_of_the_mesh_and_the_probabilities_asked_for(tmp_path, monkeypatch):
     given = []
 
-    def networks(learner, sets, mesh, placement, p):
+    def networks(each, learner, sets, mesh, placement, p):
         given.append((learner.c, mesh, placement, p))
         row = {"p_rewire": p, "test_accuracy": 0.5, "hops_per_spike": 1.0}
         return [row | {"seed": i, "hottest_link": 2.0, "energy": 3.0 + i} for i in range(2)]
