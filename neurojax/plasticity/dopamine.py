@@ -8,7 +8,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Shaped
 
 from neurojax._check import cast, in_range, instance, one_number, positive, real, time_step, working
-from neurojax._decay import add, fade, leak, whole
+from neurojax._decay import fade, leak, moved, whole
 from neurojax._repr import described
 from neurojax.plasticity.stdp import STDP
 from neurojax.wiring.sparse import Connectivity
@@ -112,9 +112,9 @@ class DopamineSTDP(eqx.Module):
         dw = whole(s.c, s.c_low, dtype) * connectivity.at_post(held)
         pairs, visits = self.pairs.visit(state.pairs, pre, post, dt=dt)
         c, c_low = fade(s.c, s.c_low, leak(dt, p.tau_c), dtype)
-        c, c_low = add(c, asked(connectivity, visits).astype(c.dtype) + c_low, dtype)
+        c, c_low = moved(c, asked(connectivity, visits).astype(c.dtype), c_low, dtype)
         d, d_low = fade(s.d, s.d_low, leak(dt, p.tau_d), dtype)
-        d, d_low = add(d, _released(signal, d) + d_low, dtype)
+        d, d_low = moved(d, _released(signal, d), d_low, dtype)
         new = DopamineSTDPState(pairs, c.astype(dtype), d.astype(dtype), c_low, d_low)
         return new, dw.astype(dtype)
 
