@@ -43,7 +43,10 @@ _NAMED = (
     ("hops_ew", "hops_ns"), ("tau_mem", "tau_syn"), ("tau_plus", "tau_minus"),
 )  # fmt: skip
 _OTHER = dict(_NAMED) | {b: a for a, b in _NAMED}
-_SYMMETRIC = {"maximum", "minimum", "max", "min", "array_equal", "hypot", "logaddexp", "gcd", "lcm"}
+_SYMMETRIC = {
+    "maximum", "minimum", "max", "min", "array_equal", "hypot", "logaddexp", "gcd", "lcm", "clip",
+    "promote_types", "swapaxes",
+}  # fmt: skip
 _LEFT_ALONE = {"static", "strict"}  # keywords that change structure, or only what is checked
 
 

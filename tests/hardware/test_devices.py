@@ -260,7 +260,8 @@ def test_a_response_by_its_slope_is_right_at_its_ends():
     assert at(1.0, 1.0, 0.3, 1.0) == 1
     np.testing.assert_allclose(at(0.8, 1.5, 0.0, 1.0), 2 / 3, rtol=1e-6)  # and not beyond
     slope = jax.grad(lambda slope: Affine(0.1, slope)(jnp.asarray(0.5), jnp.asarray(3.0)))(0.0)
-    assert np.isfinite(slope)
+    inverse = jax.grad(lambda slope: Affine(0.1, slope).pulses_to(jnp.asarray(0.5)))(0.0)
+    assert np.isfinite([slope, inverse]).all()
 
 
 def test_any_number_of_pulses_leads_to_where_it_is_asked_for():
