@@ -316,8 +316,9 @@ def test_numbers_of_pulses_and_slopes_may_differ_from_device_to_device():
 
 
 @pytest.mark.parametrize("up", [power(64, 0.5), soft_bounds(64)])
-def test_half_precision_is_calculated_in_float32_and_its_rounding_leads_nowhere(up):
-    device = Device(up, G_min=1e-6, G_max=1e-5)  # bfloat16 rounds both outwards
+@pytest.mark.parametrize("kind", [Device, hw.PCM])
+def test_half_precision_is_calculated_in_float32_and_its_rounding_leads_nowhere(kind, up):
+    device = kind(up, G_min=1e-6, G_max=1e-5)  # bfloat16 rounds both outwards
     ends = jnp.array([1e-6, 1e-5, 5e-6], "bfloat16")
     cells = device.init(ends)._replace(G=ends)
     assert float(ends[0]) < 1e-6 < 1e-5 < float(ends[1])

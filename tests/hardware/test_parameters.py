@@ -220,6 +220,16 @@ def test_arrays_made_in_double_precision_keep_the_type_of_their_weights(name, dt
     assert {array.pair.spent.energy.dtype, array.pair.spent.time.dtype} == {jnp.dtype("float32")}
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_coders_keep_the_type_of_what_they_are_asked_for(dtype, x64):
+    G, key = jnp.full(3, 2e-6, dtype), jax.random.key(0)
+    for device in (hw.Device(hw.linear(8.0)), hw.Table(levels), hw.PCM()):  # in double precision
+        for coder in (hw.Train(8), hw.Train(8, adaptive=True), hw.Single(8)):
+            ask = lambda G, d=device, coder=coder: coder(d, d.init(G), G, key=key)  # noqa: E731
+            n = jax.eval_shape(ask, G)
+            assert (n.up.dtype, n.down.dtype) == (dtype, dtype)
+
+
 def test_nothing_is_spent_at_first():
     for dtype, kept in (("bfloat16", "float32"), ("float32", "float32")):
         spent = Spent.none((2, 3), dtype)

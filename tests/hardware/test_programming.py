@@ -217,6 +217,8 @@ def test_worn_is_what_lies_above_the_limits_and_not_on_them():
     start = Pair(device, device, plus, minus, Spent.none((1, 3)), exact(0.0, float))
     new = refresh(start, jnp.array(0.75), jnp.array(0.25))
     np.testing.assert_array_equal(new.spent.n_refresh, [[0, 0, 1]])
+    for cells in (new.cells_plus, new.cells_minus):
+        np.testing.assert_array_equal(cells.n_pulses[:, :2], [[0, 0]])
     through = program(Unidirectional(TRAIN), start, jnp.zeros((1, 3)))
     np.testing.assert_array_equal(through.spent.n_refresh, [[0, 0, 1]])
     assert program(Unidirectional(TRAIN), pair(0.7, 0.3), jnp.zeros((1, 1))).spent.n_refresh == 0
