@@ -51,7 +51,7 @@ IMPORTED = (
 )  # fmt: skip
 PATIENCE = 10  # seconds of the processor, beyond three times what the true module takes
 # Where tests of another name cover a module.
-_PARAMETERS = "tests/plasticity/test_parameters.py"
+_PARAMETERS = "tests/plasticity/test_rule_parameters.py"
 _RULES = ["tests/plasticity/test_rules.py", "tests/plasticity/test_rules_running.py"]
 TESTS = {
     "neurojax/plasticity/_trace.py": [_PARAMETERS, *_RULES],
@@ -59,9 +59,11 @@ TESTS = {
     "neurojax/plasticity/inhibitory.py": [_PARAMETERS, *_RULES],
     "neurojax/plasticity/triplet.py": [_PARAMETERS, *_RULES],
     "neurojax/plasticity/stdp.py": [_PARAMETERS, "tests/plasticity/test_stdp.py", _RULES[0]],
-    "hardware/pcm.py": [f"tests/hardware/test_{n}.py" for n in ("pcm", "parameters", "devices")],
+    "hardware/pcm.py": [
+        f"tests/hardware/test_{n}.py" for n in ("pcm", "device_parameters", "devices")
+    ],
     "hardware/crossbar.py": [
-        f"tests/hardware/test_{n}.py" for n in ("crossbar", "parameters", "pcm")
+        f"tests/hardware/test_{n}.py" for n in ("crossbar", "device_parameters", "pcm")
     ],
     "hardware/topology.py": ["tests/hardware/test_topology.py", "tests/hardware/test_routing.py"],
     "neurojax/learning/wta_broadcast.py": ["tests/learning/test_learning.py"],
@@ -234,8 +236,9 @@ def tests_of(root: Path, module: str) -> list[str]:
     mirror = Path("tests", *path.parts[:-1], f"test_{path.stem.lstrip('_')}.py")
     inner = Path("tests", *path.parts[1:-1], mirror.name)
     found = [p for p in (mirror, inner) if (root / p).exists()]
-    shared = [p.with_name("test_parameters.py") for p in found]  # of all models of a room
-    return TESTS.get(module) or [str(p) for p in found + shared if (root / p).exists()]
+    rooms = {root / p.parent for p in found} - {root / "tests"}  # and what all its models share
+    found += [p.relative_to(root) for r in rooms for p in r.glob("test_*_parameters.py")]
+    return TESTS.get(module) or [str(p) for p in found]
 
 
 def modules_of(root: Path, names: list[str]) -> list[str]:
