@@ -347,6 +347,8 @@ def test_pulses_of_half_precision_are_counted_beyond_256(device):
 def test_a_fresh_device_has_no_pulses_and_time_begins_at_0(device):
     fresh = device.init(jnp.full((2, 3), 5e-6))
     np.testing.assert_array_equal(fresh.n_pulses, np.zeros((2, 3)))
+    ends = device.init(jnp.array([0.0, 1.0])).G  # held within the window
+    np.testing.assert_allclose(ends, [device.G_min, device.G_max], rtol=1e-6)
     if not hasattr(fresh, "since"):
         return
     pulsed = device.pulse(fresh, jnp.ones((2, 3)), jnp.zeros((2, 3)))
