@@ -151,6 +151,8 @@ def test_noise_beyond_the_window_is_taken_back_by_the_next_pulse():
         cells = device.init(jnp.full(2, 1e-5))._replace(G=jnp.array([1e-6, 30e-6]))
         after = device.pulse(cells, jnp.ones(2), jnp.zeros(2)).G
         np.testing.assert_allclose(after, [5e-6 + 1e-6, 25e-6], rtol=1e-5)
+    device = PCM(G_min=5e-6)
+    np.testing.assert_array_equal(device.pulses_to(jnp.array([5e-6, 15e-6, 25e-6])), [0, 10, 20])
 
 
 def test_it_holds_weights():

@@ -240,8 +240,14 @@ def test_a_policy_refuses_a_number_for_a_key(untyped):
             policy(pair(0.5, 0.5), policy.init(dG), dG, key=3)
 
 
-@pytest.mark.parametrize("make", [OneSide, Bidirectional, Unidirectional])
-@pytest.mark.parametrize("wrapped", [lambda p: p, WriteVerify, lambda p: MixedPrecision(p, N)])
+@pytest.mark.parametrize(
+    ("make", "wrapped"),
+    [
+        (Bidirectional, lambda policy: policy),
+        (Unidirectional, WriteVerify),
+        (OneSide, lambda policy: MixedPrecision(policy, N)),
+    ],
+)
 def test_keys_reach_the_coder_through_every_policy(make, wrapped):
     start, dG = pair([0.5] * 8, [0.5] * 8), jnp.full((1, 8), 1.5 * STEP)
     after = program(wrapped(make(Single(N))), start, dG, jax.random.key(9))
