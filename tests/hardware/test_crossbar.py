@@ -403,7 +403,7 @@ def test_what_is_owed_stays_with_the_array_and_single_pulses_draw_from_its_key()
 
 def test_a_weight_beyond_the_bound_is_not_asked_for_again():
     w, write = jnp.full((1, 2), 2.0), WriteVerify(Unidirectional(TRAIN), rounds=3)
-    w = w * jnp.array([1.0, -1.0])
+    w = w * jnp.array([[1.0, -1.0]])
     make = crossbar(Device(linear(31)), Unidirectional(TRAIN), 1.0, write=write)
     array = eqx.filter_jit(lambda w: make(w, Dense(2, 1), KEY))(w)
     np.testing.assert_array_equal(array.n_pulses, [[31, 31]])
