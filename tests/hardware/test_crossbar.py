@@ -687,4 +687,5 @@ def test_whole_numbers_and_booleans_are_weights_changes_and_inputs():
     np.testing.assert_allclose(plain(Crossbar.apply)(array, [1, 0]), 1.0, rtol=1e-5)
     nested = MixedPrecision(WriteVerify(OneSide(Train(N))), N)
     assert make(policy=nested, kind="reference").w.shape == (3, 2)
-    np.testing.assert_allclose(array.program(-jnp.ones((3, 2), int)).w, 0.0, atol=1e-5)
+    for less in (-jnp.ones((3, 2), int), [[-1, -1]] * 3):
+        np.testing.assert_allclose(array.program(less).w, 0.0, atol=1e-5)
