@@ -173,6 +173,17 @@ def _doubles(allowed: str, x: Any) -> np.ndarray:
     raise ValueError(f"{allowed}; got {brief(x)}") from None
 
 
+def name_of(end: str, what: str) -> Callable[[Any], str]:
+    """Field converter: a string, refused where it cannot name `what`."""
+
+    def convert(x: Any) -> str:
+        if not isinstance(x, str):
+            raise TypeError(f"{end} must be the name of {what}; got {brief(x)}")
+        return x
+
+    return convert
+
+
 def brief(x: Any) -> str:
     """`x` on one line, and a short one."""
     if isinstance(x, jax.Array | np.ndarray) and x.size > 4:

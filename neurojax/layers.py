@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from neurojax import _given
-from neurojax._check import brief, count, finite, instance, known_finite, real
+from neurojax._check import brief, count, finite, instance, known_finite, name_of, real
 from neurojax._repr import described
 from neurojax.plasticity.teaching import k_winners
 from neurojax.plasticity.three_factor import Rule
@@ -79,15 +79,6 @@ def _model(name: str, *methods: str) -> Callable[[Any], Any]:
 
 def _optional(name: str, *methods: str) -> Callable[[Any], Any]:
     return lambda x: None if x is None else instance(name, x, *methods)
-
-
-def _name(end: str) -> Callable[[Any], str]:
-    def convert(x: Any) -> str:
-        if not isinstance(x, str):
-            raise TypeError(f"{end} must be the name of a layer or input; got {brief(x)}")
-        return x
-
-    return convert
 
 
 def _port(x: Any) -> str | None:
@@ -339,8 +330,8 @@ class Projection(eqx.Module):
     Projection: input -> hidden, Dense 64 x 100, 6,400 synapses, plastic
     """
 
-    pre: str = eqx.field(static=True, converter=_name("pre"))
-    post: str = eqx.field(static=True, converter=_name("post"))
+    pre: str = eqx.field(static=True, converter=name_of("pre", "a layer or input"))
+    post: str = eqx.field(static=True, converter=name_of("post", "a layer or input"))
     connectivity: Connectivity = eqx.field(
         converter=_model("connectivity", "apply", "apply_t", "outer")
     )

@@ -1,6 +1,5 @@
 """Gap junctions, electrical synapses: currents between membranes that touch, without spikes."""
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -11,10 +10,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from neurojax._check import (
-    brief,
     cast,
     in_range,
     instance,
+    name_of,
     nonnegative,
     one_each,
     positive,
@@ -32,15 +31,6 @@ def __dir__() -> list[str]:
 
 def _wiring(x: Any) -> Any:
     return instance("connectivity", x, "apply", "at_post")
-
-
-def _name(end: str) -> Callable[[Any], str]:
-    def convert(x: Any) -> str:
-        if not isinstance(x, str):
-            raise TypeError(f"{end} must be the name of a layer; got {brief(x)}")
-        return x
-
-    return convert
 
 
 @described
@@ -65,8 +55,8 @@ class GapJunctions(eqx.Module):
     Array([ 0.1, -0.1], dtype=float32)
     """
 
-    pre: str = eqx.field(static=True, converter=_name("pre"))
-    post: str = eqx.field(static=True, converter=_name("post"))
+    pre: str = eqx.field(static=True, converter=name_of("pre", "a layer"))
+    post: str = eqx.field(static=True, converter=name_of("post", "a layer"))
     connectivity: Connectivity = eqx.field(converter=_wiring)
     g: Float[Array, "..."] = eqx.field(converter=nonnegative("g", "uS"))
 

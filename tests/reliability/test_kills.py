@@ -90,28 +90,26 @@ def design(surroundings, tmp_path_factory):
     return Study(command, tmp_path_factory.mktemp("design"), lambda out: None)
 
 
+def goes_on(of, out, drawn, counts):
+    """Killed at a moment that (SEED, *drawn) decides, it comes to the end of one left alone."""
+    of.killed(out, np.random.default_rng((SEED, *drawn)), SIGNALS[drawn[-1] % 3], counts)
+    of.command.whole(out, *again(out))
+    assert of.seen(out) == of.end
+
+
 @pytest.mark.parametrize("kill", range(KILLS))
 def test_a_training_goes_on_to_the_same_end(training, tmp_path, counts, kill):
-    rng, number = np.random.default_rng((SEED, kill)), SIGNALS[kill % 3]
-    training.killed(tmp_path / "run", rng, number, counts)
-    training.command.whole(tmp_path / "run", *again(tmp_path / "run"))
-    assert training.seen(tmp_path / "run") == training.end
+    goes_on(training, tmp_path / "run", (kill,), counts)
 
 
 @pytest.mark.parametrize("kill", range(KILLS // 10))
 def test_a_study_of_many_parts_goes_on_to_the_same_end(design, tmp_path, counts, kill):
-    rng, number = np.random.default_rng((SEED, 1, kill)), SIGNALS[kill % 3]
-    design.killed(tmp_path / "run", rng, number, counts)
-    design.command.whole(tmp_path / "run", *again(tmp_path / "run"))
-    assert design.seen(tmp_path / "run") == design.end
+    goes_on(design, tmp_path / "run", (1, kill), counts)
 
 
 @pytest.mark.parametrize("kill", range(KILLS // 10))
 def test_a_network_of_the_field_goes_on_to_the_same_end(network, tmp_path, counts, kill):
-    rng, number = np.random.default_rng((SEED, 4, kill)), SIGNALS[kill % 3]
-    network.killed(tmp_path / "run", rng, number, counts)
-    network.command.whole(tmp_path / "run", *again(tmp_path / "run"))
-    assert network.seen(tmp_path / "run") == network.end
+    goes_on(network, tmp_path / "run", (4, kill), counts)
 
 
 @pytest.mark.parametrize("chain", range(KILLS // 25))
