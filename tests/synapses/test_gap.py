@@ -231,3 +231,11 @@ def test_a_network_refuses_junctions_that_fit_no_layers():
         Network({"a": Layer(2, Plain())}, {}, {"g": join("a", "a")})
     with pytest.raises(TypeError, match="gap junction 'g' must be a GapJunctions; got Dense"):
         Network(cells, {}, {"g": Dense(2, 2)})
+
+
+def test_layers_that_touch_run_together_however_large_what_else_joins_them():
+    layers = {"a": Layer(300, STILL), "b": Layer(300, STILL)}
+    wire = {"up": Projection("a", "b", Dense(300, 300))}
+    assert Network(layers, wire).groups() == (("a",), ("b",))
+    back = {"back": GapJunctions("b", "a", Dense(300, 300), 0.001)}
+    assert Network(layers, wire, back).groups() == (("a", "b"),)
