@@ -4,7 +4,7 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from neurojax import checkpoint, data, recording
+from neurojax import checkpoint, data, learning, recording
 from neurojax._repr import short_types
 from neurojax._version import __version__ as __version__
 from neurojax.analysis import spikes
@@ -121,9 +121,9 @@ __all__ = [
     "always", "augment", "bernoulli", "blocks", "boxcar", "broadcast", "by_sender", "checkpoint",
     "class_scores", "data", "decoding", "distance_dependent", "encoding", "exponential_profile",
     "fan_in", "fan_out", "fixed_total", "fold", "gaussian_profile", "ideal", "k_winners",
-    "locally_dense", "merged", "metrics", "modulators", "normal", "normalizing", "one_to_one",
-    "plotting", "post_spike", "recording", "simulate", "spikes", "split_bf16", "steps",
-    "structured", "surrogate", "traces", "triangle", "triplet_hippocampus",
+    "learning", "locally_dense", "merged", "metrics", "modulators", "normal", "normalizing",
+    "one_to_one", "plotting", "post_spike", "recording", "simulate", "spikes", "split_bf16",
+    "steps", "structured", "surrogate", "traces", "triangle", "triplet_hippocampus",
     "triplet_visual_cortex", "unconstrained", "watts_strogatz", "watts_strogatz_grid",
     "wta_broadcast",
 ]  # fmt: skip

@@ -257,7 +257,7 @@ MakeWeights = Callable[[Array, Connectivity, Array], Weights]
 
 
 def normal(
-    key: Key[Array, ""], connectivity: Connectivity, gain: float, dtype: DTypeLike = float
+    key: Key[Array, ""], connectivity: Connectivity, gain: float | Array, dtype: DTypeLike = float
 ) -> Float[Array, "..."]:
     """Gaussian weights (nA) of standard deviation gain / sqrt(fan-in), in the layout's shape.
 
