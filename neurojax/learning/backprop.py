@@ -34,3 +34,7 @@ class Backprop(eqx.Module):
             back = backward(w, delta[0], key)[:, :-1]
             delta.insert(0, back * net.activation.slope(z))
         return asked(weights, delta, seen.inputs), seen.scores
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -40,3 +40,7 @@ class DFA(eqx.Module):
             e @ b.T * net.activation.slope(z) for b, z in zip(fixed, seen.z[:-1], strict=True)
         ]
         return asked(weights, [*hidden, e], seen.inputs), seen.scores
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -85,3 +85,7 @@ def error(scores: Float[Array, "b c"], y: Int[Array, " b"]) -> Float[Array, "b c
 def accuracy(scores: Float[Array, "b c"], y: Int[Array, " b"]) -> Float[Array, ""]:
     """Part of a batch whose largest score is that of its label."""
     return (scores.argmax(-1) == y).mean()
+
+
+def __dir__() -> list[str]:
+    return __all__

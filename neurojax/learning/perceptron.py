@@ -208,3 +208,7 @@ def asked(
 ) -> list[Array]:  # fmt: skip
     """- mean over the batch of delta^l [a^(l-1), 1]^T: ascending, from the errors of z."""
     return [-w.outer(d, s) / len(s) for w, d, s in zip(weights, delta, inputs, strict=True)]
+
+
+def __dir__() -> list[str]:
+    return __all__
