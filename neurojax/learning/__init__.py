@@ -6,11 +6,12 @@ become something that learns from a batch, on numbers or on devices.
 
 from neurojax.learning import wta_broadcast
 from neurojax.learning.backprop import Backprop
+from neurojax.learning.counter_current import CounterCurrent
 from neurojax.learning.direct_feedback import DFA
 from neurojax.learning.learner import Learner
 from neurojax.learning.perceptron import Perceptron
 
-__all__ = ["Backprop", "DFA", "Learner", "Perceptron", "wta_broadcast"]
+__all__ = ["Backprop", "CounterCurrent", "DFA", "Learner", "Perceptron", "wta_broadcast"]
 
 
 def __dir__() -> list[str]:

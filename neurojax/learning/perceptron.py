@@ -102,7 +102,8 @@ class PerceptronState(NamedTuple):
     opt_state: Any
 
 
-def _sizes(x: Any) -> tuple[int, ...]:
+def layer_sizes(x: Any) -> tuple[int, ...]:
+    """Field converter: two or more whole numbers >= 1, from the input to the classes."""
     sizes = tuple(count("sizes")(n) for n in x) if isinstance(x, tuple | list) else ()
     if len(sizes) < 2:
         raise ValueError(f"sizes must be (n_in, ..., n_classes), two or more; got {x!r}")
@@ -128,7 +129,7 @@ class Perceptron(eqx.Module):
     (2, 10)
     """
 
-    sizes: tuple = eqx.field(static=True, converter=_sizes)
+    sizes: tuple = eqx.field(static=True, converter=layer_sizes)
     rule: Rule = eqx.field(converter=lambda x: instance("rule", x, "init", "__call__"))
     tx: Any = eqx.field(static=True, converter=lambda x: instance("tx", x, "init", "update"))
     activation: Activation = eqx.field(static=True, default=relu)
