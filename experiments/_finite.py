@@ -12,18 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import _config, _run
+from neurojax.learning.fitting import NotFinite
 from neurojax.learning.wta_broadcast import TrainState
 
 _FAR = 10.0  # times as large or as small as usual
-
-
-class NotFinite(FloatingPointError):
-    """Says what is NaN or infinite, and since when; `parts` are its names."""
-
-    def __init__(self, parts: list[str], since: str, cure: str = ""):
-        self.parts, self.since = parts, since
-        few = ", ".join(parts[:3]) + (f" and {len(parts) - 3} more" if len(parts) > 3 else "")
-        super().__init__(f"{few} must stay finite; got NaN or infinity {since}{cure}")
 
 
 def lost(state: TrainState) -> list[str]:
@@ -51,7 +43,7 @@ def refuse_lost(state: TrainState, since: str) -> None:
 def first_loss(learn: Callable, state: TrainState, n_batches: int, epoch: int) -> NotFinite:
     """That of the batch in which it began, as an epoch that lost something is run again."""
     for i in range(n_batches):
-        state, _ = learn(state, stretch=jnp.asarray([i, i + 1]))
+        state, _ = learn(state, ends=jnp.asarray([i, i + 1]))
         if parts := lost(state):
             return NotFinite(parts, f"in batch {i + 1} of epoch {epoch}")
     raise AssertionError("an epoch must be the same when it is run again")

@@ -10,12 +10,12 @@ from jaxtyping import Array
 from rich.console import Console
 from rich.table import Table
 
-from experiments import _programs
 from experiments._config import Config
 from experiments._training import Trainer, encoded
 from hardware import routing, topology
 from hardware.energy import CHIPS, Energy, activity, energy
 from neurojax import data
+from neurojax._compile import released
 from neurojax.learning import wta_broadcast as wb
 from neurojax.neurons.leaky import LeakyIntegrator
 
@@ -77,9 +77,9 @@ def _counts(
     ]  # fmt: skip
     weights, tone = average
 
-    @_programs.compiled
+    @released
     def summed(images, key):
-        x = encoded(c, images, key)
+        x = encoded(c, key, images)
         record = jax.vmap(lambda x: wb.present(system, weights, tone, x, key=key))(x)
         entered = x.sum((0, 1)) if c.encoding != "direct" else jnp.zeros(x.shape[-1])
         return {n: record[n].z.sum((0, 1)) for n in spiking} | {"input": entered}

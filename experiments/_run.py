@@ -5,8 +5,7 @@ import errno
 import platform
 import re
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +15,6 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -206,70 +204,6 @@ def in_options(message: str, config: type) -> str:
     cure = re.sub(r"((?:another|or) |^)(\w+)(?:\('(\w+)'\))?", option, cure)
     line = problem + passed + cure
     return line if len(line) <= _LONGEST else f"{line[:300]} ... {line[-100:]}"
-
-
-class Progress:
-    """A bar over the batches of all epochs; on a pipe, a line an epoch."""
-
-    def __init__(self, epochs: int, n_batches: int, done: int):
-        self.console = Console(highlight=False)
-        self.epochs, self.n_batches, self.epoch = epochs, n_batches, done
-        self._bar = Bar(
-            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
-            TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=self.console,
-            disable=not self.console.is_terminal,
-        )  # fmt: skip
-        total, at = epochs * n_batches, done * n_batches
-        self._task = self._bar.add_task("training", total=total, completed=at, note="")
-        self._stretch = 1
-
-    def __enter__(self) -> "Progress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def stretches(self) -> Iterator[tuple[int, int]]:
-        """The batches of one epoch in runs of about half a second."""
-        self._sums, self._since = [0.0, 0.0, 0.0], time.perf_counter()
-        first = 0
-        while first < self.n_batches:
-            begin = time.perf_counter()
-            last = min(first + self._stretch, self.n_batches)
-            yield first, last
-            pace = max(time.perf_counter() - begin, 1e-4) / (last - first)
-            self._stretch = max(1, min(4 * self._stretch, round(0.5 / pace)))
-            first = last
-
-    def show(self, batches: float, accuracy: float, rate: float) -> None:
-        """Take in the sums over a stretch of batches."""
-        self._sums = [a + b for a, b in zip(self._sums, (batches, accuracy, rate), strict=True)]
-        note = f"accuracy {100 * accuracy / batches:.1f}%  spikes {rate / batches:.3f} a step"
-        self._bar.update(self._task, advance=batches, note=note)
-
-    def finish_epoch(self, val: float) -> None:
-        """Say how the epoch went."""
-        self.epoch += 1
-        self.console.print(
-            f"epoch {self.epoch:>3}/{self.epochs}  train {100 * self.accuracy:6.2f}%"
-            f"  val {100 * val:6.2f}%  spikes {self.rate:.3f} a neuron and step"
-            f"  {self.seconds():.1f} s"
-        )
-
-    @property
-    def accuracy(self) -> float:
-        """Mean training accuracy of the epoch so far."""
-        return self._sums[1] / self._sums[0]
-
-    @property
-    def rate(self) -> float:
-        """Mean spikes per neuron and step of the epoch so far."""
-        return self._sums[2] / self._sums[0]
-
-    def seconds(self) -> float:
-        """Since the epoch began."""
-        return time.perf_counter() - self._since
 
 
 def jobs_bar() -> Bar:

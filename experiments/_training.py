@@ -11,18 +11,21 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key
 
-from experiments import _finite, _programs, _run
+from experiments import _finite
 from experiments._config import Config
 from neurojax import data
+from neurojax._compile import released
 from neurojax.data import augment, encoding
+from neurojax.learning import WTABroadcast, fitting
 from neurojax.learning import wta_broadcast as wb
+from neurojax.learning._progress import Progress
 from neurojax.network import fold
 from neurojax.plasticity.feedback import broadcast
 
 
-def feedback(c: Config, sizes: dict[str, int], n_classes: int, key: Key[Array, ""]):
+def feedback(bandwidth: int | None, sizes: dict[str, int], n_classes: int, key: Key[Array, ""]):
     """Fixed random weights that carry the error to each layer."""
-    return {n: broadcast(fold(key, n), size, n_classes, c.bandwidth) for n, size in sizes.items()}
+    return {n: broadcast(fold(key, n), size, n_classes, bandwidth) for n, size in sizes.items()}
 
 
 def optimiser(c: Config, n_batches: int) -> optax.GradientTransformation:
@@ -57,7 +60,7 @@ def shown(c: Config, sets: data.Dataset) -> data.Dataset:
     return sets._replace(train=of(sets.train), val=of(sets.val), test=of(sets.test))
 
 
-def encoded(c: Config, images: Array, key: Key[Array, ""]) -> Array:
+def encoded(c: Config, key: Key[Array, ""], images: Array) -> Array:
     """Pictures [B, H, W, ...] as the network sees them: [B, n_in] held, or [B, T, n_in]."""
     flat = images.reshape(images.shape[0], -1)
     if c.presentation == "rows":
@@ -70,7 +73,7 @@ def encoded(c: Config, images: Array, key: Key[Array, ""]) -> Array:
     return jax.vmap(draw)(jax.random.split(key, len(flat)), flat)
 
 
-def perturbed(c: Config, images: Array, key: Key[Array, ""]) -> Array:
+def perturbed(c: Config, key: Key[Array, ""], images: Array) -> Array:
     """Training pictures after augmentation and dropout of pixels."""
     if c.augment != "none":
         part = {"affine": 1.0, "weak": 0.5}[c.augment]
@@ -87,17 +90,23 @@ class Trainer(NamedTuple):
     """The jitted steps of one run."""
 
     system: wb.System
-    learn: Any  # (state, order, images, labels, key, [first, last]) -> state, seen
+    learn: Any  # (state, images, labels, order, key, [first, last]) -> state, sums
     settle: Any  # (state, images) -> state
     predict: Any  # (system, weights, tone, images, key) -> Outcome
 
 
-class Seen(NamedTuple):
-    """Sums over the batches of a stretch."""
+class _Redrawn(eqx.Module):
+    """Control: the learner under new random feedback for every batch."""
 
-    batches: Array
-    accuracy: Array
-    rate: Array
+    learner: WTABroadcast
+    bandwidth: int | None = eqx.field(static=True)
+
+    def step(self, state, x, y, *, key):
+        system = self.learner.system
+        sizes = {n: system.network.layers[n].n for n in system.hidden}
+        drawn = feedback(self.bandwidth, sizes, system.n_classes, fold(key, "feedback"))
+        taught = eqx.tree_at(lambda x: x.system.feedback, self.learner, drawn)
+        return taught.step(state, x, y, key=key)
 
 
 def trainer(
@@ -106,46 +115,27 @@ def trainer(
 ) -> Trainer:  # fmt: skip
     """Compile-once functions: learn from a stretch of batches, settle, predict."""
     anneal = optax.cosine_decay_schedule(1.0, n_batches, alpha=0.1)
+    learner: Any = WTABroadcast(system, tx, c.average, anneal, changes)
+    if c.redraw_feedback:
+        learner = _Redrawn(learner, c.bandwidth)
+    learn = partial(
+        fitting.stretch, learner, augment=partial(perturbed, c), encode=partial(encoded, c)
+    )
 
-    def batch(state, images, labels, key):
-        x = encoded(c, perturbed(c, images, fold(key, "perturb")), fold(key, "encode"))
-        taught = system
-        if c.redraw_feedback:
-            sizes = {n: system.network.layers[n].n for n in system.hidden}
-            drawn = feedback(c, sizes, system.n_classes, fold(key, "feedback"))
-            taught = eqx.tree_at(lambda s: s.feedback, system, drawn)
-        state, outcome = wb.update(
-            taught, tx, state, x, labels, average_decay=c.average,
-            anneal=jnp.asarray(anneal(state.step.astype(float))), changes=changes,
-        )  # fmt: skip
-        rate = jnp.stack([r.mean() for r in outcome.rates.values()]).mean()
-        return state, Seen(jnp.ones(()), (outcome.scores.argmax(1) == labels).mean(), rate)
-
-    @_programs.compiled
-    def learn(state, order, images, labels, key, stretch):
-        def one(i, carry):
-            state, seen = carry
-            picked = order[i]
-            at = jax.random.fold_in(key, i)
-            state, now = batch(state, images[picked], labels[picked], at)
-            return state, jax.tree.map(jnp.add, seen, now)
-
-        return jax.lax.fori_loop(stretch[0], stretch[1], one, (state, Seen(*jnp.zeros(3))))
-
-    @_programs.compiled
+    @released
     def settle(state, images):
-        return wb.settle(system, state, encoded(c, images, state.key))
+        return wb.settle(system, state, encoded(c, state.key, images))
 
-    @_programs.compiled
+    @released
     def predict(system, weights, tone, images, key):
-        return wb.predict(system, weights, tone, encoded(c, images, key), key=key)
+        return wb.predict(system, weights, tone, encoded(c, key, images), key=key)
 
-    return Trainer(system, learn, settle, predict)
+    return Trainer(system, released(learn), settle, predict)
 
 
 def train(
     c: Config, run: Trainer, state: wb.TrainState, split: data.Split, key: Key[Array, ""],
-    first_epoch: int, progress: _run.Progress,
+    first_epoch: int, progress: Progress,
 ) -> Iterator[tuple[int, wb.TrainState]]:  # fmt: skip
     """Yield the state after each epoch; the order of samples follows from key and epoch.
 
@@ -155,15 +145,14 @@ def train(
     images, labels = jnp.asarray(split.images), jnp.asarray(split.labels)
     n_batches = len(labels) // c.batch_size
     for epoch in range(first_epoch, c.epochs):
-        key_e = jax.random.fold_in(fold(key, "epoch"), epoch)
-        order = jax.random.permutation(fold(key_e, "order"), len(labels))
-        order = order[: n_batches * c.batch_size].reshape(n_batches, -1)
-        learn = partial(run.learn, order=order, images=images, labels=labels, key=key_e)
+        key_e = fitting.epoch_key(key, epoch)
+        order = fitting.shuffled(key_e, len(labels), c.batch_size)
+        learn = partial(run.learn, x=images, y=labels, order=order, key=key_e)
         begun = state
         for first, last in progress.stretches():
             stretch = jnp.asarray([first, last])  # traced: one program for all stretches
-            state, seen = learn(state, stretch=stretch)
-            progress.show(*(float(x) for x in seen))
+            state, sums = learn(state, ends=stretch)
+            progress.show(last - first, sums)
         if _finite.lost(state):
             raise _finite.first_loss(learn, begun, n_batches, epoch + 1)
         yield epoch + 1, state

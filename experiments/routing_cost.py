@@ -20,12 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from experiments import _config, _folder, _programs, _run, _training, _world_figure
+from experiments import _config, _folder, _run, _training, _world_figure
 from experiments._small_world import Plan, columns, network, price
 from experiments._training import Trainer
 from hardware import topology
 from neurojax import data
 from neurojax._check import MOST
+from neurojax._compile import released
 from neurojax.learning import wta_broadcast as wb
 from neurojax.network import Layer, fold
 from neurojax.neurons.leaky import LIF, LeakyIntegrator
@@ -145,7 +146,7 @@ class Learner(NamedTuple):
         layer = Layer(1, LIF(tau_mem=b.tau_mem, r_mem=b.r_mem), rule=rule)
         net = network(plan, layer, LeakyIntegrator(b.tau_out), fold(key, "wiring"), p)
         sizes = {name: net.layers[name].n for name in net.layers if name != "readout"}
-        told = _training.feedback(b, sizes, plan.n_classes, fold(key, "feedback"))
+        told = _training.feedback(b.bandwidth, sizes, plan.n_classes, fold(key, "feedback"))
         system = wb.System(
             net, told, SoftWTA(b.gain, b.margin), Homeostasis(b.target_rate, b.homeostasis),
             n_steps=b.n_steps, start=b.start, population=plan.population,
@@ -167,7 +168,7 @@ class Learner(NamedTuple):
         order = jax.random.permutation(fold(key, "order"), len(labels))
         order = order[: self.n_batches * self.c.batch_size].reshape(self.n_batches, -1)
         whole = jnp.asarray([0, self.n_batches])
-        return self.steps(system).learn(state, order, images, labels, key, whole)[0]
+        return self.steps(system).learn(state, images, labels, order, key, whole)[0]
 
     def settled(self, system, state, images) -> wb.TrainState:
         """As the main experiment begins: a few batches in which the thresholds alone move."""
@@ -231,7 +232,7 @@ def _made(
     placement: Array,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row for each network; of probabilities whose part is there they are read, not trained."""
-    c, rows, each = learner.c, [], _programs.compiled(_each)
+    c, rows, each = learner.c, [], released(_each)
     with _run.jobs_bar() as bar:
         task = bar.add_task("networks", total=len(c.p_rewire) * c.seeds)
         for p in c.p_rewire:

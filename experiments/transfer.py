@@ -32,6 +32,7 @@ from hardware import transferred
 from neurojax import data
 from neurojax._check import MOST
 from neurojax.learning import wta_broadcast as wb
+from neurojax.learning._progress import Progress
 from neurojax.network import fold
 
 
@@ -146,7 +147,7 @@ class _Learner:
 
     def trained(self, state: wb.TrainState) -> wb.TrainState:
         """After all epochs."""
-        with _run.Progress(self.c.epochs, self.n_batches, 0) as bar:
+        with Progress(self.c.epochs, self.n_batches, 0) as bar:
             epochs = _training.train(self.c, self.steps, state, self.sets.train, self.key, 0, bar)
             for _, now in epochs:
                 state = now

@@ -22,8 +22,10 @@ from jaxtyping import Array, Key
 from experiments import _devices, _finite, _folder, _on_chips, _programs, _run, _training
 from experiments._config import Config, refuse_idle, resolved
 from neurojax import data
+from neurojax._compile import released
 from neurojax.analysis import plotting
 from neurojax.learning import wta_broadcast as wb
+from neurojax.learning._progress import Progress
 from neurojax.network import Layer, fold
 from neurojax.neurons.leaky import ALIF, LIF, LeakyIntegrator
 from neurojax.plasticity.modulation import modulators
@@ -57,7 +59,7 @@ def build(c: Config, n_in: int, n_classes: int, n_steps: int, key: Key[Array, ""
     if not -n_steps <= c.start < n_steps:
         raise ValueError(f"--start must be in [{-n_steps}, {n_steps}); got {c.start}")
     return wb.System(
-        net, _training.feedback(c, names, n_classes, fold(key, "feedback")),
+        net, _training.feedback(c.bandwidth, names, n_classes, fold(key, "feedback")),
         SoftWTA(c.gain, c.margin) if c.teacher == "soft" else HardWTA(c.margin),
         Homeostasis(c.target_rate, c.homeostasis, penalty=c.rate_penalty),
         modulators(fold(key, "modulators"), c.modulators, names) if c.modulators else None,
@@ -104,11 +106,11 @@ def _run_in(
     done, state, history = folder.last(state)
     if done == 0:
         state = _training.settled(c, steps, state, lesson)
-    bar = _run.Progress(c.epochs, n_batches // c.epochs, done)
+    bar = Progress(c.epochs, n_batches // c.epochs, done)
     with bar, _finite.blamed(c):
         for epoch, learnt in _training.train(c, steps, state, lesson, key, done, bar):
             val = _training.evaluate(c, steps, learnt.average, sets.val).accuracy
-            history = history.grown(val, bar.accuracy, bar.seconds(), c.epochs)
+            history = history.grown(val, bar.means["accuracy"], bar.seconds(), c.epochs)
             folder.save(epoch, learnt, history)
             bar.finish_epoch(val)
             state = learnt
@@ -202,8 +204,8 @@ def _raster(c: Config, run: _training.Trainer, average, split: data.Split):
     """What the network does with the first test picture."""
     weights, tone = average
     key = jax.random.key(c.seed)
-    x = _training.encoded(c, jnp.asarray(split.images[:1]), key)[0]
-    record = _programs.compiled(wb.present)(run.system, weights, tone, x, key=key)
+    x = _training.encoded(c, key, jnp.asarray(split.images[:1]))[0]
+    record = released(wb.present)(run.system, weights, tone, x, key=key)
     told = wb.instruct(run.system, record[run.system.readout].z, jnp.asarray(split.labels[0]))
     spikes = {n: record[n].z for n in run.system.hidden}
     target = int(split.labels[0])

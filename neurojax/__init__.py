@@ -10,7 +10,7 @@ from neurojax._version import __version__ as __version__
 from neurojax.analysis import spikes
 from neurojax.data import augment, decoding, encoding
 from neurojax.layers import Layer, Projection, Record
-from neurojax.learning import wta_broadcast
+from neurojax.learning import Learner, evaluate, fit, wta_broadcast
 from neurojax.network import Network, State, fold
 from neurojax.neurons import (
     ALIF,
@@ -113,17 +113,17 @@ __all__ = [
     "ALIF", "AdEx", "Alpha", "Band", "Broadcast", "Conductance", "Delay", "Delays", "Dense",
     "DopamineSTDP", "DoubleExponential", "EIF", "EscapeLIF", "Exponential", "FanIn", "FanOut",
     "GapJunctions", "HardWTA", "HodgkinHuxley", "Homeostasis", "IF", "Ideal", "InhibitorySTDP",
-    "Izhikevich", "LIF", "Layer", "LeakyIntegrator", "Logistic", "MagnesiumBlock", "Modulators",
-    "NMDAGate", "Network", "NoiseCurrent", "Poisson", "PoissonInput", "Post", "Projection", "QIF",
-    "Quantal", "Rate", "Record", "Recurrence", "ResonateAndFire", "STDP", "SoftWTA", "SpikeTimes",
-    "SplitBF16", "State", "StepCurrent", "SynapticScaling", "ThreeFactor", "TraubMiles",
-    "TripletSTDP", "TsodyksMarkram", "Visit", "WangBuzsaki", "WeightDependence", "Weights",
-    "always", "augment", "bernoulli", "blocks", "boxcar", "broadcast", "by_sender", "checkpoint",
-    "class_scores", "data", "decoding", "distance_dependent", "encoding", "exponential_profile",
-    "fan_in", "fan_out", "fixed_total", "fold", "gaussian_profile", "ideal", "k_winners",
-    "learning", "locally_dense", "merged", "metrics", "modulators", "normal", "normalizing",
-    "one_to_one", "plotting", "post_spike", "recording", "simulate", "spikes", "split_bf16",
-    "steps", "structured", "surrogate", "traces", "triangle", "triplet_hippocampus",
+    "Izhikevich", "LIF", "Layer", "LeakyIntegrator", "Learner", "Logistic", "MagnesiumBlock",
+    "Modulators", "NMDAGate", "Network", "NoiseCurrent", "Poisson", "PoissonInput", "Post",
+    "Projection", "QIF", "Quantal", "Rate", "Record", "Recurrence", "ResonateAndFire", "STDP",
+    "SoftWTA", "SpikeTimes", "SplitBF16", "State", "StepCurrent", "SynapticScaling", "ThreeFactor",
+    "TraubMiles", "TripletSTDP", "TsodyksMarkram", "Visit", "WangBuzsaki", "WeightDependence",
+    "Weights", "always", "augment", "bernoulli", "blocks", "boxcar", "broadcast", "by_sender",
+    "checkpoint", "class_scores", "data", "decoding", "distance_dependent", "encoding", "evaluate",
+    "exponential_profile", "fan_in", "fan_out", "fit", "fixed_total", "fold", "gaussian_profile",
+    "ideal", "k_winners", "learning", "locally_dense", "merged", "metrics", "modulators", "normal",
+    "normalizing", "one_to_one", "plotting", "post_spike", "recording", "simulate", "spikes",
+    "split_bf16", "steps", "structured", "surrogate", "traces", "triangle", "triplet_hippocampus",
     "triplet_visual_cortex", "unconstrained", "watts_strogatz", "watts_strogatz_grid",
     "wta_broadcast",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from experiments import _config, _finite, _perceptron, _run, _training
 from experiments import electronic_synapse as study
 from experiments import surrogate_reference as reference
 from neurojax import data
+from neurojax.learning._progress import Progress
 from neurojax.learning.wta_broadcast import TrainState
 
 NAMES = ("input->h1", "h1->readout")
@@ -28,15 +29,15 @@ def state(**weights):
 def learner(broken: dict[int, tuple[str, float]]):
     """Steps that count, and put a number into a weight in the batches named."""
 
-    def learn(state, order, images, labels, key, stretch):
-        for _ in range(*stretch):
+    def learn(state, x, y, order, key, ends):
+        for _ in range(*ends):
             step = int(state.step) + 1
             state = state._replace(step=jnp.asarray(step))
             if step in broken:
                 name, value = broken[step]
                 w = state.weights[name].at[1].set(value)
                 state = state._replace(weights=state.weights | {name: w})
-        return state, (jnp.ones(()),) * 3
+        return state, {"accuracy": jnp.ones(()), "rate": jnp.ones(())}
 
     return SimpleNamespace(learn=learn)
 
@@ -46,7 +47,7 @@ def trained(broken, start=None, first=0):
     c = _config.Config(epochs=5, batch_size=2)
     split, seen = data.Split(np.zeros((8, 2, 2)), np.zeros(8, int)), []
     start = state() if start is None else start
-    bar = _run.Progress(5, 4, first)
+    bar = Progress(5, 4, first)
     epochs = _training.train(c, learner(broken), start, split, jax.random.key(0), first, bar)
     try:
         seen.extend(epoch for epoch, _ in epochs)

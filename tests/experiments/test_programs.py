@@ -12,6 +12,7 @@ import pytest
 
 import neurojax as nj
 from experiments import _programs, wta_broadcast
+from neurojax._compile import released
 
 
 def closure(factor):
@@ -19,7 +20,7 @@ def closure(factor):
 
 
 @pytest.mark.parametrize(
-    ("jitted", "kept"), [(_programs.compiled, False), (eqx.filter_jit, True)]
+    ("jitted", "kept"), [(released, False), (eqx.filter_jit, True)]
 )  # the second shows that the first can fail
 def test_a_compiled_closure_goes_with_all_that_it_holds(jitted, kept):
     function = closure(jnp.ones(3))
@@ -34,7 +35,7 @@ def test_a_compiled_closure_goes_with_all_that_it_holds(jitted, kept):
 def test_is_compiled_once_for_each_structure():
     traces = []
 
-    @_programs.compiled
+    @released
     def run(model, x, scale):
         traces.append(1)
         return scale * x * model.tau_mem

@@ -197,7 +197,7 @@ class Recorded(routing_cost.Learner):
     """A learner whose steps tell what they are given."""
 
     def steps(self, system):
-        learn = lambda state, order, images, labels, key, whole: (  # noqa: E731
+        learn = lambda state, images, labels, order, key, whole: (  # noqa: E731
             (order, key, whole), None,
         )  # fmt: skip
         settle = lambda state, images: state + images.sum(0)  # noqa: E731

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from experiments import _run
+from neurojax.learning import _progress
+from neurojax.learning._progress import Progress
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,13 @@ def test_intervals_are_those_of_single_precision(value, interval, single):
 @pytest.mark.parametrize("n_batches", [1, 7, 1000])
 def test_stretches_cover_an_epoch_and_last_half_a_second(monkeypatch, pace, n_batches):
     now = [0.0]
-    monkeypatch.setattr(_run.time, "perf_counter", lambda: now[0])
-    bar, seen = _run.Progress(2, n_batches, 0), []
+    monkeypatch.setattr(_progress.time, "perf_counter", lambda: now[0])
+    bar, seen = Progress(2, n_batches, 0), []
     for _ in range(2):
         for first, last in bar.stretches():
             seen.append((first, last))
             now[0] += pace * (last - first)
-        bar.show(1.0, 0.5, 0.1)
+        bar.show(n_batches, {"accuracy": 0.5 * n_batches})
     batches = [i for first, last in seen for i in range(first, last)]
     assert batches == 2 * list(range(n_batches))
     sizes = [last - first for first, last in seen]
@@ -131,13 +133,12 @@ def test_stretches_cover_an_epoch_and_last_half_a_second(monkeypatch, pace, n_ba
 
 
 def test_progress_gives_means_over_the_epoch(capsys):
-    bar = _run.Progress(2, 5, 0)
+    bar = Progress(2, 5, 0)
     stretches = bar.stretches()
     next(stretches)
-    bar.show(2.0, 1.0, 0.2)  # sums over two batches
-    bar.show(3.0, 3.0, 0.8)
-    assert bar.accuracy == pytest.approx(4 / 5)
-    assert bar.rate == pytest.approx(1 / 5)
+    bar.show(2, {"accuracy": 1.0, "rate": 0.2})  # sums over two batches
+    bar.show(3, {"accuracy": 3.0, "rate": 0.8})
+    assert bar.means == pytest.approx({"accuracy": 4 / 5, "rate": 1 / 5})
     bar.finish_epoch(0.875)
     said = capsys.readouterr().out
     assert "1/2" in said
@@ -145,8 +146,8 @@ def test_progress_gives_means_over_the_epoch(capsys):
     assert "val  87.50%" in said
     assert "spikes 0.200" in said
     next(bar.stretches())
-    bar.show(1.0, 0.25, 0.0)
-    assert bar.accuracy == 0.25  # a new epoch forgets the last
+    bar.show(1, {"accuracy": 0.25, "rate": 0.0})
+    assert bar.means["accuracy"] == 0.25  # a new epoch forgets the last
 
 
 def test_keeping_freed_memory_breaks_nothing():

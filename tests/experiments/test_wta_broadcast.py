@@ -24,6 +24,7 @@ from experiments import _config, _folder, _run, _training
 from experiments import wta_broadcast as wta
 from neurojax import checkpoint, data
 from neurojax.learning import wta_broadcast as wb
+from neurojax.learning._progress import Progress
 
 SMALL = (
     "--epochs 8 --hidden 24 20 --radius 4 --train-size 320 --n-steps 8 --start 2"
@@ -226,15 +227,15 @@ def test_the_last_checkpoint_is_the_state_at_the_end(whole):
 
 @pytest.mark.parametrize("epochs", [pytest.param(0, marks=pytest.mark.slow), 5])
 def test_an_interrupted_run_goes_on_to_the_same_end(whole, tmp_path, monkeypatch, epochs):
-    shown = _run.Progress.show
+    shown = Progress.show
 
     def interrupt(bar, *sums):
         shown(bar, *sums)
-        if bar.epoch == epochs and bar._sums[0] > 2:
+        if bar.epoch == epochs and bar._batches > 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_run.Progress, "show", interrupt)
+        patch.setattr(Progress, "show", interrupt)
         with pytest.raises(KeyboardInterrupt):
             trained(tmp_path, SMALL)
     assert (checkpoint.latest(tmp_path / "checkpoints") or 0) == epochs

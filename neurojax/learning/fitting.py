@@ -1,0 +1,465 @@
+"""The loop around a learner: shuffled batches, epochs, validation, checkpoints, a log."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Key
+
+from neurojax import checkpoint
+from neurojax._check import classes, count, instance, prng_key, real
+from neurojax._compile import compiled, released
+from neurojax._draw import fold
+from neurojax._files import located, write_whole
+from neurojax.data.sets import Dataset, Split
+from neurojax.learning.learner import Learner, accuracy
+from neurojax.weights import MakeWeights, ideal
+
+__all__ = ["Fitted", "NotFinite", "evaluate", "fit"]
+
+Change = Callable[[Array, Array], Array]  # (key, x [batch, ...]) -> x
+Hook = Callable[[int, dict[str, float]], Any]
+Data = tuple[ArrayLike, ArrayLike] | Split | Dataset
+_AT_ONCE = 500  # samples of an evaluation
+_SETTLING = 30  # batches that a learner with `settle` sees before it learns
+
+
+class Fitted(NamedTuple):
+    """What `fit` gives back.
+
+    Fields:
+        state: any; that of the learner, of the best epoch where `patience` was asked for
+        history: dict[str, float [epochs]]; means over each epoch's batches of what `step` tells,
+            `val_accuracy`, and `seconds`, which wall clocks measure
+    """
+
+    state: Any
+    history: Mapping[str, Array | np.ndarray]
+
+
+class NotFinite(FloatingPointError):
+    """A training that is not finite any more; `parts` of the state are, since the epoch named.
+
+    Fields:
+        parts: list of str; names in the state
+        since: str
+        state: any; the last that was finite
+    """
+
+    def __init__(self, parts: list[str], since: str, cure: str = "", state: Any = None):
+        self.parts, self.since, self.state = parts, since, state
+        few = ", ".join(parts[:3]) + (f" and {len(parts) - 3} more" if len(parts) > 3 else "")
+        super().__init__(f"{few} must stay finite; got NaN or infinity {since}{cure}")
+
+
+def fit(
+    learner: Learner,
+    data: Data,
+    *,
+    key: Key[Array, ""],
+    epochs: int,
+    batch_size: int = 64,
+    make_weights: MakeWeights = ideal(),
+    state: Any = None,
+    val: tuple[ArrayLike, ArrayLike] | Split | None = None,
+    augment: Change | None = None,
+    encode: Change | None = None,
+    patience: int | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    log: str | os.PathLike[str] | None = None,
+    hook: Hook | None = None,
+    progress: bool = True,
+) -> Fitted:
+    """Let `learner` learn from `data`: (x, y), or a data set with its validation pictures.
+
+    `x` is [N, ...] or [N, T, n], whatever the learner takes of it; `y` [N] are labels. Pictures of
+    a data set are flattened. In each epoch the samples are shuffled into batches of
+    `batch_size`; what is left over waits for the next shuffle. `augment(key, x)` changes
+    training batches, `encode(key, x)` then all that the learner sees; both take a batch. `val`
+    is evaluated after each epoch; with `patience`, training stops after as many epochs without a
+    better one, and the state of the best is what comes back.
+
+    It goes on from `state`, or begins with `learner.init(key, make_weights)`. With a `folder`, a
+    checkpoint is written after each epoch, and the same call goes on from the last one, bit for
+    bit as if nothing had come between; `epochs` may then be more than before. `log` is a file of
+    one JSON object an epoch, `hook(epoch, measures)` is told the same: such as
+
+        hook=lambda epoch, seen: [writer.add_scalar(k, x, epoch) for k, x in seen.items()]
+
+    for TensorBoard. All that is random follows from `key`. Under `vmap` or `jit`, over keys or
+    settings, it is one compiled loop without progress, and `history` is traced as well.
+
+    Raises `ValueError` and `TypeError` for data that do not fit one another or the learner, and
+    for options that make no sense together; `NotFinite`, with the last finite state, after an
+    epoch in which something became NaN or infinite.
+
+    >>> import optax
+    >>> x, y = jnp.eye(3).repeat(20, 0), jnp.arange(3).repeat(20)
+    >>> net = nj.learning.Perceptron((3, 8, 3), nj.learning.DFA(), optax.sgd(0.5))
+    >>> key = jax.random.key(0)
+    >>> fitted = nj.fit(net, (x, y), key=key, epochs=30, batch_size=20, progress=False)
+    >>> nj.evaluate(net, fitted.state, (x, y))
+    1.0
+    """
+    learner = instance("learner", learner, "init", "step", "predict")
+    key, epochs, batch_size = (
+        prng_key(key),
+        count("epochs")(epochs),
+        count("batch_size")(batch_size),
+    )
+    train, val, encode = _given(data, val, encode)
+    if len(train[1]) < batch_size:
+        raise ValueError(f"batch_size must be at most {len(train[1])} samples; got {batch_size}")
+    if patience is not None:
+        patience = count("patience")(patience)
+        if val is None:
+            raise ValueError("patience needs validation samples; pass val=(x, y)")
+    plan = _Plan(learner, train, val, key, epochs, batch_size, augment, encode)
+    fresh = partial(learner.init, fold(key, "state"), make_weights)
+    _refuse_labels(plan, jax.eval_shape(fresh) if state is None else state)
+    begin = fresh if state is None else lambda: state
+    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves((learner, data, key, state, val)))
+    if not traced:
+        if folder is not None and state is not None:
+            raise ValueError("state and folder: pass one of them, as the folder holds a state")
+        try:
+            diary = _Diary(plan, folder, log, hook, patience)
+            return _run(plan, diary, begin, progress)
+        except jax.errors.ConcretizationTypeError:
+            pass  # what is mapped hides in a function, as a learning rate does in `tx`
+    if not (patience is folder is log is hook is None):
+        raise ValueError("patience, folder, log and hook must be None under jit and vmap")
+    return _traced(plan, begin())
+
+
+def evaluate(
+    learner: Learner, state: Any, data: tuple[ArrayLike, ArrayLike] | Split, *,
+    encode: Change | None = None, key: Key[Array, ""] | None = None,
+) -> float | Float[Array, ""]:  # fmt: skip
+    """Part of the samples (x, y) whose label has the largest score; 500 at a time.
+
+    Pictures of a `Split` are flattened. `encode` as in `fit`. Noise of reading, and of encoding,
+    is drawn from `key`: of sample block i, from fold_in(key, 500 i). A float, or traced as is the
+    state. Raises `ValueError` for no samples at all, and as `fit` does.
+    """
+    learner = instance("learner", learner, "init", "step", "predict")
+    (x, y), _, encode = _given(data, None, encode)
+    found = _evaluate(learner, state, x, y, prng_key(key) if key is not None else None, encode)
+    return found if isinstance(found, Tracer) else float(found)
+
+
+# --- what is given ---
+
+
+class _Plan(NamedTuple):
+    learner: Learner
+    train: tuple[Array, Array]
+    val: tuple[Array, Array] | None
+    key: Array
+    epochs: int
+    batch_size: int
+    augment: Change | None
+    encode: Change | None
+
+    @property
+    def n_batches(self) -> int:
+        return len(self.train[1]) // self.batch_size
+
+
+def _flattened(key: Array, x: Array) -> Array:
+    return x.reshape(len(x), -1)
+
+
+def _given(data: Any, val: Any, encode: Change | None):
+    """Arrays to learn from and to validate with, and what makes inputs of them."""
+    if isinstance(data, Dataset):
+        data, val = data.train, data.val if val is None else val
+    if isinstance(data, Split) and encode is None:
+        encode = _flattened
+    return _pair("data", data), None if val is None else _pair("val", val), encode
+
+
+def _pair(name: str, pair: Any) -> tuple[Array, Array]:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise TypeError(f"{name} must be (x, y) or a data set; got {type(pair).__name__}")
+    x, y = pair
+    if getattr(x, "dtype", None) == np.uint8:
+        raise TypeError(f"x of {name} must be floats; got uint8: pass x / 255")
+    if np.ndim(y) != 1:
+        cure = ": pass y.argmax(1)" if np.ndim(y) == 2 else ""
+        raise ValueError(f"y of {name} must be [N] labels; got {list(np.shape(y))}{cure}")
+    if np.ndim(x) < 2 or np.shape(x)[0] != np.shape(y)[0] or 0 in np.shape(x):
+        got = f"{list(np.shape(x))} and {list(np.shape(y))}"
+        raise ValueError(f"x and y of {name} must be [N, ...] and [N], without a 0; got {got}")
+    if not isinstance(x, Tracer) and not np.isfinite(np.asarray(x)).all():
+        raise ValueError(f"x of {name} must be finite; got NaN or infinity")
+    return real(x, f"x of {name}"), jnp.asarray(y)
+
+
+def _refuse_labels(plan: _Plan, state: Any) -> None:
+    """Labels must be classes of the learner."""
+    few = jax.tree.map(lambda a: a[:1], plan.train[0])
+    shown = jax.eval_shape(partial(_encoded, plan.encode), few, plan.key)
+    scores = jax.eval_shape(lambda s, x: plan.learner.predict(s, x, key=plan.key), state, shown)
+    classes("y of data", plan.train[1], scores.shape[-1])
+    if plan.val is not None:
+        classes("y of val", plan.val[1], scores.shape[-1])
+
+
+def _encoded(encode: Change | None, x: Array, key: Array | None) -> Array:
+    return x if encode is None else encode(key, x)  # pyright: ignore[reportArgumentType]
+
+
+# --- the loop ---
+
+
+def stretch(
+    learner: Learner, state: Any, x: Array, y: Array, order: Array, key: Array, ends: Array,
+    augment: Change | None = None, encode: Change | None = None,
+) -> tuple[Any, dict[str, Array]]:  # fmt: skip
+    """Batches ends[0] to ends[1] - 1 of an epoch, and sums of what they showed.
+
+    `order` [batches, batch] says which samples; batch i draws from fold_in(key, i).
+    """
+
+    @partial(jax.jit, inline=True)  # traced once, for its shapes and for the loop
+    def batch(state: Any, i: Array) -> tuple[Any, dict[str, Array]]:
+        picked, at = order[i], jax.random.fold_in(key, i)
+        now = x[picked]
+        now = now if augment is None else augment(fold(at, "perturb"), now)
+        now = _encoded(encode, now, fold(at, "encode"))
+        return learner.step(state, now, y[picked], key=at)
+
+    def one(i: Array, carry: tuple[Any, dict[str, Array]]):
+        state, info = batch(carry[0], i)
+        return state, jax.tree.map(jnp.add, carry[1], info)
+
+    shape = jax.eval_shape(batch, state, ends[0])[1]
+    none = jax.tree.map(lambda a: jnp.zeros(a.shape, jnp.result_type(a.dtype, jnp.float32)), shape)
+    return jax.lax.fori_loop(ends[0], ends[1], one, (state, none))
+
+
+def shuffled(key: Array, n: int, batch_size: int) -> Array:
+    """Order of an epoch, [batches, batch]; `key` is that of the epoch."""
+    n_batches = n // batch_size
+    order = jax.random.permutation(fold(key, "order"), n)
+    return order[: n_batches * batch_size].reshape(n_batches, batch_size)
+
+
+def epoch_key(key: Array, epoch: int | Array) -> Array:
+    """All that is random in `epoch`, from 0, is drawn from it."""
+    return jax.random.fold_in(fold(key, "epoch"), epoch)
+
+
+def _correct(learner, state, x, y, key, encode) -> Array:
+    """Part of the samples that is right, in blocks that are one program."""
+    first = len(y) - len(y) % _AT_ONCE
+
+    def right(x, y, i):
+        at = None if key is None else jax.random.fold_in(key, i)
+        scores = learner.predict(state, _encoded(encode, x, at), key=at)
+        return accuracy(scores, y) * len(y)
+
+    blocks = [a[:first].reshape(-1, _AT_ONCE, *a.shape[1:]) for a in (x, y)]
+    starts = jnp.arange(0, first, _AT_ONCE)
+    total = jax.lax.map(lambda now: right(*now), (*blocks, starts)).sum()
+    if first < len(y):
+        total = total + right(x[first:], y[first:], first)
+    return total / len(y)
+
+
+_evaluate = compiled(_correct)
+
+
+def settled(learner: Any, state: Any, x: Array, key: Array, batch_size: int, encode: Any) -> Any:
+    """The state after some batches of inputs alone; as it was if the learner needs none."""
+    if not hasattr(learner, "settle"):
+        return state
+
+    def one(state: Any, i: Array) -> tuple[Any, None]:
+        at = fold(jax.random.fold_in(key, i), "settle")
+        picked = (i * batch_size + jnp.arange(batch_size)) % len(x)
+        return learner.settle(state, _encoded(encode, x[picked], at), key=at), None
+
+    return jax.lax.scan(one, state, jnp.arange(_SETTLING))[0]
+
+
+def _traced(plan: _Plan, state: Any) -> Fitted:
+    """All epochs as one loop, to be mapped and compiled."""
+    state = settled(plan.learner, state, plan.train[0], plan.key, plan.batch_size, plan.encode)
+
+    def epoch(state: Any, number: Array):
+        key = epoch_key(plan.key, number)
+        order = shuffled(key, len(plan.train[1]), plan.batch_size)
+        ends = jnp.array([0, plan.n_batches])
+        state, sums = stretch(
+            plan.learner, state, *plan.train, order, key, ends, plan.augment, plan.encode
+        )
+        seen = {name: x / plan.n_batches for name, x in sums.items()}
+        if plan.val is not None:
+            at = fold(plan.key, "val")
+            seen["val_accuracy"] = _correct(plan.learner, state, *plan.val, at, plan.encode)
+        return state, seen
+
+    return Fitted(*jax.lax.scan(epoch, state, jnp.arange(plan.epochs)))
+
+
+def _run(plan: _Plan, diary: "_Diary", fresh: Callable[[], Any], progress: bool) -> Fitted:
+    from neurojax.learning._progress import Progress  # rich is slow to import
+
+    learn, begin = released(partial(stretch, plan.learner)), released(lambda: fresh())
+    test = released(partial(_correct, plan.learner))
+    prepare = released(partial(settled, plan.learner, batch_size=plan.batch_size))
+    kept = diary.restored(jax.eval_shape(fresh))
+    if kept is None:
+        state = prepare(begin(), plan.train[0], plan.key, encode=plan.encode)
+        _refuse_lost(state, "before the first batch", state)
+        kept = _Kept(state, state, 0)
+    bar = Progress(plan.epochs, plan.n_batches, kept.epoch, quiet=not progress)
+    with bar:
+        while kept.epoch < plan.epochs and not diary.enough():
+            state = _epoch(plan, learn, kept, bar)
+            _refuse_lost(state, f"in epoch {kept.epoch + 1}", kept.state)
+            val = None
+            if plan.val is not None:
+                val = float(test(state, *plan.val, fold(plan.key, "val"), plan.encode))
+            kept = diary.written(kept, state, bar.means, val, bar.seconds())
+            bar.finish_epoch(val)
+    best = kept.state if diary.patience is None else kept.best
+    return Fitted(best, {name: np.array(x) for name, x in diary.history.items()})
+
+
+class _Kept(NamedTuple):
+    """What a checkpoint of `fit` holds: the last state, the best one, and after how many epochs."""
+
+    state: Any
+    best: Any
+    epoch: int
+
+
+def _epoch(plan: _Plan, learn: Callable, kept: _Kept, bar: Any) -> Any:
+    key = epoch_key(plan.key, kept.epoch)
+    order = shuffled(key, len(plan.train[1]), plan.batch_size)
+    state = kept.state
+    for first, last in bar.stretches():
+        ends = jnp.asarray([first, last])  # traced: one program for all stretches
+        state, sums = learn(
+            state, *plan.train, order, key, ends, augment=plan.augment, encode=plan.encode
+        )
+        bar.show(last - first, sums)
+    return state
+
+
+def _refuse_lost(state: Any, since: str, last: Any) -> None:
+    parts = lost(state)
+    if parts:
+        raise NotFinite(parts, since, "; pass a smaller learning rate", last)
+
+
+def lost(state: Any) -> list[str]:
+    """Names of the arrays of a state that are not finite."""
+    found = jax.tree_util.tree_flatten_with_path(state)[0]
+    numbers = [(path, x) for path, x in found if eqx.is_inexact_array(x)]
+    return [
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, x in numbers
+        if not np.isfinite(np.asarray(x, np.float64)).all()
+    ]
+
+
+# --- what is kept ---
+
+
+class _Diary:
+    """History, log and checkpoints of one call of `fit`."""
+
+    def __init__(self, plan: _Plan, folder: Any, log: Any, hook: Hook | None, patience: int | None):
+        self.folder: Path | None = None if folder is None else located("folder", folder)
+        self.log: Path | None = None if log is None else located("log", log)
+        self.hook, self.patience = hook, patience
+        self.history: dict[str, list[float]] = {}
+        self.whose = _whose(plan, patience) if folder is not None else {}
+
+    def restored(self, shapes: Any) -> _Kept | None:
+        """What the folder holds, refused if another call made it."""
+        if self.folder is None or checkpoint.latest(self.folder) is None:
+            return None
+        about = checkpoint.metadata(self.folder)
+        for name, now in self.whose.items():
+            if (then := about.get("whose", {}).get(name)) != now:
+                raise ValueError(
+                    f"folder {str(self.folder)!r} holds the checkpoint of another fit: its {name}"
+                    f" was {then}, not {now}: pass what it was made with, or another folder"
+                )
+        like = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+        pair = (like, like) if self.patience is not None else (like,)
+        epoch, states, about = checkpoint.restore(self.folder, pair)
+        self.history = about["history"]
+        self._write_log()
+        return _Kept(states[0], states[-1], epoch)
+
+    def written(
+        self, kept: _Kept, state: Any, means: dict[str, float], val: float | None, seconds: float
+    ) -> _Kept:
+        """After one more epoch."""
+        seen = means | ({} if val is None else {"val_accuracy": val}) | {"seconds": seconds}
+        for name, x in seen.items():
+            self.history.setdefault(name, []).append(x)
+        best = state if self._since_best() == 0 else kept.best
+        now = _Kept(state, best, kept.epoch + 1)
+        if self.folder is not None:
+            pair = (state, best) if self.patience is not None else (state,)
+            about = {"whose": self.whose, "history": self.history}
+            checkpoint.save(self.folder, now.epoch, pair, about)
+        self._write_log()
+        if self.hook is not None:
+            self.hook(now.epoch, seen)
+        return now
+
+    def enough(self) -> bool:
+        """Whether patience has run out."""
+        return self.patience is not None and self._since_best() >= self.patience
+
+    def _since_best(self) -> int:
+        """Epochs since the best validation accuracy, the first of equal ones."""
+        val = self.history.get("val_accuracy", [])
+        return len(val) - 1 - int(np.argmax(val)) if val else 0
+
+    def _write_log(self) -> None:
+        if self.log is None:
+            return
+        epochs = zip(*self.history.values(), strict=True)
+        rows = [dict(zip(self.history, now, strict=True)) for now in epochs]
+        lines = [json.dumps({"epoch": i} | row) + "\n" for i, row in enumerate(rows, 1)]
+        write_whole(self.log, "".join(lines))
+
+
+def _whose(plan: _Plan, patience: int | None) -> dict[str, Any]:
+    """What decides how a training goes, but for how long it is."""
+    found = hashlib.sha256()
+    for x in (*plan.train, *(plan.val or ())):
+        found.update(f"{x.dtype}{x.shape}".encode())
+        found.update(np.ascontiguousarray(x).data)
+    told = re.sub(r" at 0x[0-9a-f]+", "", repr(plan.learner))
+    return {
+        "learner": told,
+        "data": found.hexdigest(),
+        "key": np.asarray(jax.random.key_data(plan.key)).tolist(),
+        "batch_size": plan.batch_size,
+        "patience": patience,
+    }
+
+
+def __dir__() -> list[str]:
+    return __all__
