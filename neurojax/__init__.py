@@ -10,7 +10,9 @@ from neurojax._version import __version__ as __version__
 from neurojax.analysis import spikes
 from neurojax.data import augment, decoding, encoding
 from neurojax.layers import Layer, Projection, Record
-from neurojax.learning import Learner, evaluate, fit, wta_broadcast
+from neurojax.learning import wta_broadcast
+from neurojax.learning.fitting import evaluate, fit
+from neurojax.learning.learner import Learner
 from neurojax.network import Network, State, fold
 from neurojax.neurons import (
     ALIF,

@@ -2,7 +2,7 @@
 
     delta^l = B^l (p - y) o phi'(z^l),   delta^L = p - y,   dW^l = -delta^l a^(l-1)T
 
-Source: Nokland (2016), arXiv 1609.01596, eq. 6.
+Source: Nøkland (2016), arXiv 1609.01596, eq. 6.
 """
 
 from typing import Any
