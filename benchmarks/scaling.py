@@ -129,8 +129,8 @@ def changes(rule: str, n: int, n_steps: int) -> dict[str, float]:
     """A change of all weights from one batch, by one of RULES."""
     import jax
 
-    from experiments.surrogate_reference import gradients
     from neurojax.learning import wta_broadcast as wb
+    from neurojax.learning.bptt import gradients
     from neurojax.neurons.surrogate import fast_sigmoid
 
     taught = system(n, n_steps)

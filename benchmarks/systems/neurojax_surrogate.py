@@ -4,7 +4,7 @@ from functools import partial
 
 from benchmarks.systems import neurojax
 from benchmarks.systems.neurojax import PACKAGES
-from experiments.surrogate_reference import gradients
+from neurojax.learning.bptt import gradients
 from neurojax.neurons.surrogate import fast_sigmoid
 
 __all__ = ["CASES", "PACKAGES"]

@@ -177,7 +177,7 @@ class _Plan(NamedTuple):
         return len(self.train[1]) // self.batch_size
 
 
-def _flattened(key: Array, x: Array) -> Array:
+def _flattened(key: Array | None, x: Array) -> Array:
     return x.reshape(len(x), -1)
 
 
@@ -271,9 +271,11 @@ def _correct(learner, state, x, y, key, encode) -> Array:
         scores = learner.predict(state, _encoded(encode, x, at), key=at)
         return accuracy(scores, y) * len(y)
 
-    blocks = [a[:first].reshape(-1, _AT_ONCE, *a.shape[1:]) for a in (x, y)]
-    starts = jnp.arange(0, first, _AT_ONCE)
-    total = jax.lax.map(lambda now: right(*now), (*blocks, starts)).sum()
+    total = jnp.zeros(())
+    if first:
+        blocks = [a[:first].reshape(-1, _AT_ONCE, *a.shape[1:]) for a in (x, y)]
+        starts = jnp.arange(0, first, _AT_ONCE)
+        total = jax.lax.map(lambda now: right(*now), (*blocks, starts)).sum()
     if first < len(y):
         total = total + right(x[first:], y[first:], first)
     return total / len(y)

@@ -12,6 +12,7 @@ from experiments import _config, _training
 from experiments import surrogate_reference as sr
 from experiments import wta_broadcast as wta
 from neurojax import data
+from neurojax.learning import bptt
 from neurojax.learning import wta_broadcast as wb
 from neurojax.neurons.surrogate import fast_sigmoid
 from neurojax.weights import connectivity_mask
@@ -45,13 +46,13 @@ def batch():
 
 
 def lost(system, weights, tone, *seen, gain=GAIN):
-    return sr.loss(sr.Reference(system, weights, tone, fast_sigmoid(5.0)), *seen, gain)[0]
+    return bptt.loss(bptt.Reference(system, weights, tone, fast_sigmoid(5.0)), *seen, gain)[0]
 
 
 def gradients(system, weights, **options):
     options = dict(spike=fast_sigmoid(5.0), gain=GAIN) | options
     tone = system.rest(batch()[0].dtype)
-    return jax.jit(lambda w: sr.gradients(system, w, tone, *batch(), **options))(weights)
+    return jax.jit(lambda w: bptt.gradients(system, w, tone, *batch(), **options))(weights)
 
 
 @pytest.mark.slow
@@ -127,7 +128,7 @@ def trained():
     tx, key = _training.optimiser(c, len(batches)), jax.random.key(0)
     system = eqx.filter_jit(lambda key: wta.build(c, 64, 10, c.n_steps, key))(key)
     start = state = jax.jit(lambda key: wb.init(system, tx, key))(key)
-    changes = partial(sr.gradients, spike=fast_sigmoid(5.0), gain=GAIN)
+    changes = partial(bptt.gradients, spike=fast_sigmoid(5.0), gain=GAIN)
     step = jax.jit(lambda state, x, y: wb.train_step(system, tx, state, x, y, changes=changes)[0])
     for i in batches:
         state = step(state, images[i : i + 32], labels[i : i + 32])
@@ -170,7 +171,7 @@ def test_both_experiments_wire_the_same_network(tmp_path, monkeypatch):
     theirs, local = wired(wta.run, wta.Config(out=tmp_path / "theirs", **options))
     assert eqx.tree_equal(ours.network, theirs.network)
     assert local is wb.deltas
-    assert changes.func is sr.gradients
+    assert changes.func is bptt.gradients
     assert changes.keywords == dict(spike=fast_sigmoid(7.0), gain=10.0)
 
 
