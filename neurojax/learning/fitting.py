@@ -156,7 +156,7 @@ def evaluate(
     learner = instance("learner", learner, "init", "step", "predict")
     (x, y), _, encode = _given(data, None, encode)
     found = _evaluate(learner, state, x, y, prng_key(key) if key is not None else None, encode)
-    return found if isinstance(found, Tracer) else float(found)
+    return (found if isinstance(found, Tracer) else float(found)) / len(y)
 
 
 # --- what is given ---
@@ -263,7 +263,7 @@ def epoch_key(key: Array, epoch: int | Array) -> Array:
 
 
 def _correct(learner, state, x, y, key, encode) -> Array:
-    """Part of the samples that is right, in blocks that are one program."""
+    """How many samples are right, in blocks that are one program."""
     first = len(y) - len(y) % _AT_ONCE
 
     def right(x, y, i):
@@ -278,7 +278,7 @@ def _correct(learner, state, x, y, key, encode) -> Array:
         total = jax.lax.map(lambda now: right(*now), (*blocks, starts)).sum()
     if first < len(y):
         total = total + right(x[first:], y[first:], first)
-    return total / len(y)
+    return total
 
 
 _evaluate = compiled(_correct)
@@ -311,7 +311,8 @@ def _traced(plan: _Plan, state: Any) -> Fitted:
         seen = {name: x / plan.n_batches for name, x in sums.items()}
         if plan.val is not None:
             at = fold(plan.key, "val")
-            seen["val_accuracy"] = _correct(plan.learner, state, *plan.val, at, plan.encode)
+            right = _correct(plan.learner, state, *plan.val, at, plan.encode)
+            seen["val_accuracy"] = right / len(plan.val[1])
         return state, seen
 
     return Fitted(*jax.lax.scan(epoch, state, jnp.arange(plan.epochs)))
@@ -335,7 +336,8 @@ def _run(plan: _Plan, diary: "_Diary", fresh: Callable[[], Any], progress: bool)
             _refuse_lost(state, f"in epoch {kept.epoch + 1}", kept.state)
             val = None
             if plan.val is not None:
-                val = float(test(state, *plan.val, fold(plan.key, "val"), plan.encode))
+                right = test(state, *plan.val, fold(plan.key, "val"), plan.encode)
+                val = float(right) / len(plan.val[1])
             kept = diary.written(kept, state, bar.means, val, bar.seconds())
             bar.finish_epoch(val)
     best = kept.state if diary.patience is None else kept.best
