@@ -11,8 +11,8 @@ import hardware as hw
 import neurojax as nj
 from hardware.devices import LONGEST
 from hardware.programming import Spent
+from tests.parameters import NONNEGATIVE, POSITIVE, SHARE, assert_taken_in_its_range_alone
 
-POSITIVE, NONNEGATIVE, SHARE = "must be finite and > 0", "must be finite and >= 0", "[0, 1]"
 PULSE = {"v_pulse": (1.0, NONNEGATIVE), "t_pulse": (1e-7, POSITIVE)}
 READ = {"sigma_read": (0.0, NONNEGATIVE), "sigma_c2c": (None, NONNEGATIVE)}
 TRAIN = hw.Train(8)
@@ -65,12 +65,7 @@ def test_each_parameter_is_taken_in_its_range_alone(make, name):
     allowed = MODELS[make][name][1]
     within = {POSITIVE: (3e-5,), NONNEGATIVE: (0.0, 5e-6), SHARE: (0.0, 1.0)}[allowed]
     within = {"upper": (0.5, 1.0), "lower": (0.0, 0.5)}.get(name, within)
-    beyond = {POSITIVE: (0.0, -1.0), NONNEGATIVE: (-1e-3,), SHARE: (-1e-3, 1.001)}[allowed]
-    for x in within:
-        assert getattr(make(**{name: x}), name) == np.float32(x)
-    for x in (*beyond, np.nan, np.inf, "much"):
-        with pytest.raises(ValueError, match=f"{name} must .*; got '?{x}"):
-            make(**{name: x})
+    assert_taken_in_its_range_alone(make, name, allowed, within)
 
 
 def test_rounds_are_counted():

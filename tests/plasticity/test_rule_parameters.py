@@ -14,10 +14,10 @@ import neurojax as nj
 from neurojax.plasticity.dopamine import DopamineSTDP
 from neurojax.plasticity.modulation import Modulators
 from neurojax.plasticity.three_factor import Post
+from tests.parameters import NONNEGATIVE, POSITIVE, SHARE, assert_taken_in_its_range_alone
 
 WIRING = nj.Dense(3, 2)
 PRE, POST, ONES = jnp.array([1.0, 0.0, 1.0]), jnp.array([0.0, 1.0]), jnp.ones(2)
-POSITIVE, NONNEGATIVE, SHARE = "must be finite and > 0", "must be finite and >= 0", "[0, 1]"
 
 modulators = functools.partial(Modulators, jnp.ones((2, 3)), {"h": jnp.ones((4, 2))})
 # Of each model: the default of each parameter, and where it may lie.
@@ -69,12 +69,7 @@ def test_parameters_are_those_of_their_source_unless_given(make):
 def test_each_parameter_is_taken_in_its_range_alone(make, name):
     allowed = MODELS[make][name][1]
     within = {POSITIVE: (1e-30, 3.0), NONNEGATIVE: (0, 3.0), SHARE: (0.0, 1.0)}[allowed]
-    beyond = {POSITIVE: (0.0, -1.0), NONNEGATIVE: (-1e-3,), SHARE: (-1e-3, 1.001)}[allowed]
-    for x in within:
-        assert getattr(make(**{name: x}), name) == np.float32(x)
-    for x in (*beyond, np.nan, np.inf, "much"):
-        with pytest.raises(ValueError, match=f"{name} must .*; got '?{x}"):
-            make(**{name: x})
+    assert_taken_in_its_range_alone(make, name, allowed, within)
 
 
 def visited(rule):
