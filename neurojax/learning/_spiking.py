@@ -1,0 +1,68 @@
+"""What the spiking learners share: pictures over time, currents, and what drives what."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from neurojax._check import real
+from neurojax.learning.learner import forward
+from neurojax.neurons.leaky import ALIF, LIF
+from neurojax.weights import Weights
+
+
+def shown(x: Any, n_in: int, start: int) -> Float[Array, "..."]:
+    """Samples held, [b, n_in], or over time with time first, [T, b, n_in]; refused if neither."""
+    x = real(x, "x")
+    size = lambda axis: x[(slice(0, 1),) * axis].size if x.ndim > axis else 0  # noqa: E731
+    if size(2) == n_in and len(x):
+        if x.shape[1] <= start:
+            raise ValueError(f"x must have more than {start} steps, as start is; got {x.shape[1]}")
+        return x.reshape(*x.shape[:2], n_in).swapaxes(0, 1)
+    if x.ndim < 2 or size(1) != n_in:
+        raise ValueError(
+            f"x must be [batch, {n_in}], or [batch, steps, {n_in}] over time; got {list(x.shape)}"
+        )
+    return x.reshape(len(x), n_in)
+
+
+def biased(s: Float[Array, "*lead n"]) -> Float[Array, "*lead n1"]:
+    """A 1 behind each sample, which the bias is read by."""
+    return jnp.concatenate([s, jnp.ones((*s.shape[:-1], 1), s.dtype)], -1)
+
+
+def arriving(
+    weights: Weights, s: Float[Array, "*t b pre"], n_steps: int, key: Array | None
+) -> Float[Array, "t b post"]:
+    """Currents of all steps, [T, b, n_post]; what is held is read once a presentation."""
+    if s.ndim == 2:
+        current = forward(weights, s, key)
+        return jnp.broadcast_to(current, (n_steps, *current.shape))
+    return forward(weights, s.reshape(-1, s.shape[-1]), key).reshape(*s.shape[:2], -1)
+
+
+def outer(
+    weights: Weights, d: Float[Array, "t b post"], s: Float[Array, "*t b pre"]
+) -> Float[Array, "..."]:
+    """sum_t D_t s_t^T, over the batch too, where s may be held."""
+    return weights.outer(d.sum(0) if s.ndim == 2 else d, s)
+
+
+def unheld(neuron: Any) -> Any:
+    """Field converter: an `LIF` or `ALIF` that is never refractory."""
+    if not isinstance(neuron, LIF | ALIF):
+        raise TypeError(f"neuron must be an LIF or ALIF; got {type(neuron).__name__}")
+    if neuron.t_ref is not None:
+        raise ValueError("neuron must have t_ref=None, as traces do not halt; got one")
+    return neuron
+
+
+def worth(neuron: LIF | ALIF, dt: float | Array) -> Array:
+    """mV that a membrane moves in the step in which 1 nA flows: (1 - alpha) r_mem."""
+    return (1 - neuron.decay(dt)) * neuron.r_mem
+
+
+def at(key: Array | None, i: Any) -> Array | None:
+    """The key of the i-th of several draws."""
+    return None if key is None else jax.random.fold_in(key, i)
