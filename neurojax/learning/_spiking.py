@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from neurojax._check import real
 from neurojax.learning.learner import forward
 from neurojax.neurons.leaky import ALIF, LIF
+from neurojax.plasticity.three_factor import Post
 from neurojax.weights import Weights
 
 
@@ -40,6 +41,19 @@ def arriving(
         current = forward(weights, s, key)
         return jnp.broadcast_to(current, (n_steps, *current.shape))
     return forward(weights, s.reshape(-1, s.shape[-1]), key).reshape(*s.shape[:2], -1)
+
+
+def resting(neuron: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """A batch of `shape` [b, n] of neurons at rest, which may each have parameters of their own."""
+    return jax.vmap(lambda _: neuron.init(shape[1:], dtype))(jnp.arange(shape[0]))
+
+
+def stepped(
+    neuron: Any, window: Any, state: Any, current: Float[Array, "b n"], dt: float | Array
+) -> tuple[Any, Post]:
+    """The batch after a step, and what its synapses may know of it: windows and spikes [b, n]."""
+    state, z = jax.vmap(lambda s, i: neuron.step(s, i, dt=dt))(state, current)
+    return state, Post(window(state.v, jax.vmap(neuron.threshold)(state), z), z)
 
 
 def outer(

@@ -28,12 +28,22 @@ from neurojax._check import (
     step_size,
 )
 from neurojax._repr import described
-from neurojax.learning._spiking import arriving, at, biased, outer, shown, unheld, worth
+from neurojax.learning._spiking import (
+    arriving,
+    at,
+    biased,
+    outer,
+    resting,
+    shown,
+    stepped,
+    unheld,
+    worth,
+)
 from neurojax.learning.learner import Info, accuracy, programmed
 from neurojax.learning.perceptron import _sizes, drawn
 from neurojax.network import fold
 from neurojax.neurons.leaky import LIF
-from neurojax.plasticity.three_factor import Window, boxcar
+from neurojax.plasticity.three_factor import Post, Window, boxcar
 from neurojax.plasticity.traces import low_pass
 from neurojax.weights import MakeWeights, Weights, ideal
 
@@ -117,10 +127,10 @@ class Decolle(eqx.Module):
         """Learn from one batch, each layer from its own readout."""
         dw, told, rates = {}, jnp.zeros(()), {}
         for i, (name, s, post, g) in enumerate(self._passed(state, x, fold(key, "read"))):
-            told = post[1] @ g.T
-            d = self._errors(told, y) @ g * post[0]
+            told = post.z @ g.T
+            d = self._errors(told, y) @ g * post.h
             dw[name] = outer(state.weights[name], *self._paired(d, s)) / len(y)
-            rates[f"rate{i + 1}"] = post[1].mean()
+            rates[f"rate{i + 1}"] = post.z.mean()
         weights, opt_state = programmed(self.tx, state.weights, state.opt_state, dw, key)
         info = {"accuracy": accuracy(told[self.start :].mean(0), y)} | rates
         return DecolleState(weights, state.readouts, opt_state), info
@@ -129,8 +139,8 @@ class Decolle(eqx.Module):
         self, state: DecolleState, x: Float[Array, "b ..."], *, key: Key[Array, ""] | None = None
     ) -> Float[Array, "b c"]:
         """Scores [batch, n_classes] of the last layer's readout."""
-        *_, (_, _, (_, z), g) = self._passed(state, x, key)
-        return z[self.start :].mean(0) @ g.T
+        *_, (_, _, post, g) = self._passed(state, x, key)
+        return post.z[self.start :].mean(0) @ g.T
 
     def _passed(self, state: DecolleState, x: Any, key: Array | None):
         """Layer by layer: its name, what it hears, window and spikes [T, b, n], its readout."""
@@ -140,20 +150,19 @@ class Decolle(eqx.Module):
             heard = biased(s)
             post = self._fired(arriving(w, heard, n_steps, at(key, i)))
             yield name, heard, post, g
-            s = post[1]
+            s = post.z
 
-    def _fired(self, current: Float[Array, "t b n"]) -> tuple[Array, Array]:
+    def _fired(self, current: Float[Array, "t b n"]) -> Post:
         """Window and spikes of a layer under the currents that arrive."""
         beta = self._beta(current.dtype)
 
         def step(carry, i):
             q, state = carry
             q = beta * q + (1 - beta) * i
-            state, z = jax.vmap(lambda s, q: self.neuron.step(s, q, dt=self.dt))(state, q)
-            h = self.window(state.v, jax.vmap(self.neuron.threshold)(state), z)
-            return (q, state), (h, z)
+            state, post = stepped(self.neuron, self.window, state, q, self.dt)
+            return (q, state), post
 
-        rest = jax.vmap(lambda i: self.neuron.init(i.shape, i.dtype))(current[0])
+        rest = resting(self.neuron, current.shape[1:], current.dtype)
         return jax.lax.scan(step, (jnp.zeros_like(current[0]), rest), current)[1]
 
     def _beta(self, dtype: Any) -> Array:

@@ -32,7 +32,17 @@ from neurojax._check import (
     step_size,
 )
 from neurojax._repr import described
-from neurojax.learning._spiking import arriving, at, biased, outer, shown, unheld, worth
+from neurojax.learning._spiking import (
+    arriving,
+    at,
+    biased,
+    outer,
+    resting,
+    shown,
+    stepped,
+    unheld,
+    worth,
+)
 from neurojax.learning.decolle import early, hidden_layers
 from neurojax.learning.learner import Info, accuracy, backward, error, forward, programmed
 from neurojax.learning.perceptron import _sizes
@@ -163,9 +173,7 @@ class EProp(eqx.Module):
         n_steps = self.n_steps if s.ndim == 2 else len(s)
         s = biased(s)
         drive = arriving(weights["w1"], s, n_steps, at(key, 0))
-        rest = [
-            jax.vmap(lambda _, n=n: self.neuron.init((n,), s.dtype))(drive[0]) for n in self.hidden
-        ]
+        rest = [resting(self.neuron, (s.shape[-2], n), s.dtype) for n in self.hidden]
 
         def step(states, now):
             t, current = now
@@ -175,10 +183,9 @@ class EProp(eqx.Module):
                     current = forward(weights[f"w{i}"], biased(posts[-1].z), at(here, 2 * i))
                 if self.recurrent:
                     current = current + forward(weights[f"r{i}"], state.z, at(here, 2 * i + 1))
-                state, z = jax.vmap(lambda s, c: self.neuron.step(s, c, dt=self.dt))(state, current)
-                h = self.window(state.v, jax.vmap(self.neuron.threshold)(state), z)
+                state, post = stepped(self.neuron, self.window, state, current, self.dt)
                 new.append(state)
-                posts.append(Post(h, z))
+                posts.append(post)
             return new, posts
 
         _, post = jax.lax.scan(step, rest, (jnp.arange(n_steps), drive))

@@ -125,7 +125,7 @@ def test_reuse_is_a_whole_pass_bit_for_bit_and_queries_side_by_side_are_a_loop()
 
     def whole(layer, shift):
         """Losses of a whole pass, in which a current flows into a layer."""
-        a = x
+        a = z = x
         for i, w in enumerate(state.weights.values()):
             z = jax.vmap(w.apply)(perceptron.with_one(a))
             z = z + shift[:, : z.shape[1]] if layer == i else z
@@ -159,10 +159,11 @@ def test_a_mask_has_its_ratios_in_each_layer_and_is_drawn_anew_in_time():
 
 
 def test_what_is_not_asked_for_stays_but_for_momentum_and_decay():
-    net = learner(Coordinates(active=0.2, every=1))
+    masks = Coordinates(active=0.2)
+    net = learner(masks)
     state, (x, y) = net.init(KEY), batch(net)
     g = found(net, state, x, y)
-    for a, at in zip(g, net.estimator.mask(net.sizes, state.key, 0), strict=True):
+    for a, at in zip(g, masks.mask(net.sizes, state.key, 0), strict=True):
         asked = np.zeros(a.size, bool)
         asked[np.asarray(at)] = True
         assert (np.ravel(a)[~asked] == 0).all()
@@ -178,7 +179,7 @@ def test_what_is_not_asked_for_stays_but_for_momentum_and_decay():
         state = now.init(KEY)
         first, _ = step(state, x, y, key=KEY)
         second, _ = step(first, x, y, key=KEY)
-        at = net.estimator.mask(net.sizes, state.key, 1)[0]
+        at = masks.mask(net.sizes, state.key, 1)[0]
         change = np.array(second.weights["w1"].w - first.weights["w1"].w).ravel()
         change[np.asarray(at)] = 0
         moved.append(np.abs(change).sum())
@@ -194,7 +195,7 @@ def test_grasp_is_that_of_a_loop(x64):
     w = [np.asarray(a.w) for a in state.weights.values()]
 
     def loss(arrays):
-        a = np.asarray(x)
+        a = z = np.asarray(x)
         for v in arrays:
             z = np.hstack([a, np.ones((len(a), 1))]) @ v.T
             a = np.tanh(z)
@@ -269,10 +270,11 @@ def test_faults_lie_within_the_loss():
     net = learner(Neurons(0.05, central=True), (4, 8, 2), optax.sgd(0.5), perceptron.relu)
     state, x = net.init(KEY, make), jnp.eye(4)
     y = jnp.array([0, 1, 1, 0])
-    before = int(state.weights["w1"].n_pulses.sum())
+    pulses = lambda state: int(state.weights["w1"].n_pulses.sum())  # noqa: E731
+    before = pulses(state)
     loss, state = trained(net, state, x, y, 40)
     assert loss[-5:].mean() < 0.5 * loss[:5].mean()
-    assert int(state.weights["w1"].n_pulses.sum()) > before
+    assert pulses(state) > before
 
 
 def test_noise_of_reading_is_drawn_anew_in_each_query():
