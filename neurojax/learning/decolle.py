@@ -40,7 +40,7 @@ from neurojax.learning._spiking import (
     worth,
 )
 from neurojax.learning.learner import Info, accuracy, programmed
-from neurojax.learning.perceptron import _sizes, drawn
+from neurojax.learning.perceptron import drawn, layer_sizes
 from neurojax.network import fold
 from neurojax.neurons.leaky import LIF
 from neurojax.plasticity.three_factor import Post, Window, boxcar
@@ -94,7 +94,7 @@ class Decolle(eqx.Module):
     (2, 10)
     """
 
-    sizes: tuple = eqx.field(static=True, converter=_sizes)
+    sizes: tuple = eqx.field(static=True, converter=layer_sizes)
     tx: Any = eqx.field(static=True, converter=lambda x: instance("tx", x, "init", "update"))
     neuron: LIF = eqx.field(default_factory=lambda: LIF(reset="subtract"), converter=_srm)
     tau_syn: Float[Array, ""] = eqx.field(default=5.0, converter=positive("tau_syn", "ms"))

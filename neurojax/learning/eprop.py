@@ -45,7 +45,7 @@ from neurojax.learning._spiking import (
 )
 from neurojax.learning.decolle import early, hidden_layers
 from neurojax.learning.learner import Info, accuracy, backward, error, forward, programmed
-from neurojax.learning.perceptron import _sizes
+from neurojax.learning.perceptron import layer_sizes
 from neurojax.network import fold
 from neurojax.neurons.leaky import ALIF, LIF
 from neurojax.plasticity.three_factor import Post, ThreeFactor, Window, triangle
@@ -107,7 +107,7 @@ class EProp(eqx.Module):
     (2, 10)
     """
 
-    sizes: tuple = eqx.field(static=True, converter=_sizes)
+    sizes: tuple = eqx.field(static=True, converter=layer_sizes)
     tx: Any = eqx.field(static=True, converter=lambda x: instance("tx", x, "init", "update"))
     neuron: LIF | ALIF = eqx.field(default_factory=lambda: LIF(reset="subtract"), converter=unheld)
     tau_out: Float[Array, ""] = eqx.field(default=20.0, converter=positive("tau_out", "ms"))

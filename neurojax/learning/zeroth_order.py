@@ -23,10 +23,10 @@ from neurojax._repr import described
 from neurojax.learning.learner import Info, accuracy, forward, programmed
 from neurojax.learning.perceptron import (
     Activation,
-    _sizes,
     asked,
     drawn,
     flat,
+    layer_sizes,
     relu,
     with_one,
 )
@@ -339,7 +339,7 @@ class ZerothOrder(eqx.Module):
     (43, (2, 10))
     """
 
-    sizes: tuple = eqx.field(static=True, converter=_sizes)
+    sizes: tuple = eqx.field(static=True, converter=layer_sizes)
     estimator: Estimator = eqx.field(
         converter=lambda x: instance("estimator", x, "queries", "__call__")
     )
