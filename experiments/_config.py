@@ -1,4 +1,8 @@
-"""Options of the experiment, what suits each data set, and the ranges allowed."""
+"""Options of the experiment, what suits each data set, and the ranges allowed.
+
+`Config` is what is typed, filled in and written; `_options.part(config, Network)` and so on, for
+the five classes that it inherits, is what functions take.
+"""
 
 import math
 from dataclasses import dataclass, fields, replace
@@ -103,6 +107,13 @@ class Network:
         _one_of("beta_adapt tau_adapt", "neuron", "alif"), *_LOOP,
         _one_of("inhibition", "readout", "spiking"),
     )  # fmt: skip
+    whole: ClassVar = dict(readout_population=(1, MOST), radius=(1, MOST), winners=(1, MOST))
+    within: ClassVar = dict(
+        tau_mem="(0, inf)", tau_spread="[0, 10]", r_mem="(0, inf)", t_ref="[0, inf)",
+        beta_adapt="[0, inf)", tau_adapt="(0, inf)", p_rewire="[0, 1]", gain_in="[0, inf)",
+        gain_forward="[0, inf)", gain_recurrent="[0, inf)", readout_density="(0, 1]",
+        tau_out="(0, inf)", inhibition="[0, inf)",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -158,6 +169,15 @@ class Learning:
         _one_of("lr_readout", "learn_readout", True), _RATES,
         _one_of(_OF_HIDDEN, "freeze_hidden", False),
     )  # fmt: skip
+    whole: ClassVar = {n: (1, MOST) for n in ("epochs", "batch_size", "bandwidth")} | {
+        "modulators": (0, MOST)
+    }
+    within: ClassVar = dict(
+        gain="(0, inf)", margin="[0, inf)", window_width="(0, inf)", kappa_e="[0, 1]",
+        trace_decay="[0, 1]", target_rate="[0, 1]", homeostasis="[0, inf)",
+        rate_penalty="[0, inf)", lr="[0, inf)", lr_readout="[0, inf)", weight_decay="[0, inf)",
+        average="[0, 1)",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -187,6 +207,19 @@ class Devices:
         other_than(_OF_DEVICES, "synapse", "ideal", filled=True),
         _one_of("nonlinearity", "synapse", "exponential", "querlioz"),
     )
+    whole: ClassVar = dict(n_states=(2, _run.STATES))
+    within: ClassVar = dict(
+        nonlinearity="(0, 20]", dynamic_range="(1, inf)", sigma_d2d="[0, 1]", sigma_c2c="[0, 1]",
+        w_max="(0, inf)",
+    )  # fmt: skip
+
+    @property
+    def synapses(self) -> Synapses:
+        """Which devices, and how they are programmed."""
+        return Synapses(
+            self.synapse, self.update, self.n_states, self.nonlinearity, self.dynamic_range,
+            self.sigma_d2d, self.sigma_c2c or None, write=self.write,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -216,6 +249,8 @@ class Data(_run.Data):
         _one_of("encoding n_steps", "presentation", "static"),
         _one_of("max_rate", "encoding", "poisson"),
     )
+    whole: ClassVar = dict(n_steps=(1, MOST), start=(-MOST, MOST))
+    within: ClassVar = dict(input_dropout="[0, 1)", max_rate="(0, 1000]")
 
 
 @dataclass(frozen=True)
@@ -246,14 +281,6 @@ class Config(Network, Learning, Devices, Data, Run):
         usual = next(iter(shown.values()), None)
         others = [f"{k}: {x}" for k, x in shown.items() if x != usual]
         return None if usual is None else "; ".join([usual, *others])
-
-    @property
-    def synapses(self) -> Synapses:
-        """Which devices, and how they are programmed."""
-        return Synapses(
-            self.synapse, self.update, self.n_states, self.nonlinearity, self.dynamic_range,
-            self.sigma_d2d, self.sigma_c2c or None, write=self.write,
-        )  # fmt: skip
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -327,26 +354,9 @@ def refuse_idle(config: Config, c: Config) -> None:
 def _check(c: Config) -> None:
     """Refuse numbers out of range, naming the option."""
     _run.require_sound(c)
-    least = dict(epochs=1, batch_size=1, train_size=1, readout_population=1, n_steps=1,
-                 bandwidth=1, modulators=0, radius=1, winners=1, start=-MOST)  # fmt: skip
-    whole = {name: (low, MOST) for name, low in least.items()}
-    _run.require_whole(c, **whole, n_states=(2, _run.STATES))
     if c.hidden is not None and min(c.hidden, default=0) < 1:
         raise ValueError(f"--hidden must name one or more layers of >= 1 neurons; got {c.hidden}")
     _run.require_whole(c, hidden=(1, MOST))
-    ranges = dict(readout_density="(0, 1]", input_dropout="[0, 1)", p_rewire="[0, 1]",
-                  kappa_e="[0, 1]", trace_decay="[0, 1]", target_rate="[0, 1]", average="[0, 1)",
-                  tau_mem="(0, inf)", tau_out="(0, inf)", r_mem="(0, inf)", t_ref="[0, inf)",
-                  tau_spread="[0, 10]", tau_adapt="(0, inf)", beta_adapt="[0, inf)",
-                  gain="(0, inf)", margin="[0, inf)", window_width="(0, inf)", lr="[0, inf)",
-                  lr_readout="[0, inf)", weight_decay="[0, inf)", homeostasis="[0, inf)",
-                  rate_penalty="[0, inf)", inhibition="[0, inf)", gain_in="[0, inf)",
-                  w_max="(0, inf)", nonlinearity="(0, 20]",
-                  dynamic_range="(1, inf)", sigma_d2d="[0, 1]", sigma_c2c="[0, 1]",
-                  max_rate="(0, 1000]", gain_forward="[0, inf)", gain_recurrent="[0, inf)",
-    )  # fmt: skip
-    for name, interval in ranges.items():
-        _run.require_within(f"--{_run.dashed(name)}", getattr(c, name), interval)
     if c.inputs == "centred" and (c.presentation, c.encoding) != ("static", "direct"):
         allowed = "--inputs must be raw unless pixels of a static picture are currents"
         raise ValueError(f"{allowed}; got centred")

@@ -6,16 +6,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Key
 from rich.console import Console
 from rich.table import Table
 
-from experiments._config import Config
+from experiments._config import Data
 from experiments._training import Trainer, encoded
 from hardware import routing, topology
 from hardware.energy import CHIPS, Energy, activity, energy
-from neurojax import data
 from neurojax._compile import released
+from neurojax.data import Split
 from neurojax.learning import wta_broadcast as wb
 from neurojax.neurons.leaky import LeakyIntegrator
 
@@ -23,21 +23,23 @@ NEURONS_PER_CORE = 32
 _AT_ONCE = 500
 
 
-def report(c: Config, run: Trainer, average, split: data.Split) -> dict[str, Any]:
+def report(
+    data: Data, batch_size: int, steps: Trainer, average, split: Split, key: Key[Array, ""]
+) -> dict[str, Any]:
     """J of each part on each chip, by what the pictures of `split` make the network do.
 
     Neurons sit on the smallest square mesh of cores of 32 that holds them, where their wiring
     suggests; spikes travel as multicast trees. Learning is one picture more, and its share of
     a change of all plastic synapses. Pictures that come as currents send no spikes.
     """
-    system = run.system
-    sent, inputs = _counts(c, system, average, split)
+    system = steps.system
+    sent, inputs = _counts(data, system, average, split, key)
     edges, n = topology.wiring(system.network)
     mesh = _square(n)
     placement = topology.bisected(edges, n, mesh)
     learning = activity(
         system.network, sent, placement, mesh, dt=system.dt, n_steps=system.n_steps,
-        inputs=inputs, n_changes=1 / c.batch_size, route=routing.multicast,
+        inputs=inputs, n_changes=1 / batch_size, route=routing.multicast,
     )  # fmt: skip
     inference = learning._replace(learning_events=jnp.zeros(()))
     did = {"inference": inference, "learning": learning}
@@ -68,7 +70,7 @@ def _parts(e: Energy) -> dict[str, float | None]:
 
 
 def _counts(
-    c: Config, system: wb.System, average, split: data.Split
+    data: Data, system: wb.System, average, split: Split, key: Key[Array, ""]
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Mean spikes of each neuron for a picture, and of each input."""
     spiking = [
@@ -79,15 +81,15 @@ def _counts(
 
     @released
     def summed(images, key):
-        x = encoded(c, key, images)
+        x = encoded(data, key, images)
         record = jax.vmap(lambda x: wb.present(system, weights, tone, x, key=key))(x)
-        entered = x.sum((0, 1)) if c.encoding != "direct" else jnp.zeros(x.shape[-1])
+        entered = x.sum((0, 1)) if data.encoding != "direct" else jnp.zeros(x.shape[-1])
         return {n: record[n].z.sum((0, 1)) for n in spiking} | {"input": entered}
 
     total: dict[str, np.ndarray] = {}
     for i in range(0, len(split.labels), _AT_ONCE):
-        key = jax.random.fold_in(jax.random.key(c.seed), i)
-        some = summed(jnp.asarray(split.images[i : i + _AT_ONCE]), key)
+        images = jnp.asarray(split.images[i : i + _AT_ONCE])
+        some = summed(images, jax.random.fold_in(key, i))
         total = {n: total.get(n, np.zeros(())) + np.asarray(x, float) for n, x in some.items()}
     mean = {n: jnp.asarray(x / len(split.labels), float) for n, x in total.items()}
     return {n: mean[n] for n in spiking}, {"input": mean["input"]}

@@ -1,11 +1,20 @@
-"""Options as one types them, and what each needs to have an effect.
+"""Options as one types them, the parts they fall into, and what each needs to have an effect.
 
+A configuration is flat, as it is typed and written, and inherits its parts; `part` gives one out.
 `needs` of a configuration class and of each of its parts lists the options that change something
 only beside others: what refuses them is what --help tells.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import fields
+from typing import Any, NamedTuple, TypeVar
+
+_Part = TypeVar("_Part")
+
+
+def part(config: Any, kind: type[_Part]) -> _Part:
+    """The options of one part of a configuration, `kind`, for what needs no others."""
+    return kind(**{f.name: getattr(config, f.name) for f in fields(kind)})  # pyright: ignore[reportArgumentType]
 
 
 class Need(NamedTuple):

@@ -43,6 +43,7 @@ class Data:
     """Use this many training pictures only; without, all of them."""
 
     needs: ClassVar[tuple[Need, ...]] = (other_than("data_dir", "dataset", "digits"),)
+    whole: ClassVar[dict[str, tuple[int, int]]] = dict(train_size=(1, MOST))
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def shown(value: int) -> str:
 
 
 def require_sound(config: Any) -> None:
-    """Refuse what no experiment takes: seeds that are another's again, idle or opposed options.
+    """Refuse what no experiment takes: seeds that are another's again, idle or opposed options,
+    numbers out of range.
 
     A key has 32 bits: the seed 2^32 would be the seed 0.
     """
@@ -112,6 +114,21 @@ def require_sound(config: Any) -> None:
         raise ValueError("--overwrite replaces what --resume goes on with; pass one of them")
     found = [need for need in needs(type(config)) if not need.filled]
     refuse_idle(config, found, lambda name: getattr(type(config), name))
+    require_ranges(config)
+
+
+def require_ranges(config: Any) -> None:
+    """Refuse numbers outside what the parts of a configuration allow.
+
+    `whole` of a part has the ends of its whole numbers, `within` the intervals of the others.
+    """
+    parts = [vars(part) for part in type(config).__mro__]
+    for part in parts:
+        require_whole(config, **part.get("whole", {}))
+    for name, interval in (x for part in parts for x in part.get("within", {}).items()):
+        given = getattr(config, name)
+        for value in given if isinstance(given, tuple) else (given,):
+            require_within(f"--{dashed(name)}", value, interval)
 
 
 def require_paths(config: Any) -> None:
@@ -121,13 +138,13 @@ def require_paths(config: Any) -> None:
             located(f"--{dashed(f.name)}", value)
 
 
-def n_train(config: Any, sets: Any) -> int:
+def n_train(sets: Any, train_size: int | None, batch_size: int | None) -> int:
     """How many pictures are learnt from, refused where there are fewer, or less than a batch."""
-    there, size = len(sets.train.labels), getattr(config, "train_size", None)
-    if size is not None and size > there:
-        raise ValueError(f"--train-size must be at most {there}, all that there are; got {size}")
-    learnt = there if size is None else size
-    batch_size = getattr(config, "batch_size", None)
+    there = len(sets.train.labels)
+    if train_size is not None and train_size > there:
+        allowed = f"--train-size must be at most {there}, all that there are"
+        raise ValueError(f"{allowed}; got {train_size}")
+    learnt = there if train_size is None else train_size
     if batch_size is not None and batch_size > learnt:
         raise ValueError(f"--batch-size must be at most {learnt} pictures; got {batch_size}")
     return learnt

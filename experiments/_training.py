@@ -1,8 +1,8 @@
 """From pictures to a trained state: encoding, optimiser, compiled steps, evaluation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,15 +12,15 @@ import optax
 from jaxtyping import Array, Key
 
 from experiments import _finite
-from experiments._config import Config
-from neurojax import data
+from experiments._config import Data, Learning
 from neurojax._compile import released
-from neurojax.data import augment, encoding
+from neurojax.data import Dataset, Split, augment, encoding
 from neurojax.learning import WTABroadcast, fitting
 from neurojax.learning import wta_broadcast as wb
 from neurojax.learning._progress import Progress
 from neurojax.network import fold
 from neurojax.plasticity.feedback import broadcast
+from neurojax.weights import ideal
 
 
 def feedback(bandwidth: int | None, sizes: dict[str, int], n_classes: int, key: Key[Array, ""]):
@@ -28,71 +28,80 @@ def feedback(bandwidth: int | None, sizes: dict[str, int], n_classes: int, key: 
     return {n: broadcast(fold(key, n), size, n_classes, bandwidth) for n, size in sizes.items()}
 
 
-def optimiser(c: Config, n_batches: int) -> optax.GradientTransformation:
+def optimiser(rule: Learning, n_batches: int) -> optax.GradientTransformation:
     """Cosine to zero, one rate for the readout and one for all else."""
 
     def one(lr: float) -> optax.GradientTransformation:
         schedule = optax.cosine_decay_schedule(lr, n_batches)
-        if c.optimiser == "adam":
-            return optax.adamw(schedule, weight_decay=c.weight_decay)
-        momentum = 0.9 if c.optimiser == "momentum" else None
-        decay = optax.add_decayed_weights(c.weight_decay)
+        if rule.optimiser == "adam":
+            return optax.adamw(schedule, weight_decay=rule.weight_decay)
+        momentum = 0.9 if rule.optimiser == "momentum" else None
+        decay = optax.add_decayed_weights(rule.weight_decay)
         return optax.chain(decay, optax.sgd(schedule, momentum))
 
     label = lambda names: {n: n.endswith("->readout") for n in names}  # noqa: E731
-    return optax.multi_transform({True: one(c.lr_readout), False: one(c.lr)}, label)
+    return optax.multi_transform({True: one(rule.lr_readout), False: one(rule.lr)}, label)
 
 
-def shown(c: Config, sets: data.Dataset) -> data.Dataset:
-    """The data as `c.inputs` has them: as they are, or each pixel centred and all scaled alike,
+def shown(data: Data, sets: Dataset) -> Dataset:
+    """The data as `data.inputs` has them: as they are, or each pixel centred and all scaled alike,
 
         x' = (x - m) / S
 
     m: its mean over the training pictures; S^2: the mean over all pixels of their variance there,
     so that one that hardly ever changes is not blown up.
     """
-    if c.inputs == "raw":
+    if data.inputs == "raw":
         return sets
-    learnt = sets.train.images[: c.train_size].astype(np.float64)
+    learnt = sets.train.images[: data.train_size].astype(np.float64)
     m, spread = learnt.mean(0), np.sqrt(learnt.var(0).mean())
     spread = spread or 1.0  # pictures that are all the same
-    of = lambda x: data.Split(((x.images - m) / spread).astype(np.float32), x.labels)  # noqa: E731
+    of = lambda x: Split(((x.images - m) / spread).astype(np.float32), x.labels)  # noqa: E731
     return sets._replace(train=of(sets.train), val=of(sets.val), test=of(sets.test))
 
 
-def encoded(c: Config, key: Key[Array, ""], images: Array) -> Array:
+def encoded(data: Data, key: Key[Array, ""], images: Array) -> Array:
     """Pictures [B, H, W, ...] as the network sees them: [B, n_in] held, or [B, T, n_in]."""
     flat = images.reshape(images.shape[0], -1)
-    if c.presentation == "rows":
+    if data.presentation == "rows":
         return jax.vmap(encoding.rows)(images.reshape(*images.shape[:2], -1))
-    if c.encoding == "direct":
+    if data.encoding == "direct":
         return flat
-    if c.encoding == "latency":
-        return jax.vmap(lambda x: encoding.latency(x, c.n_steps))(flat)
-    draw = lambda k, x: encoding.poisson(k, x, c.n_steps, dt=1.0, max_rate=c.max_rate)  # noqa: E731
+    if data.encoding == "latency":
+        return jax.vmap(lambda x: encoding.latency(x, data.n_steps))(flat)
+    draw = lambda k, x: encoding.poisson(k, x, data.n_steps, dt=1.0, max_rate=data.max_rate)  # noqa: E731
     return jax.vmap(draw)(jax.random.split(key, len(flat)), flat)
 
 
-def perturbed(c: Config, key: Key[Array, ""], images: Array) -> Array:
+def perturbed(data: Data, key: Key[Array, ""], images: Array) -> Array:
     """Training pictures after augmentation and dropout of pixels."""
-    if c.augment != "none":
-        part = {"affine": 1.0, "weak": 0.5}[c.augment]
+    if data.augment != "none":
+        part = {"affine": 1.0, "weak": 0.5}[data.augment]
         limits = dict(rotation=0.2 * part, scale=0.1 * part, shift=part, shear=0.15 * part)
         warp = lambda k, x: augment.affine(k, x, **limits)  # noqa: E731
         images = jax.vmap(warp)(jax.random.split(key, len(images)), images)
-    if c.input_dropout:
-        keep = jax.random.bernoulli(fold(key, "dropout"), 1 - c.input_dropout, images.shape)
-        images = jnp.where(keep, images / (1 - c.input_dropout), 0.0)
+    if data.input_dropout:
+        keep = jax.random.bernoulli(fold(key, "dropout"), 1 - data.input_dropout, images.shape)
+        images = jnp.where(keep, images / (1 - data.input_dropout), 0.0)
     return images
 
 
-class Trainer(NamedTuple):
-    """The jitted steps of one run."""
+class Task(NamedTuple):
+    """What a network is shown, and how many classes it is to tell apart."""
 
-    system: wb.System
-    learn: Any  # (state, images, labels, order, key, [first, last]) -> state, sums
-    settle: Any  # (state, images) -> state
-    predict: Any  # (system, weights, tone, images, key) -> Outcome
+    n_in: int
+    n_classes: int
+    n_steps: int
+    start: int  # step from which error and scores count, from 0
+
+
+def task(data: Data, shape: tuple[int, ...], n_classes: int) -> Task:
+    """That of pictures of `shape` [N, H, W, ...]."""
+    rows = data.presentation == "rows"
+    n_in, n_steps = int(np.prod(shape[1 + rows :])), shape[1] if rows else data.n_steps
+    if not -n_steps <= data.start < n_steps:
+        raise ValueError(f"--start must be in [{-n_steps}, {n_steps}); got {data.start}")
+    return Task(n_in, n_classes, n_steps, data.start % n_steps)
 
 
 class _Redrawn(eqx.Module):
@@ -101,41 +110,64 @@ class _Redrawn(eqx.Module):
     learner: WTABroadcast
     bandwidth: int | None = eqx.field(static=True)
 
+    @property
+    def system(self) -> wb.System:
+        return self.learner.system
+
+    def init(self, key, make_weights=ideal()):
+        return self.learner.init(key, make_weights)
+
+    def predict(self, state, x, *, key=None):
+        return self.learner.predict(state, x, key=key)
+
     def step(self, state, x, y, *, key):
-        system = self.learner.system
-        sizes = {n: system.network.layers[n].n for n in system.hidden}
-        drawn = feedback(self.bandwidth, sizes, system.n_classes, fold(key, "feedback"))
+        sizes = {n: self.system.network.layers[n].n for n in self.system.hidden}
+        drawn = feedback(self.bandwidth, sizes, self.system.n_classes, fold(key, "feedback"))
         taught = eqx.tree_at(lambda x: x.system.feedback, self.learner, drawn)
         return taught.step(state, x, y, key=key)
 
 
-def trainer(
-    c: Config, system: wb.System, tx: optax.GradientTransformation, n_batches: int,
-    changes: wb.Changes = wb.deltas,
-) -> Trainer:  # fmt: skip
-    """Compile-once functions: learn from a stretch of batches, settle, predict."""
+Learner = WTABroadcast | _Redrawn
+Make = Callable[..., WTABroadcast]  # (system, tx, average=, anneal=) -> learner
+
+
+def learner(
+    rule: Learning, system: wb.System, n_batches: int, make: Make = WTABroadcast
+) -> Learner:
+    """`system` with its optimiser; all that falls does so over `n_batches`."""
     anneal = optax.cosine_decay_schedule(1.0, n_batches, alpha=0.1)
-    learner: Any = WTABroadcast(system, tx, c.average, anneal, changes)
-    if c.redraw_feedback:
-        learner = _Redrawn(learner, c.bandwidth)
-    learn = partial(
-        fitting.stretch, learner, augment=partial(perturbed, c), encode=partial(encoded, c)
-    )
+    made = make(system, optimiser(rule, n_batches), average=rule.average, anneal=anneal)
+    return _Redrawn(made, rule.bandwidth) if rule.redraw_feedback else made
+
+
+class Trainer(NamedTuple):
+    """The jitted steps of one run."""
+
+    system: wb.System
+    learn: Callable  # (state, x=, y=, order=, key=, ends=[first, last]) -> state, sums
+    settle: Callable  # (state, images) -> state
+    predict: Callable  # (system, weights, tone, images, key) -> Outcome
+
+
+def trainer(data: Data, learner: Learner) -> Trainer:
+    """Compile-once functions: learn from a stretch of batches, settle, predict."""
+    system, encode = learner.system, partial(encoded, data)
+    learn = partial(fitting.stretch, learner, augment=partial(perturbed, data), encode=encode)
 
     @released
     def settle(state, images):
-        return wb.settle(system, state, encoded(c, state.key, images))
+        return wb.settle(system, state, encode(state.key, images))
 
     @released
     def predict(system, weights, tone, images, key):
-        return wb.predict(system, weights, tone, encoded(c, key, images), key=key)
+        return wb.predict(system, weights, tone, encode(key, images), key=key)
 
     return Trainer(system, released(learn), settle, predict)
 
 
 def train(
-    c: Config, run: Trainer, state: wb.TrainState, split: data.Split, key: Key[Array, ""],
-    first_epoch: int, progress: Progress,
+    steps: Trainer, state: wb.TrainState, split: Split, key: Key[Array, ""], epochs: range,
+    batch_size: int, progress: Progress,
 ) -> Iterator[tuple[int, wb.TrainState]]:  # fmt: skip
     """Yield the state after each epoch; the order of samples follows from key and epoch.
 
@@ -143,26 +175,25 @@ def train(
     """
     _finite.refuse_lost(state, "before the first batch")
     images, labels = jnp.asarray(split.images), jnp.asarray(split.labels)
-    n_batches = len(labels) // c.batch_size
-    for epoch in range(first_epoch, c.epochs):
+    for epoch in epochs:
         key_e = fitting.epoch_key(key, epoch)
-        order = fitting.shuffled(key_e, len(labels), c.batch_size)
-        learn = partial(run.learn, x=images, y=labels, order=order, key=key_e)
+        order = fitting.shuffled(key_e, len(labels), batch_size)
+        learn = partial(steps.learn, x=images, y=labels, order=order, key=key_e)
         begun = state
         for first, last in progress.stretches():
             stretch = jnp.asarray([first, last])  # traced: one program for all stretches
             state, sums = learn(state, ends=stretch)
             progress.show(last - first, sums)
         if _finite.lost(state):
-            raise _finite.first_loss(learn, begun, n_batches, epoch + 1)
+            raise _finite.first_loss(learn, begun, len(order), epoch + 1)
         yield epoch + 1, state
 
 
-def settled(c: Config, run: Trainer, state: wb.TrainState, split: data.Split) -> wb.TrainState:
+def settled(steps: Trainer, state: wb.TrainState, split: Split, batch_size: int) -> wb.TrainState:
     """Thirty batches in which only the thresholds move."""
     for i in range(30):
-        at = np.arange(i * c.batch_size, (i + 1) * c.batch_size) % len(split.labels)
-        state = run.settle(state, jnp.asarray(split.images[at]))
+        at = np.arange(i * batch_size, (i + 1) * batch_size) % len(split.labels)
+        state = steps.settle(state, jnp.asarray(split.images[at]))
     return state
 
 
@@ -175,21 +206,21 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    c: Config, run: Trainer, average, split: data.Split, *, system: wb.System | None = None
-) -> Evaluation:
+    steps: Trainer, average, split: Split, key: Key[Array, ""], *,
+    system: wb.System | None = None,
+) -> Evaluation:  # fmt: skip
     """Accuracy and activity with the averaged weights, 500 pictures at a time.
 
     Raises `ValueError` for a split without pictures, which has no accuracy.
     """
     if not len(split.labels):
         raise ValueError("split must hold one picture at least; got none")
-    system = run.system if system is None else system
+    system = steps.system if system is None else system
     weights, tone = average
     right, spikes = 0, {n: np.zeros(()) for n in system.hidden}
     for i in range(0, len(split.labels), 500):
         images = jnp.asarray(split.images[i : i + 500])
-        key = jax.random.fold_in(jax.random.key(c.seed), i)
-        outcome = run.predict(system, weights, tone, images, key)
+        outcome = steps.predict(system, weights, tone, images, jax.random.fold_in(key, i))
         decided = np.asarray(outcome.scores.argmax(1))
         right += int((decided == split.labels[i : i + 500]).sum())
         for n, r in outcome.rates.items():
@@ -199,15 +230,16 @@ def evaluate(
     return Evaluation(right / len(split.labels), mean, active)
 
 
-def layer_accuracy(c: Config, run: Trainer, average, split: data.Split) -> list[float]:
+def layer_accuracy(steps: Trainer, average, split: Split, key: Key[Array, ""]) -> list[float]:
     """Accuracy with the readout of each hidden layer alone."""
-    names = [f"{n}->readout" for n in run.system.hidden]
+    names = [f"{n}->readout" for n in steps.system.hidden]
     out = []
     for kept in names:
-        net = run.system.network.without(*(n for n in names if n != kept))
-        alone = eqx.tree_at(lambda s: s.network, run.system, net)
+        net = steps.system.network.without(*(n for n in names if n != kept))
+        alone = eqx.tree_at(lambda s: s.network, steps.system, net)
         weights = {n: average[0][n] for n in net.projections}
-        out.append(evaluate(c, run, (weights, average[1]), split, system=alone).accuracy)
+        found = evaluate(steps, (weights, average[1]), split, key, system=alone)
+        out.append(found.accuracy)
     return out
 
 

@@ -12,7 +12,7 @@ chooses the learning rate of each response and policy, and the thresholds of ref
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -40,6 +40,8 @@ class Network:
     hidden: tuple[int, ...] = (100, 200)
     """Hidden neurons, one network each."""
 
+    whole: ClassVar = dict(hidden=(1, MOST))
+
 
 @dataclass(frozen=True)
 class Learning:
@@ -51,6 +53,9 @@ class Learning:
     """Pictures a weight change; what is left over in an epoch waits for the next shuffle."""
     lr: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8)
     """Learning rates that the search tries, for each response and policy."""
+
+    whole: ClassVar = dict(epochs=(1, MOST), batch_size=(1, MOST))
+    within: ClassVar = dict(lr="(0, inf)")
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,9 @@ class Devices:
     """What the other device of a pair must exceed for a refresh, each below its --upper."""
 
     needs: ClassVar[tuple[Need, ...]] = (one_of("upper lower", "policies", "unidirectional"),)
+    whole: ClassVar = dict(n_states=(2, _run.STATES))
+    within: ClassVar = dict(dynamic_range="(1, inf)", sigma_d2d="[0, 1]", upper="[0, 1]",
+                            lower="[0, 1]")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,8 @@ class Run(_run.Run):
     """Trainings side by side on each device."""
     cores: int = 2
     """CPU devices to spread them over."""
+
+    whole: ClassVar = dict(width=(1, _run.MANY), cores=(1, max(2, os.cpu_count() or 1)))
 
 
 @dataclass(frozen=True)
@@ -101,28 +111,18 @@ class Config(Network, Learning, Devices, _run.Data, Run):
 def _check(c: Config) -> None:
     """Refuse numbers out of range, naming the option."""
     _run.require_sound(c)
-    for name in ("responses", "policies", "hidden", "n_states"):
-        _several(name, getattr(c, name))
-    whole = dict(epochs=MOST, batch_size=MOST, train_size=MOST, hidden=MOST, width=_run.MANY,
-                 cores=max(2, os.cpu_count() or 1))  # fmt: skip
-    _run.require_whole(c, **{name: (1, most) for name, most in whole.items()})
-    _run.require_whole(c, n_states=(2, _run.STATES))
-    ranges = dict(dynamic_range="(1, inf)", sigma_d2d="[0, 1]", lr="(0, inf)", upper="[0, 1]",
-                  lower="[0, 1]")  # fmt: skip
-    for name, interval in ranges.items():
-        for value in _several(name, getattr(c, name)):
-            _run.require_within(f"--{_run.dashed(name)}", value, interval)
+    for f in fields(c):
+        _refuse_several(f.name, getattr(c, f.name))
     if len(c.upper) != len(c.lower) or any(a <= b for a, b in zip(c.upper, c.lower, strict=True)):
         raise ValueError(f"--upper must pair with --lower, each above; got {c.upper}, {c.lower}")
 
 
-def _several(name: str, value: Any) -> tuple:
-    """What an option holds, one or many; an empty list is refused, and one with repetitions."""
+def _refuse_several(name: str, value: Any) -> None:
+    """Refuse an empty list, and one with repetitions."""
     if value == ():
         raise ValueError(f"--{_run.dashed(name)} must name at least one; got none")
     if isinstance(value, tuple) and len(set(value)) < len(value) and name not in _PAIRED:
         raise ValueError(f"--{_run.dashed(name)} must name each once; got {value}")
-    return value if isinstance(value, tuple) else () if value is None else (value,)
 
 
 class Job(NamedTuple):
@@ -192,7 +192,8 @@ def run(config: Config) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
     use_cores(config.cores)
     sets = data.load(config.dataset, config.data_dir)
-    _run.refuse_endless(config.epochs, _run.n_train(config, sets) // config.batch_size)
+    n_train = _run.n_train(sets, config.train_size, config.batch_size)
+    _run.refuse_endless(config.epochs, n_train // config.batch_size)
     n_in = int(np.prod(sets.train.images.shape[1:]))
     devices = max(config.hidden) * (n_in + sets.n_classes)
     at_once = config.width * config.cores

@@ -9,10 +9,10 @@ in one `vmap`; then its spikes are routed over a mesh of cores and priced.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -21,12 +21,14 @@ import numpy as np
 from jaxtyping import Array
 
 from experiments import _config, _folder, _run, _training, _world_figure
+from experiments._options import part
 from experiments._small_world import Plan, columns, network, price
 from experiments._training import Trainer
 from hardware import topology
-from neurojax import data
 from neurojax._check import MOST
 from neurojax._compile import released
+from neurojax.data import Dataset, load
+from neurojax.learning import fitting
 from neurojax.learning import wta_broadcast as wb
 from neurojax.network import Layer, fold
 from neurojax.neurons.leaky import LIF, LeakyIntegrator
@@ -52,6 +54,10 @@ class Network:
     fan_in_readout: int = 4
     """Neurons of each hidden layer that a readout neuron hears."""
 
+    whole: ClassVar = dict(population=(1, MOST), fan_in_input=(1, MOST), fan_in=(2, MOST),
+                           fan_in_readout=(1, MOST))  # fmt: skip
+    within: ClassVar = dict(p_rewire="[0, 1]")
+
 
 @dataclass(frozen=True)
 class Learning:
@@ -62,6 +68,8 @@ class Learning:
     batch_size: int = 32
     """Pictures a weight change."""
 
+    whole: ClassVar = dict(epochs=(1, MOST), batch_size=(1, MOST))
+
 
 @dataclass(frozen=True)
 class Devices:
@@ -71,6 +79,8 @@ class Devices:
     """Columns and rows of cores."""
     neurons_per_core: int = 10
     """Neurons that a core holds at most."""
+
+    whole: ClassVar = dict(mesh=(1, MOST), neurons_per_core=(1, MOST))
 
 
 @dataclass(frozen=True)
@@ -93,11 +103,6 @@ class Config(Network, Learning, Devices, _run.Data, Run):
 def _check(c: Config) -> None:
     """Refuse numbers out of range, naming the option."""
     _run.require_sound(c)
-    least = dict(epochs=1, batch_size=1, train_size=1, population=1, fan_in_input=1, fan_in=2,
-                 fan_in_readout=1, neurons_per_core=1, mesh=1)  # fmt: skip
-    _run.require_whole(c, **{name: (low, MOST) for name, low in least.items()})
-    for p in c.p_rewire:
-        _run.require_within("--p-rewire", p, "[0, 1]")
     if not c.p_rewire or len(set(c.p_rewire)) < len(c.p_rewire):
         raise ValueError(f"--p-rewire must name one or more, each once; got {c.p_rewire}")
     if len(set(c.hidden)) != 1 or min(c.hidden) < 1:
@@ -115,90 +120,89 @@ def _check(c: Config) -> None:
         raise ValueError(f"--mesh must hold at most {MOST} neurons; got {got}")
 
 
-class Learner(NamedTuple):
+class Study(NamedTuple):
     """What is fixed for all networks of a study."""
 
-    c: Config
-    base: _config.Config  # of the main experiment, whose teaching, augmentation and rates serve
+    net: _config.Network  # of the main experiment, as the two below
+    rule: _config.Learning
+    data: _config.Data
     plan: Plan
     n_batches: int  # of an epoch
 
     @classmethod
-    def of(cls, c: Config, sets: data.Dataset, n_train: int) -> "Learner":
+    def of(
+        cls, net: Network, rule: Learning, data: _run.Data, sets: Dataset, n_train: int
+    ) -> "Study":
         """For a data set."""
-        base = _config.resolved(
-            _config.Config(
-                dataset=c.dataset, epochs=c.epochs, batch_size=c.batch_size, train_size=c.train_size
-            ),
-            n_train,
-        )
+        options: Any = asdict(rule) | asdict(data)
+        base = _config.resolved(_config.Config(**options), n_train)
         n_in = int(np.prod(sets.train.images.shape[1:]))
         plan = Plan(
-            n_in, c.hidden, sets.n_classes, c.population, c.fan_in_input, c.fan_in,
-            c.fan_in_readout, base.gain_in, base.gain_forward, base.gain_recurrent,
+            n_in, net.hidden, sets.n_classes, net.population, net.fan_in_input, net.fan_in,
+            net.fan_in_readout, base.gain_in, base.gain_forward, base.gain_recurrent,
         )  # fmt: skip
-        return cls(c, base, plan, n_train // c.batch_size)
+        parts = part(base, _config.Network), part(base, _config.Learning), part(base, _config.Data)
+        return cls(*parts, plan, n_train // rule.batch_size)
 
-    def fresh(self, key: Array, p: Array) -> tuple[wb.System, wb.TrainState]:
+    def fresh(self, key: Array, p: Array) -> tuple[_training.Learner, wb.TrainState]:
         """One network and its initial state."""
-        b, plan = self.base, self.plan
-        rule = ThreeFactor(b.kappa_e, window=triangle(b.window_width))
-        layer = Layer(1, LIF(tau_mem=b.tau_mem, r_mem=b.r_mem), rule=rule)
-        net = network(plan, layer, LeakyIntegrator(b.tau_out), fold(key, "wiring"), p)
-        sizes = {name: net.layers[name].n for name in net.layers if name != "readout"}
-        told = _training.feedback(b.bandwidth, sizes, plan.n_classes, fold(key, "feedback"))
+        net, rule, plan = self.net, self.rule, self.plan
+        local = ThreeFactor(rule.kappa_e, window=triangle(rule.window_width))
+        layer = Layer(1, LIF(tau_mem=net.tau_mem, r_mem=net.r_mem), rule=local)
+        wired = network(plan, layer, LeakyIntegrator(net.tau_out), fold(key, "wiring"), p)
+        sizes = {name: wired.layers[name].n for name in wired.layers if name != "readout"}
+        told = _training.feedback(rule.bandwidth, sizes, plan.n_classes, fold(key, "feedback"))
         system = wb.System(
-            net, told, SoftWTA(b.gain, b.margin), Homeostasis(b.target_rate, b.homeostasis),
-            n_steps=b.n_steps, start=b.start, population=plan.population,
+            wired, told, SoftWTA(rule.gain, rule.margin),
+            Homeostasis(rule.target_rate, rule.homeostasis), n_steps=self.data.n_steps,
+            start=self.data.start, population=plan.population,
         )  # fmt: skip
-        return system, wb.init(system, self.optimiser, fold(key, "state"))
+        learner = _training.learner(rule, system, self.n_batches * rule.epochs)
+        return learner, learner.init(fold(key, "state"))
 
-    @property
-    def optimiser(self):
-        """As in the main experiment."""
-        return _training.optimiser(self.base, self.n_batches * self.c.epochs)
-
-    def steps(self, system: wb.System) -> Trainer:
-        """Training, settling and prediction of one network."""
-        return _training.trainer(self.base, system, self.optimiser, self.n_batches * self.c.epochs)
-
-    def epoch(self, system, state, key, epoch, images, labels) -> wb.TrainState:
+    def epoch(self, learner, state, key, epoch, images, labels) -> wb.TrainState:
         """All batches of an epoch, in an order of the network's own."""
-        key = jax.random.fold_in(fold(key, "epoch"), epoch)
-        order = jax.random.permutation(fold(key, "order"), len(labels))
-        order = order[: self.n_batches * self.c.batch_size].reshape(self.n_batches, -1)
+        key = fitting.epoch_key(key, epoch)
+        order = fitting.shuffled(key, len(labels), self.rule.batch_size)
         whole = jnp.asarray([0, self.n_batches])
-        return self.steps(system).learn(state, images, labels, order, key, whole)[0]
+        return self.steps(learner).learn(state, images, labels, order, key, whole)[0]
 
-    def settled(self, system, state, images) -> wb.TrainState:
+    def settled(self, learner, state, images) -> wb.TrainState:
         """As the main experiment begins: a few batches in which the thresholds alone move."""
-        batches = np.arange(30 * self.c.batch_size).reshape(30, -1) % len(images)
-        settle = self.steps(system).settle
+        batches = np.arange(30 * self.rule.batch_size).reshape(30, -1) % len(images)
+        settle = self.steps(learner).settle
         return jax.lax.scan(lambda s, i: (settle(s, images[i]), None), state, batches)[0]
 
-    def seen(self, system, state, images) -> tuple[Array, dict[str, Array]]:
+    def seen(self, learner, state, images) -> tuple[Array, dict[str, Array]]:
         """The class decided on for each picture, and mean spikes of each neuron in a step."""
-        predict = self.steps(system).predict
-        outcome = predict(system, *state.average, images, jax.random.key(0))
+        predict = self.steps(learner).predict
+        outcome = predict(learner.system, *state.average, images, jax.random.key(0))
         return outcome.scores.argmax(1), {n: r.mean(0) for n, r in outcome.rates.items()}
+
+    def steps(self, learner: _training.Learner) -> Trainer:
+        """Training, settling and prediction of one network."""
+        return _training.trainer(self.data, learner)
 
 
 def run(config: Config) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
-    c = config
-    sets = data.load(c.dataset, c.data_dir)
-    n_train = _run.n_train(c, sets)
-    _run.refuse_endless(c.epochs, n_train // c.batch_size)
-    _refuse_large(c, sets)
-    learner, mesh = Learner.of(c, sets, n_train), topology.Mesh(*c.mesh, c.neurons_per_core)
-    placement = columns(learner.plan, mesh)
+    c, net, rule = config, part(config, Network), part(config, Learning)
+    data, devices = part(config, _run.Data), part(config, Devices)
+    sets = load(data.dataset, data.data_dir)
+    n_train = _run.n_train(sets, data.train_size, rule.batch_size)
+    _run.refuse_endless(rule.epochs, n_train // rule.batch_size)
+    _refuse_large(net, devices, rule.batch_size, c.seeds, sets)
+    study = Study.of(net, rule, data, sets, n_train)
+    mesh = topology.Mesh(*devices.mesh, devices.neurons_per_core)
+    placement = columns(study.plan, mesh)
     with _folder.held(c, sets) as folder:
-        sets = _training.shown(learner.base, sets)
+        sets = _training.shown(study.data, sets)
         key, p = jax.random.key(c.seed), jnp.ones(())
-        eqx.filter_eval_shape(learner.fresh, key, p)  # what cannot be wired is refused here
+        eqx.filter_eval_shape(study.fresh, key, p)  # what cannot be wired is refused here
         folder.begin()
-        rows = _made(folder, learner, sets, mesh, placement)
-        table = [_summary([row for row in rows if row["p_rewire"] == p]) for p in c.p_rewire]
+        seeds = range(c.seed, c.seed + c.seeds)
+        rows = _made(folder, study, sets, mesh, placement, net.p_rewire, seeds)
+        table = [_summary([row for row in rows if row["p_rewire"] == p]) for p in net.p_rewire]
         found = {
             "table": table, "networks": rows, "chip": "Loihi", "placement": "columns",
             "n_neurons": len(placement), "seconds": sum(row["seconds"] for row in rows) / c.seeds,
@@ -206,78 +210,80 @@ def run(config: Config) -> dict[str, Any]:
         return folder.finish(found, {"routing_cost": _world_figure.knee(table)})
 
 
-def _refuse_large(c: Config, sets: data.Dataset) -> None:
+def _refuse_large(
+    net: Network, devices: Devices, batch_size: int, seeds: int, sets: Dataset
+) -> None:
     """Refuse what does not fit the pictures, the mesh or the memory."""
-    n_in, readout = int(np.prod(sets.train.images.shape[1:])), sets.n_classes * c.population
-    n, n_cores = sum(c.hidden) + readout, c.mesh[0] * c.mesh[1]
-    if c.fan_in_input > n_in:
-        raise ValueError(f"--fan-in-input must be at most {n_in} pixels; got {c.fan_in_input}")
-    if n > n_cores * c.neurons_per_core:
+    n_in, readout = int(np.prod(sets.train.images.shape[1:])), sets.n_classes * net.population
+    n, n_cores = sum(net.hidden) + readout, devices.mesh[0] * devices.mesh[1]
+    if net.fan_in_input > n_in:
+        raise ValueError(f"--fan-in-input must be at most {n_in} pixels; got {net.fan_in_input}")
+    if n > n_cores * devices.neurons_per_core:
         raise ValueError(
-            f"--mesh must hold {n} neurons, {-(-n // c.neurons_per_core)} cores of"
-            f" {c.neurons_per_core}; got {n_cores}"
+            f"--mesh must hold {n} neurons, {-(-n // devices.neurons_per_core)} cores of"
+            f" {devices.neurons_per_core}; got {n_cores}"
         )
-    links = c.hidden[0] * (c.fan_in_input + 2 * c.fan_in * len(c.hidden))
+    links = net.hidden[0] * (net.fan_in_input + 2 * net.fan_in * len(net.hidden))
     wired = 2 * links + n * (n_in + readout)
-    seen = 20 * max(c.batch_size, len(sets.test.labels)) * n
-    routed = 2 * (n_cores + n * c.mesh[0])
+    seen = 20 * max(batch_size, len(sets.test.labels)) * n
+    routed = 2 * (n_cores + n * devices.mesh[0])
     _run.affordable(
-        16 * c.seeds * (wired + seen + routed), hidden=n / 1000, population=c.population / 10,
-        mesh=n_cores / 100, batch_size=c.batch_size / 500, seeds=c.seeds / 10,
+        16 * seeds * (wired + seen + routed), hidden=n / 1000, population=net.population / 10,
+        mesh=n_cores / 100, batch_size=batch_size / 500, seeds=seeds / 10,
     )  # fmt: skip
 
 
 def _made(
-    folder: _folder.Folder, learner: Learner, sets: data.Dataset, mesh: topology.Mesh,
-    placement: Array,
+    folder: _folder.Folder, study: Study, sets: Dataset, mesh: topology.Mesh,
+    placement: Array, probabilities: tuple[float, ...], seeds: range,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row for each network; of probabilities whose part is there they are read, not trained."""
-    c, rows, each = learner.c, [], released(_each)
+    rows, each = [], released(_each)
     with _run.jobs_bar() as bar:
-        task = bar.add_task("networks", total=len(c.p_rewire) * c.seeds)
-        for p in c.p_rewire:
+        task = bar.add_task("networks", total=len(probabilities) * len(seeds))
+        for p in probabilities:
             made = folder.part(f"p {p!r}")
             if made is None:
                 begin = time.perf_counter()
-                found = _networks(each, learner, sets, mesh, placement, p)
+                found = _networks(each, study, sets, mesh, placement, p, seeds)
                 seconds = time.perf_counter() - begin
                 made = [row | {"seconds": seconds} for row in found]
                 folder.keep(f"p {p!r}", made)
                 bar.console.print(_line(found, seconds), markup=False)
             rows += made
-            bar.advance(task, c.seeds)
+            bar.advance(task, len(seeds))
     return rows
 
 
 def _networks(
-    each: Callable, learner: Learner, sets: data.Dataset, mesh: topology.Mesh, placement: Array,
-    p: float,
+    each: Callable, study: Study, sets: Dataset, mesh: topology.Mesh, placement: Array,
+    p: float, seeds: range,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Train and price a network for each seed, all at once; a row each."""
-    c = learner.c
-    images, labels = (jnp.asarray(x[: c.train_size]) for x in sets.train)
-    keys = jax.vmap(jax.random.key)(jnp.arange(c.seed, c.seed + c.seeds))
-    systems, states = each(learner.fresh, keys, jnp.asarray(p, float), axes=(0, None))
-    states = each(learner.settled, systems, states, images, axes=(0, 0, None))
-    for epoch in range(c.epochs):
+    images, labels = (jnp.asarray(x[: study.data.train_size]) for x in sets.train)
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
+    learners, states = each(study.fresh, keys, jnp.asarray(p, float), axes=(0, None))
+    states = each(study.settled, learners, states, images, axes=(0, 0, None))
+    for epoch in range(study.rule.epochs):
         states = each(
-            learner.epoch, systems, states, keys, jnp.asarray(epoch), images, labels,
+            study.epoch, learners, states, keys, jnp.asarray(epoch), images, labels,
             axes=(0, 0, 0, None, None, None),
         )  # fmt: skip
     right, rates = {}, {}
     for name in ("val", "test"):
         split = getattr(sets, name)
-        shown = systems, states, jnp.asarray(split.images)
-        decided, rates = each(learner.seen, *shown, axes=(0, 0, None))
+        shown = learners, states, jnp.asarray(split.images)
+        decided, rates = each(study.seen, *shown, axes=(0, 0, None))
         right[name] = (np.asarray(decided) == split.labels).mean(1)
+    systems = learners.system
     cost = each(partial(price, placement=placement, mesh=mesh), systems, rates, axes=(0, 0))
     cost = jax.tree.map(np.asarray, cost)
     rows = []
-    for i in range(c.seeds):
+    for i, seed in enumerate(seeds):
         system = jax.tree.map(lambda x: x[i] if eqx.is_array(x) else x, systems)  # noqa: B023
         mine = jax.tree.map(lambda x: float(x[i]), cost)  # noqa: B023
         rows.append(
-            {"p_rewire": p, "seed": c.seed + i}
+            {"p_rewire": p, "seed": seed}
             | {f"{name}_accuracy": float(x[i]) for name, x in right.items()}
             | {"spikes_per_neuron_step": float(np.mean([r[i].mean() for r in rates.values()]))}
             | _graph(system)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from experiments import _config, _run, wta_broadcast
 from experiments._options import Need
-from neurojax.learning.bptt import gradients
+from neurojax.learning import bptt
 from neurojax.neurons.surrogate import fast_sigmoid
 
 _OF_THE_RULE = (
@@ -41,6 +41,7 @@ class Learning(_config.Learning):
             lambda c: not c.freeze_hidden or c.readout == "spiking",
         ),
     )  # fmt: skip
+    within: ClassVar = dict(slope="(0, inf)")
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,6 @@ class Config(Learning, _config.Config):
 
     withheld = _OF_THE_RULE
 
-    def __post_init__(self):
-        super().__post_init__()
-        _run.require_within("--slope", self.slope, "(0, inf)")
-
 
 def run(config: Config) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
@@ -64,7 +61,7 @@ def run(config: Config) -> dict[str, Any]:
             allowed = f"--{_run.dashed(name)} belongs to the local rule and must be left out"
             raise ValueError(f"{allowed}; got {value}")
     spike = fast_sigmoid(config.slope)
-    return wta_broadcast.run(config, partial(gradients, spike=spike, gain=config.gain))
+    return wta_broadcast.run(config, partial(bptt.learner, spike=spike, gain=config.gain))
 
 
 if __name__ == "__main__":

@@ -20,10 +20,13 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from experiments import _devices, _finite, _folder, _on_chips, _programs, _run, _training
-from experiments._config import Config, refuse_idle, resolved
-from neurojax import data
+from experiments._config import Config, Data, Devices, Learning, Network, refuse_idle, resolved
+from experiments._options import part
+from experiments._training import Make, Task, Trainer
 from neurojax._compile import released
 from neurojax.analysis import plotting
+from neurojax.data import Dataset, Split, load
+from neurojax.learning import WTABroadcast
 from neurojax.learning import wta_broadcast as wb
 from neurojax.learning._progress import Progress
 from neurojax.network import Layer, fold
@@ -35,162 +38,170 @@ from neurojax.structured import Recurrence, structured
 from neurojax.weights import MakeWeights, ideal
 
 
-def build(c: Config, n_in: int, n_classes: int, n_steps: int, key: Key[Array, ""]) -> wb.System:
+def build(net: Network, rule: Learning, task: Task, key: Key[Array, ""]) -> wb.System:
     """The network and its teachers, all random parts drawn from `key`."""
-    width = c.window_width
-    window = {"triangle": triangle(width), "boxcar": boxcar(width), "spike": post_spike}[c.window]
-    rule = ThreeFactor(c.kappa_e, c.trace_decay, window, bool(c.reset_trace))
-    hidden = [
-        Layer(n, _neuron(c, n, fold(key, f"neuron {i}")), rule=rule, winners=c.winners)
-        for i, n in enumerate(c.hidden or ())
-    ]
-    out = LeakyIntegrator(c.tau_out) if c.readout == "leaky" else LIF(c.tau_out)
-    loop = Recurrence(
-        c.recurrence, c.radius, c.p_rewire, c.gain_recurrent,
-        c.learn_recurrence and not c.freeze_hidden,
-    )  # fmt: skip
-    net = structured(
-        fold(key, "wiring"), n_in, hidden, n_classes, density=c.readout_density,
-        population=c.readout_population, readout=out, inhibition=c.inhibition, recurrence=loop,
-        gain_in=c.gain_in, gain_forward=c.gain_forward, plastic_hidden=not c.freeze_hidden,
-        plastic_readout=c.learn_readout,
-    )  # fmt: skip
-    names = {f"h{i + 1}": n for i, n in enumerate(c.hidden or ())}
-    if not -n_steps <= c.start < n_steps:
-        raise ValueError(f"--start must be in [{-n_steps}, {n_steps}); got {c.start}")
+    sizes = {f"h{i + 1}": n for i, n in enumerate(net.hidden or ())}
     return wb.System(
-        net, _training.feedback(c.bandwidth, names, n_classes, fold(key, "feedback")),
-        SoftWTA(c.gain, c.margin) if c.teacher == "soft" else HardWTA(c.margin),
-        Homeostasis(c.target_rate, c.homeostasis, penalty=c.rate_penalty),
-        modulators(fold(key, "modulators"), c.modulators, names) if c.modulators else None,
-        n_steps=n_steps, start=c.start % n_steps,
+        _wired(net, rule, task, key),
+        _training.feedback(rule.bandwidth, sizes, task.n_classes, fold(key, "feedback")),
+        SoftWTA(rule.gain, rule.margin) if rule.teacher == "soft" else HardWTA(rule.margin),
+        Homeostasis(rule.target_rate, rule.homeostasis, penalty=rule.rate_penalty),
+        modulators(fold(key, "modulators"), rule.modulators, sizes) if rule.modulators else None,
+        n_steps=task.n_steps, start=task.start,
     )  # fmt: skip
 
 
-def _neuron(c: Config, n: int, key: Key[Array, ""]) -> LIF | ALIF:
-    tau = c.tau_mem
-    if c.tau_spread:
-        tau = tau * jnp.exp(c.tau_spread * jax.random.uniform(key, (n,), minval=-1.0))
-    common: dict[str, Any] = dict(tau_mem=tau, r_mem=c.r_mem, t_ref=c.t_ref, reset=c.reset)
-    if c.neuron == "lif":
+def _wired(net: Network, rule: Learning, task: Task, key: Key[Array, ""]):
+    width = rule.window_width
+    windows = {"triangle": triangle(width), "boxcar": boxcar(width), "spike": post_spike}
+    local = ThreeFactor(
+        rule.kappa_e, rule.trace_decay, windows[rule.window], bool(rule.reset_trace)
+    )
+    hidden = [
+        Layer(n, _neuron(net, n, fold(key, f"neuron {i}")), rule=local, winners=net.winners)
+        for i, n in enumerate(net.hidden or ())
+    ]
+    loop = Recurrence(
+        net.recurrence, net.radius, net.p_rewire, net.gain_recurrent,
+        net.learn_recurrence and not net.freeze_hidden,
+    )  # fmt: skip
+    return structured(
+        fold(key, "wiring"), task.n_in, hidden, task.n_classes, density=net.readout_density,
+        population=net.readout_population,
+        readout=LeakyIntegrator(net.tau_out) if net.readout == "leaky" else LIF(net.tau_out),
+        inhibition=net.inhibition, recurrence=loop, gain_in=net.gain_in,
+        gain_forward=net.gain_forward, plastic_hidden=not net.freeze_hidden,
+        plastic_readout=net.learn_readout,
+    )  # fmt: skip
+
+
+def _neuron(net: Network, n: int, key: Key[Array, ""]) -> LIF | ALIF:
+    tau = net.tau_mem
+    if net.tau_spread:
+        tau = tau * jnp.exp(net.tau_spread * jax.random.uniform(key, (n,), minval=-1.0))
+    common: dict[str, Any] = dict(tau_mem=tau, r_mem=net.r_mem, t_ref=net.t_ref, reset=net.reset)
+    if net.neuron == "lif":
         return LIF(**common)
-    return ALIF(**common, tau_adapt=c.tau_adapt, beta_adapt=c.beta_adapt)
+    return ALIF(**common, tau_adapt=net.tau_adapt, beta_adapt=net.beta_adapt)
 
 
-def run(config: Config, changes: wb.Changes = wb.deltas) -> dict[str, Any]:
+def fresh(
+    net: Network, rule: Learning, task: Task, n_batches: int, key: Key[Array, ""],
+    make_weights: MakeWeights = ideal(), make: Make = WTABroadcast,
+) -> tuple[_training.Learner, wb.TrainState]:  # fmt: skip
+    """What learns for `n_batches`, all that is random drawn from `key`; can be vmapped over it."""
+    system = build(net, rule, task, fold(key, "system"))
+    learner = _training.learner(rule, system, n_batches, make)
+    return learner, learner.init(fold(key, "state"), make_weights)
+
+
+def run(config: Config, make: Make = WTABroadcast) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
-    sets = data.load(config.dataset, config.data_dir)
-    c = resolved(config, _run.n_train(config, sets))
+    sets = load(config.dataset, config.data_dir)
+    c = resolved(config, _run.n_train(sets, config.train_size, config.batch_size))
     refuse_idle(config, c)
     with _folder.held(c, sets, may_grow=("epochs",)) as folder:
-        return _run_in(folder, c, sets, changes)
+        return _run_in(folder, c, sets, make)
 
 
-def _run_in(
-    folder: _folder.Folder, c: Config, sets: data.Dataset, changes: wb.Changes
-) -> dict[str, Any]:
-    sets = _training.shown(c, sets)
-    lesson = _lesson(c, sets.train)
-    n_in, n_steps = _input_shape(c, sets.train.images.shape)
-    _run.refuse_endless(c.epochs, len(lesson.labels) // c.batch_size)
-    _refuse_large(c, n_in, sets.n_classes, n_steps)
-    key, n_batches = jax.random.key(c.seed), c.epochs * (len(lesson.labels) // c.batch_size)
-    tx = _training.optimiser(c, n_batches)
-    synapses = _devices.make_weights(c.synapses, c.w_max)
-    make = lambda key: fresh(c, n_in, sets.n_classes, n_steps, tx, key, synapses)  # noqa: E731
-    made = _programs.Made(make, key)  # what cannot be built is refused here
+def _run_in(folder: _folder.Folder, c: Config, sets: Dataset, make: Make) -> dict[str, Any]:
+    net, rule = part(c, Network), part(c, Learning)
+    data, devices = part(c, Data), part(c, Devices)
+    sets, key = _training.shown(data, sets), jax.random.key(c.seed)
+    lesson = _lesson(data, sets.train, rule.batch_size, c.seed)
+    task = _training.task(data, sets.train.images.shape, sets.n_classes)
+    n_batches = len(lesson.labels) // rule.batch_size
+    _run.refuse_endless(rule.epochs, n_batches)
+    _refuse_large(net, rule, task)
+    synapses = _devices.make_weights(devices.synapses, devices.w_max)
+    total = rule.epochs * n_batches
+    new = lambda key: fresh(net, rule, task, total, key, synapses, make)  # noqa: E731
+    made = _programs.Made(new, key)  # what cannot be built is refused here
     folder.begin()
-    system, state = made()
-    steps = _training.trainer(c, system, tx, n_batches, changes)
+    learner, state = made()
+    steps = _training.trainer(data, learner)
     written = {name: _devices.spent(w) for name, w in state.weights.items()}
     done, state, history = folder.last(state)
     if done == 0:
-        state = _training.settled(c, steps, state, lesson)
-    bar = Progress(c.epochs, n_batches // c.epochs, done)
+        state = _training.settled(steps, state, lesson, rule.batch_size)
+    bar, epochs = Progress(rule.epochs, n_batches, done), range(done, rule.epochs)
     with bar, _finite.blamed(c):
-        for epoch, learnt in _training.train(c, steps, state, lesson, key, done, bar):
-            val = _training.evaluate(c, steps, learnt.average, sets.val).accuracy
-            history = history.grown(val, bar.means["accuracy"], bar.seconds(), c.epochs)
+        for epoch, learnt in _training.train(
+            steps, state, lesson, key, epochs, rule.batch_size, bar
+        ):
+            val = _training.evaluate(steps, learnt.average, sets.val, key).accuracy
+            history = history.grown(val, bar.means["accuracy"], bar.seconds(), rule.epochs)
             folder.save(epoch, learnt, history)
             bar.finish_epoch(val)
             state = learnt
-    metrics, figures = measured(c, steps, state, sets, history)
-    if c.synapse != "ideal":
+    metrics, figures = measured(data, steps, state, sets, key, history)
+    if devices.synapse != "ideal":
         metrics["devices"] = {
             n: _devices.counted(state.weights[n], before) for n, before in written.items()
         }
     _report(metrics, bar.console)
     if c.report_hardware:
-        metrics["hardware"] = _on_chips.report(c, steps, state.average, sets.test)
-        _on_chips.show(metrics["hardware"], bar.console)
+        shown = _on_chips.report(data, rule.batch_size, steps, state.average, sets.test, key)
+        metrics["hardware"] = shown
+        _on_chips.show(shown, bar.console)
     return folder.finish(metrics, figures)
 
 
-def _refuse_large(c: Config, n_in: int, n_classes: int, n_steps: int) -> None:
+def _refuse_large(net: Network, rule: Learning, task: Task) -> None:
     """Refuse a training that would not fit, by the option that is furthest from what is usual."""
-    n, readout = sum(c.hidden), n_classes * c.readout_population
-    near = {"none": 0, "local": 2 * c.radius + 1, "dense": n}[c.recurrence]
-    links = sum(a * b for a, b in zip((n_in, *c.hidden), c.hidden, strict=False)) + n * near
-    links += n * n_classes + math.ceil(readout * n * c.readout_density)
-    seen = max(c.batch_size, 500) * n_steps * (n + readout + n_in)
-    n_bytes = 32 * links + 16 * seen + 8 * c.modulators * (n + 3)  # moments, average and changes
+    n, readout = sum(net.hidden), task.n_classes * net.readout_population
+    near = {"none": 0, "local": 2 * net.radius + 1, "dense": n}[net.recurrence]
+    below = (task.n_in, *net.hidden)
+    links = sum(a * b for a, b in zip(below, net.hidden, strict=False)) + n * near
+    links += n * task.n_classes + math.ceil(readout * n * net.readout_density)
+    seen = max(rule.batch_size, 500) * task.n_steps * (n + readout + task.n_in)
+    n_bytes = 32 * links + 16 * seen + 8 * rule.modulators * (n + 3)  # moments, average, changes
     _run.affordable(
-        n_bytes, hidden=n / 1000, readout_population=c.readout_population / 10,
-        modulators=c.modulators / 4, n_steps=n_steps / 20, batch_size=c.batch_size / 500,
+        n_bytes, hidden=n / 1000, readout_population=net.readout_population / 10,
+        modulators=rule.modulators / 4, n_steps=task.n_steps / 20,
+        batch_size=rule.batch_size / 500,
     )  # fmt: skip
 
 
-def fresh(
-    c: Config, n_in: int, n_classes: int, n_steps: int, tx, key: Key[Array, ""],
-    make_weights: MakeWeights = ideal(),
-):  # fmt: skip
-    """System and initial state, all that is random drawn from `key`; can be vmapped over it."""
-    system = build(c, n_in, n_classes, n_steps, fold(key, "system"))
-    return system, wb.init(system, tx, fold(key, "state"), make_weights)
-
-
-def _lesson(c: Config, split: data.Split) -> data.Split:
+def _lesson(data: Data, split: Split, batch_size: int, seed: int) -> Split:
     """The training pictures of this run."""
-    images, labels = (x[: c.train_size] for x in split)
-    if len(labels) < c.batch_size:
-        raise ValueError(f"--batch-size must be at most {len(labels)} pictures; got {c.batch_size}")
-    if c.shuffle_labels:
-        labels = np.random.default_rng(c.seed).permutation(labels)
-    return data.Split(images, labels)
+    images, labels = (x[: data.train_size] for x in split)
+    if len(labels) < batch_size:
+        raise ValueError(f"--batch-size must be at most {len(labels)} pictures; got {batch_size}")
+    if data.shuffle_labels:
+        labels = np.random.default_rng(seed).permutation(labels)
+    return Split(images, labels)
 
 
-def _input_shape(c: Config, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Input neurons and time steps for pictures [N, H, W, ...]."""
-    if c.presentation == "rows":
-        return int(np.prod(shape[2:])), shape[1]
-    return int(np.prod(shape[1:])), c.n_steps
-
-
-def measured(c: Config, run: _training.Trainer, state: wb.TrainState, sets: data.Dataset, history):
+def measured(
+    data: Data, steps: Trainer, state: wb.TrainState, sets: Dataset, key: Key[Array, ""],
+    history: _folder.History,
+):  # fmt: skip
     """What metrics.json holds beside its provenance, and the figures; reads the test set."""
-    test = _training.evaluate(c, run, state.average, sets.test)
-    hidden, wired = run.system.hidden, run.system.network.projections
+    average, system = state.average, steps.system
+    test = _training.evaluate(steps, average, sets.test, key)
+    hidden, wired = system.hidden, system.network.projections
     metrics = {
         "test_accuracy": test.accuracy,
         "val_accuracy": list(history.val_accuracy),
         "train_accuracy": list(history.train_accuracy),
         "spikes_per_neuron_step": [float(test.spikes[n].mean()) for n in hidden],
         "active_fraction": [test.active[n] for n in hidden],
-        "synaptic_events_per_inference": _training.synaptic_events(run.system, test.spikes),
-        "layer_readout_accuracy": _training.layer_accuracy(c, run, state.average, sets.test),
+        "synaptic_events_per_inference": _training.synaptic_events(system, test.spikes),
+        "layer_readout_accuracy": _training.layer_accuracy(steps, average, sets.test, key),
         "epochs_planned": list(history.planned),
         "seconds": sum(history.seconds),
         "seconds_per_epoch": list(history.seconds),
-        "n_train": len(sets.train.labels[: c.train_size]),
+        "n_train": len(sets.train.labels[: data.train_size]),
         "n_test": len(sets.test.labels),
     }
     figures = {
         "learning_curve": plotting.learning_curve(
             _percent(history.val_accuracy), _percent(history.train_accuracy), 100 * test.accuracy
         ),
-        "raster": _raster(c, run, state.average, sets.test),
+        "raster": _raster(data, system, average, sets.test, key),
         "weights": plotting.weights(
-            {n: np.asarray(wired[n].connectivity.matrix(w.w)) for n, w in state.average[0].items()}
+            {n: np.asarray(wired[n].connectivity.matrix(w.w)) for n, w in average[0].items()}
         ),
     }
     return metrics, figures
@@ -200,14 +211,13 @@ def _percent(parts: Sequence[float]) -> list[float]:
     return [100 * x for x in parts]
 
 
-def _raster(c: Config, run: _training.Trainer, average, split: data.Split):
+def _raster(data: Data, system: wb.System, average, split: Split, key: Key[Array, ""]):
     """What the network does with the first test picture."""
     weights, tone = average
-    key = jax.random.key(c.seed)
-    x = _training.encoded(c, key, jnp.asarray(split.images[:1]))[0]
-    record = released(wb.present)(run.system, weights, tone, x, key=key)
-    told = wb.instruct(run.system, record[run.system.readout].z, jnp.asarray(split.labels[0]))
-    spikes = {n: record[n].z for n in run.system.hidden}
+    x = _training.encoded(data, key, jnp.asarray(split.images[:1]))[0]
+    record = released(wb.present)(system, weights, tone, x, key=key)
+    told = wb.instruct(system, record[system.readout].z, jnp.asarray(split.labels[0]))
+    spikes = {n: record[n].z for n in system.hidden}
     target = int(split.labels[0])
     return plotting.raster({**spikes}, scores=np.asarray(told.scores), target=target)
 

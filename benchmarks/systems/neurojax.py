@@ -16,7 +16,9 @@ from benchmarks import balanced, device_perceptron, sparse_network
 from benchmarks import workloads as w
 from benchmarks.workloads import Case
 from experiments import _run, _training, wta_broadcast
-from experiments._config import Config, resolved
+from experiments._config import Config, Data, Learning, Network, resolved
+from experiments._options import part
+from neurojax.learning import WTABroadcast
 from neurojax.learning import wta_broadcast as wb
 from neurojax.weights import MakeWeights
 
@@ -162,10 +164,12 @@ def w8(changes=wb.deltas) -> Case:
     _run.keep_freed_memory()  # as the experiment does
     c = resolved(Config(dataset="mnist", data_dir=w.mnist()))
     split = nj.data.load(c.dataset, c.data_dir).train
-    tx, key = _training.optimiser(c, w.BATCHES), jax.random.key(0)
-    make = lambda key: wta_broadcast.fresh(c, w.N_IN, w.N_OUT, c.n_steps, tx, key)  # noqa: E731
-    system, state = eqx.filter_jit(make)(key)
-    learn = _training.trainer(c, system, tx, w.BATCHES, changes).learn
+    net, rule, shown = part(c, Network), part(c, Learning), part(c, Data)
+    task, key = _training.task(shown, split.images.shape, w.N_OUT), jax.random.key(0)
+    taught = partial(WTABroadcast, changes=changes)
+    make = partial(wta_broadcast.fresh, net, rule, task, w.BATCHES, make=taught)
+    learner, state = eqx.filter_jit(make)(key)
+    learn = _training.trainer(shown, learner).learn
     order = jax.random.permutation(key, w.BATCHES * c.batch_size).reshape(w.BATCHES, -1)
     data = order, jnp.asarray(split.images), jnp.asarray(split.labels), key
 

@@ -46,7 +46,8 @@ def learner(
     >>> system = nj.wta_broadcast.system(jax.random.key(1), net)
     >>> reference = bptt.learner(system, optax.adam(4e-3))
     """
-    changes = partial(gradients, spike=spike, gain=float(real(gain, "gain")))
+    with jax.ensure_compile_time_eval():  # it may be made within what is compiled
+        changes = partial(gradients, spike=spike, gain=float(real(gain, "gain")))
     return WTABroadcast(system, tx, changes=changes, **schedules)
 
 

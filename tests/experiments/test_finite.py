@@ -44,13 +44,12 @@ def learner(broken: dict[int, tuple[str, float]]):
 
 def trained(broken, start=None, first=0):
     """The epochs that come whole, and what ends them."""
-    c = _config.Config(epochs=5, batch_size=2)
     split, seen = data.Split(np.zeros((8, 2, 2)), np.zeros(8, int)), []
     start = state() if start is None else start
-    bar = Progress(5, 4, first)
-    epochs = _training.train(c, learner(broken), start, split, jax.random.key(0), first, bar)
+    bar, epochs, key = Progress(5, 4, first), range(first, 5), jax.random.key(0)
+    states = _training.train(learner(broken), start, split, key, epochs, 2, bar)
     try:
-        seen.extend(epoch for epoch, _ in epochs)
+        seen.extend(epoch for epoch, _ in states)
     except _finite.NotFinite as found:
         return seen, str(found)
     return seen, None

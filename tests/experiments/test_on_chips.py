@@ -1,16 +1,17 @@
 """What the main experiment says of its network on published chips."""
 
 import dataclasses
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import numpy as np
-import optax
 import pytest
 from rich.console import Console
 
 from experiments import _config, _on_chips, _training, wta_broadcast
+from experiments._options import part
 from hardware import routing, topology
 from hardware.energy import CHIPS, activity
 from neurojax import data
@@ -18,10 +19,11 @@ from neurojax.learning import wta_broadcast as wb
 
 SPIKING = {"readout": "spiking", "encoding": "poisson"}
 DT = 0.5  # ms
+KEY = jax.random.key(0)
 
 
 class Priced(NamedTuple):
-    c: _config.Config
+    shown: _config.Data
     report: dict[str, Any]
     seen: _training.Evaluation
     system: wb.System
@@ -41,26 +43,27 @@ def priced(request):
         hidden=(24, 20), radius=4, n_steps=8, start=2, batch_size=32, readout_density=0.2,
         readout_population=3, gain_in=8.0, gain_forward=8.0, **options,
     )  # fmt: skip
-    c, tx = _config.resolved(c), optax.sgd(0.1)
-    make = lambda key: wta_broadcast.fresh(c, 64, 10, 8, tx, key)  # noqa: E731
-    system, state = eqx.filter_jit(make)(jax.random.key(0))
-    system = dataclasses.replace(system, dt=DT)
-    steps = _training.trainer(c, system, tx, 10)
+    c = _config.resolved(c)
+    net, rule, shown = (part(c, p) for p in (_config.Network, _config.Learning, _config.Data))
+    make = partial(wta_broadcast.fresh, net, rule, _training.Task(64, 10, 8, start=2), 10)
+    learner, state = eqx.filter_jit(make)(KEY)
+    learner = dataclasses.replace(learner, system=dataclasses.replace(learner.system, dt=DT))
+    steps, average = _training.trainer(shown, learner), state.average
     some = data.Split(*(x[:40] for x in data.load("digits").test))
-    report = _on_chips.report(c, steps, state.average, some)
-    seen = _training.evaluate(c, steps, state.average, some)
-    counts = _on_chips._counts(c, system, state.average, some)
-    return Priced(c, report, seen, system, some, state.average, counts)
+    report = _on_chips.report(shown, 32, steps, average, some, KEY)
+    seen = _training.evaluate(steps, average, some, KEY)
+    counts = _on_chips._counts(shown, learner.system, average, some, KEY)
+    return Priced(shown, report, seen, learner.system, some, average, counts)
 
 
 def test_what_is_priced_is_what_the_network_did(priced):
-    c, report, seen, system, some, *_ = priced
+    shown, report, seen, system, some, *_ = priced
     did = report["activity"]
     events = _training.synaptic_events(system, seen.spikes)  # of the hidden layers alone
     sent = 8 * sum(r.sum() for r in seen.spikes.values())
     assert sent > 0.5
     readout, inputs = did["spikes"] - sent, did["synaptic_events"] - events
-    if c.encoding == "poisson":
+    if shown.encoding == "poisson":
         # a readout neuron inhibits the 27 of other classes, an input reaches 24 neurons
         n_in = (inputs - 27 * readout) / 24
         expected = (
@@ -75,8 +78,8 @@ def test_what_is_priced_is_what_the_network_did(priced):
 
 
 def test_all_that_is_counted_is_that_of_trees_on_the_mesh(priced):
-    c, report, system, (counts, inputs) = priced.c, priced.report, priced.system, priced.counts
-    n = 74 if c.readout == "spiking" else 54
+    report, system, (counts, inputs) = priced.report, priced.system, priced.counts
+    n = 74 if priced.shown.encoding == "poisson" else 54
     did, edges = report["activity"], topology.wiring(system.network)[0]
     assert (report["cores"], report["neurons"]) == (4, n)  # 32 a core
     assert (did["steps"], did["time"]) == (8, pytest.approx(4e-3))
@@ -115,16 +118,16 @@ def test_every_chip_is_there_and_its_parts_add_up(priced, capsys):
 
 
 def test_pictures_are_counted_batch_by_batch_each_with_its_own_chance(priced, monkeypatch):
-    c, _, _, system, some, average, whole = priced
+    shown, _, _, system, some, average, whole = priced
     monkeypatch.setattr(_on_chips, "_AT_ONCE", 20)  # of 40
-    if c.encoding == "direct":
-        parts = _on_chips._counts(c, system, average, some)
+    if shown.encoding == "direct":
+        parts = _on_chips._counts(shown, system, average, some, KEY)
         for one, other in zip(whole[0].values(), parts[0].values(), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-6)
         assert not whole[1]["input"].any()
     else:
         twice = data.Split(*(np.concatenate([x[:20], x[:20]]) for x in some))
-        sent = np.asarray(_on_chips._counts(c, system, average, twice)[1]["input"]) * 40
+        sent = np.asarray(_on_chips._counts(shown, system, average, twice, KEY)[1]["input"]) * 40
         assert (np.round(sent) % 2).any()  # the same spikes twice would be even everywhere
         # 8 steps of .2 spikes from a white pixel, within 5 standard errors of Poisson's
         expected = 8 * 0.2 * float(np.sum(twice.images))

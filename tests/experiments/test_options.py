@@ -1,7 +1,7 @@
 """Every option of the main experiment arrives at the one place that it is for."""
 
 from dataclasses import fields, replace
-from functools import cache
+from functools import cache, partial
 
 import equinox as eqx
 import jax
@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import _config, _devices, _run
+from experiments import _config, _devices, _run, _training
 from experiments import wta_broadcast as wta
+from experiments._options import part
 from neurojax import data
 
 # No two alike, none a default.
@@ -38,7 +39,9 @@ OTHER = dict(
 def making(name):
     """The configuration, and what makes a system of it from a key, for 6 inputs and 3 classes."""
     c = _config.resolved(wta.Config(**{"leaky": LEAKY, "spiking": SPIKING, "other": OTHER}[name]))
-    return c, eqx.filter_jit(lambda key: wta.build(c, 6, 3, c.n_steps, key))
+    task = _training.task(part(c, _config.Data), (1, 6), 3)
+    make = partial(wta.build, part(c, _config.Network), part(c, _config.Learning), task)
+    return c, eqx.filter_jit(make)
 
 
 def built(name):
@@ -179,11 +182,11 @@ def test_the_run_makes_its_weights_of_the_devices_asked_for(tmp_path, monkeypatc
 
 def test_labels_are_shuffled_by_the_seed_and_pictures_cut_to_size():
     split = data.Split(np.arange(40.0).reshape(40, 1, 1), np.arange(40))
-    cut = wta._lesson(wta.Config(train_size=24, batch_size=8), split)
+    cut = wta._lesson(_config.Data(train_size=24), split, batch_size=8, seed=0)
     np.testing.assert_array_equal(cut.images.ravel(), np.arange(24))
     np.testing.assert_array_equal(cut.labels, np.arange(24))
     wrong = [
-        wta._lesson(wta.Config(shuffle_labels=True, batch_size=8, seed=seed), split)
+        wta._lesson(_config.Data(shuffle_labels=True), split, batch_size=8, seed=seed)
         for seed in (0, 0, 1)
     ]
     np.testing.assert_array_equal(wrong[0].labels, wrong[1].labels)
@@ -195,8 +198,9 @@ def test_labels_are_shuffled_by_the_seed_and_pictures_cut_to_size():
 
 def test_a_picture_gives_inputs_and_steps_by_how_it_is_shown():
     shape = (7, 5, 4, 3)
-    assert wta._input_shape(wta.Config(n_steps=13), shape) == (60, 13)
-    assert wta._input_shape(wta.Config(presentation="rows"), shape) == (12, 5)
+    assert _training.task(_config.Data(n_steps=13, start=4), shape, 9) == (60, 9, 13, 4)
+    rows = _config.Data(presentation="rows", start=-2)
+    assert _training.task(rows, shape, 9) == (12, 9, 5, 3)
 
 
 # --- options without effect ---

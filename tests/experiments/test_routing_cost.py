@@ -16,6 +16,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments import _config, _folder, _run, _small_world, routing_cost
+from experiments._options import part
 from experiments._small_world import Plan, columns, network
 from experiments._training import Trainer
 from hardware import topology
@@ -143,9 +144,15 @@ BASE = _config.resolved(_config.Config(dataset="digits"))
 
 def learner(**changed):
     """That of a small study, whose settings of the main experiment are all `changed` ones."""
-    c = routing_cost.Config(hidden=(40, 40), population=4, epochs=3)
-    made = routing_cost.Learner.of(c, DIGITS, 320)
-    return made._replace(base=dataclasses.replace(made.base, **changed))
+    made = studied(routing_cost.Config(hidden=(40, 40), population=4, epochs=3), 320)
+    mine = lambda part: {k: x for k, x in changed.items() if hasattr(part, k)}  # noqa: E731
+    net, rule, shown = (dataclasses.replace(p, **mine(p)) for p in made[:3])
+    return made._replace(net=net, rule=rule, data=shown)
+
+
+def studied(c, n_train):
+    kinds = routing_cost.Network, routing_cost.Learning, _run.Data
+    return routing_cost.Study.of(*(part(c, kind) for kind in kinds), DIGITS, n_train)
 
 
 def test_defaults_are_those_of_the_published_study():
@@ -164,17 +171,18 @@ def test_a_study_takes_sizes_from_its_options_and_gains_from_the_main_experiment
     c = routing_cost.Config(
         hidden=(40, 40), population=5, fan_in_input=6, fan_in=8, fan_in_readout=7, epochs=3
     )
-    made = routing_cost.Learner.of(c, DIGITS, 330)
+    made = studied(c, 330)
     assert made.plan == Plan(64, (40, 40), 10, 5, 6, 8, 7, 1.0, 2.0, 3.0)
-    b = made.base
-    assert (made.n_batches, b.epochs, b.batch_size, b.dataset) == (10, 3, 32, "digits")
+    rule = made.rule
+    assert (made.n_batches, rule.epochs, rule.batch_size) == (10, 3, 32)
+    assert made.data.dataset == "digits"
 
 
 def test_a_network_is_taught_as_in_the_main_experiment():
     told = dict(kappa_e=0.7, window_width=0.4, tau_mem=15.0, r_mem=1.5, tau_out=9.0, gain=3.0,
                 margin=0.2, target_rate=0.07, homeostasis=0.011, n_steps=13, start=3)  # fmt: skip
     made = learner(**told)
-    fresh = eqx.filter_jit(lambda key, p: made.fresh(key, p)[0])
+    fresh = eqx.filter_jit(lambda key, p: made.fresh(key, p)[0].system)
     system = fresh(jax.random.key(0), jnp.zeros(()))
     layer, out = system.network.layers["h1"], system.network.layers["readout"]
     assert layer.rule.kappa_e == jnp.float32(0.7)
@@ -193,15 +201,15 @@ def test_a_network_is_taught_as_in_the_main_experiment():
     assert not eqx.tree_equal(*system.feedback.values())
 
 
-class Recorded(routing_cost.Learner):
-    """A learner whose steps tell what they are given."""
+class Recorded(routing_cost.Study):
+    """A study whose steps tell what they are given."""
 
-    def steps(self, system):
+    def steps(self, learner):
         learn = lambda state, images, labels, order, key, whole: (  # noqa: E731
             (order, key, whole), None,
         )  # fmt: skip
         settle = lambda state, images: state + images.sum(0)  # noqa: E731
-        return Trainer(system, learn, settle, lambda *given: self.shown(*given))
+        return Trainer(learner, learn, settle, lambda *given: self.shown(*given))
 
 
 def test_each_epoch_has_an_order_and_a_chance_of_its_own():
@@ -239,7 +247,9 @@ def test_a_decision_is_the_class_of_the_highest_score():
             return SimpleNamespace(scores=scores, rates=rates)
 
     state = SimpleNamespace(average=("w", "tone"))
-    decided, mean = Told(*learner()).seen("system", state, jnp.zeros((2, 8)))
+    decided, mean = Told(*learner()).seen(
+        SimpleNamespace(system="system"), state, jnp.zeros((2, 8))
+    )
     assert decided.tolist() == [1, 0]
     assert mean["h1"].tolist() == [0.5, 1.0]
 
@@ -270,8 +280,8 @@ def test_a_line_says_what_a_network_costs():
 def test_a_study_is_of_the_mesh_and_the_probabilities_asked_for(tmp_path, monkeypatch):
     given = []
 
-    def networks(each, learner, sets, mesh, placement, p):
-        given.append((learner.c, mesh, placement, p))
+    def networks(each, study, sets, mesh, placement, p, seeds):
+        given.append((study, mesh, placement, p, seeds))
         row = {"p_rewire": p, "test_accuracy": 0.5, "hops_per_spike": 1.0}
         return [row | {"seed": i, "hottest_link": 2.0, "energy": 3.0 + i} for i in range(2)]
 
@@ -283,9 +293,10 @@ def test_a_study_is_of_the_mesh_and_the_probabilities_asked_for(tmp_path, monkey
         neurons_per_core=11,
     )  # fmt: skip
     found = routing_cost.run(c)
-    assert [p for *_, p in given] == [0.0, 0.3]
-    for told, mesh, placement, _ in given:
-        assert (told, mesh) == (c, topology.Mesh(7, 9, 11))
+    assert [p for *_, p, _ in given] == [0.0, 0.3]
+    for made, mesh, placement, _, seeds in given:
+        assert (made, mesh) == (studied(c, n_train), topology.Mesh(7, 9, 11))
+        assert seeds == range(2)
         assert placement.shape == (612,)
     assert found["n_neurons"] == 612
     assert [row["p_rewire"] for row in found["table"]] == [0.0, 0.3]

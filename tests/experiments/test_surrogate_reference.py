@@ -11,6 +11,8 @@ import pytest
 from experiments import _config, _training
 from experiments import surrogate_reference as sr
 from experiments import wta_broadcast as wta
+from experiments._options import part
+from experiments._training import Task
 from neurojax import data
 from neurojax.learning import bptt
 from neurojax.learning import wta_broadcast as wb
@@ -25,13 +27,17 @@ SMALL = dict(
 )  # fmt: skip
 
 
+def parts(c):
+    return part(c, _config.Network), part(c, _config.Learning)
+
+
 def made(seed=0, **options):
     """System and initial weights for 12 inputs and 3 classes, all readout weights random."""
     config = _config.resolved(sr.Config(**(SMALL | options)))
 
     @eqx.filter_jit
     def build(key):
-        system = wta.build(config, 12, 3, config.n_steps, key)
+        system = wta.build(*parts(config), Task(12, 3, config.n_steps, config.start), key)
         weights = system.network.init_weights(key)
         held = weights["h1->readout"]
         w = connectivity_mask(held.connectivity, jax.random.normal(key, held.w.shape))
@@ -125,8 +131,9 @@ def trained():
     train = data.load("digits").train
     images, labels = jnp.asarray(train.images.reshape(-1, 64)), jnp.asarray(train.labels)
     batches = 2 * list(range(0, len(labels) - 31, 32))
-    tx, key = _training.optimiser(c, len(batches)), jax.random.key(0)
-    system = eqx.filter_jit(lambda key: wta.build(c, 64, 10, c.n_steps, key))(key)
+    net, rule = parts(c)
+    tx, key = _training.optimiser(rule, len(batches)), jax.random.key(0)
+    system = eqx.filter_jit(partial(wta.build, net, rule, Task(64, 10, 10, c.start)))(key)
     start = state = jax.jit(lambda key: wb.init(system, tx, key))(key)
     changes = partial(bptt.gradients, spike=fast_sigmoid(5.0), gain=GAIN)
     step = jax.jit(lambda state, x, y: wb.train_step(system, tx, state, x, y, changes=changes)[0])
@@ -157,8 +164,8 @@ def test_both_experiments_wire_the_same_network(tmp_path, monkeypatch):
     class Wired(Exception):  # noqa: N818 - no error: it ends a run before it trains
         pass
 
-    def stop(c, system, tx, n_batches, changes):
-        raise Wired(system, changes)
+    def stop(data, learner):
+        raise Wired(learner.system, learner.changes)
 
     def wired(run, config):
         with pytest.raises(Wired) as caught:

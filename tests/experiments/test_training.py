@@ -10,23 +10,26 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from jax import Array
 
 from experiments import _config, _finite, _training
 from experiments import wta_broadcast as wta
+from experiments._options import part
 from neurojax import data
 from neurojax.data import augment
+from neurojax.learning import WTABroadcast
 from neurojax.learning import wta_broadcast as wb
 from neurojax.learning._progress import Progress
 from neurojax.network import fold
 
 PLAIN = _config.resolved(
     wta.Config(
-        augment="none", batch_size=4, epochs=3, average=0.75, hidden=(3, 5), recurrence="none"
+        augment="none", batch_size=4, epochs=3, average=0.75, hidden=(3, 5), recurrence="none",
+        readout_density=1.0, readout_population=1,
     )
-)
+)  # fmt: skip
+RULE, DATA = part(PLAIN, _config.Learning), part(PLAIN, _config.Data)
 
 
 def key_bits(key) -> tuple[int, ...]:
@@ -38,9 +41,9 @@ def key_bits(key) -> tuple[int, ...]:
 HIDDEN, READOUT = "input->h1", "h1->readout"
 
 
-def updates(c, n_batches, gradients):
+def updates(rule, n_batches, gradients):
     """Updates that one gradient after the other leads to, from weights of 2."""
-    tx = _training.optimiser(c, n_batches)
+    tx = _training.optimiser(rule, n_batches)
     weights = {name: jnp.full(1, 2.0) for name in (HIDDEN, READOUT)}
     state, out = tx.init(weights), []
     one = jax.jit(tx.update)
@@ -56,8 +59,8 @@ COSINE = [0.5 * (1 + np.cos(np.pi * i / 4)) for i in range(5)]  # of 4 batches, 
 
 
 def test_adam_steps_by_the_rate_of_its_layer_and_decays_weights():
-    c = replace(PLAIN, lr=0.25, lr_readout=0.5, weight_decay=0.125)
-    for i, update in enumerate(updates(c, 4, [3.0] * 5)):
+    rule = replace(RULE, lr=0.25, lr_readout=0.5, weight_decay=0.125)
+    for i, update in enumerate(updates(rule, 4, [3.0] * 5)):
         for name, lr in RATES.items():
             # A constant gradient is divided by its own size; eps is 1e-8.
             expected = -lr * COSINE[i] * (1 + 0.125 * 2)
@@ -66,9 +69,9 @@ def test_adam_steps_by_the_rate_of_its_layer_and_decays_weights():
 
 @pytest.mark.parametrize(("optimiser", "kept"), [("sgd", 0.0), ("momentum", 0.9)])
 def test_plain_descent_follows_the_gradient_and_momentum_what_came_before(optimiser, kept):
-    c = replace(PLAIN, lr=0.25, lr_readout=0.5, weight_decay=0.125, optimiser=optimiser)
+    rule = replace(RULE, lr=0.25, lr_readout=0.5, weight_decay=0.125, optimiser=optimiser)
     gradients, velocity = [1.0, -2.0, 0.5, 4.0, 1.0], 0.0
-    for i, update in enumerate(updates(c, 4, gradients)):
+    for i, update in enumerate(updates(rule, 4, gradients)):
         velocity = kept * velocity + gradients[i] + 0.125 * 2
         for name, lr in RATES.items():
             assert update[name] == pytest.approx(-lr * COSINE[i] * velocity, rel=1e-5, abs=1e-7)
@@ -83,17 +86,17 @@ def pictures(n=6, shape=(5, 4)):
 
 def test_pictures_come_flat_or_row_by_row():
     x, key = pictures(), jax.random.key(0)
-    np.testing.assert_array_equal(_training.encoded(PLAIN, key, x), x.reshape(6, 20))
-    rows = replace(PLAIN, presentation="rows")
+    np.testing.assert_array_equal(_training.encoded(DATA, key, x), x.reshape(6, 20))
+    rows = replace(DATA, presentation="rows")
     np.testing.assert_array_equal(_training.encoded(rows, key, x), x)
     colour = pictures(shape=(5, 2, 3))
     np.testing.assert_array_equal(_training.encoded(rows, key, colour), colour.reshape(6, 5, 6))
 
 
 def test_latency_spikes_once_at_the_time_that_brightness_says():
-    c = replace(PLAIN, encoding="latency", n_steps=9)
+    latency = replace(DATA, encoding="latency", n_steps=9)
     x = pictures()
-    z = np.asarray(_training.encoded(c, jax.random.key(0), x))
+    z = np.asarray(_training.encoded(latency, jax.random.key(0), x))
     assert z.shape == (6, 9, 20)
     when = np.round((1 - np.asarray(x).reshape(6, 20)) * 8)
     np.testing.assert_array_equal(z.argmax(1), when)
@@ -101,59 +104,60 @@ def test_latency_spikes_once_at_the_time_that_brightness_says():
 
 
 def test_poisson_pictures_have_their_rate_and_draws_of_their_own():
-    c = replace(PLAIN, encoding="poisson", n_steps=400, max_rate=500.0)
+    poisson = replace(DATA, encoding="poisson", n_steps=400, max_rate=500.0)
     same = jnp.broadcast_to(pictures(1), (6, 5, 4))
-    z = np.asarray(_training.encoded(c, jax.random.key(3), same))
+    z = np.asarray(_training.encoded(poisson, jax.random.key(3), same))
     assert z.shape == (6, 400, 20)
     assert len({row.tobytes() for row in z}) == 6
     p = 0.5 * np.asarray(same[0]).ravel()  # 500 Hz in steps of 1 ms
     # 4 standard errors of 2,400 draws
     assert (np.abs(z.mean((0, 1)) - p) < 4 * np.sqrt(p * (1 - p) / 2400)).all()
-    other = np.asarray(_training.encoded(c, jax.random.key(4), same))
+    other = np.asarray(_training.encoded(poisson, jax.random.key(4), same))
     assert (z != other).any()
 
 
 def test_inputs_are_centred_by_the_pictures_that_teach():
     rng = np.random.default_rng(0)
-    part = lambda low: data.Split(  # noqa: E731
+    some = lambda low: data.Split(  # noqa: E731
         rng.uniform(low, 1, (50, 3, 2)).astype(np.float32), np.zeros(50, np.int32)
     )
-    sets = data.Dataset("idx", part(0.2), part(0.5), part(0.7), 2)
+    sets = data.Dataset("idx", some(0.2), some(0.5), some(0.7), 2)
     sets.train.images[:, 0, 0] = 0.4  # never changes where it is learnt from
     for each in (sets.train, sets.val, sets.test):
         each.images[:, 1] += 1000  # in float32 their mean would be off
-    c = _config.resolved(wta.Config(dataset="idx", train_size=40), 40)
-    made, learnt = _training.shown(c, sets), sets.train.images[:40].astype(float)
+    of = lambda c: part(_config.resolved(c, 40), _config.Data)  # noqa: E731
+    centred = of(wta.Config(dataset="idx", train_size=40))
+    made, learnt = _training.shown(centred, sets), sets.train.images[:40].astype(float)
     spread = np.sqrt(learnt.var(0).mean())
     for was, now in zip((sets.train, sets.val, sets.test), made[1:4], strict=True):
         right = (was.images - learnt.mean(0)) / spread
         np.testing.assert_allclose(now.images, right, rtol=1e-6, atol=1e-6)
         assert now.labels is was.labels
     assert made.train.images.dtype == np.float32
-    assert _training.shown(_config.resolved(wta.Config(dataset="mnist")), sets) is sets
+    assert _training.shown(of(wta.Config(dataset="mnist")), sets) is sets
     blank = data.Split(np.full((4, 2, 2), 0.5, np.float32), np.arange(4))
-    empty = _training.shown(c, data.Dataset("idx", blank, blank, blank, 4))
+    empty = _training.shown(centred, data.Dataset("idx", blank, blank, blank, 4))
     np.testing.assert_array_equal(empty.test.images, 0.0)
 
 
 def test_dropped_pixels_are_made_up_for_by_the_others():
-    c = replace(PLAIN, input_dropout=0.25)
+    dropped = replace(DATA, input_dropout=0.25)
     x = jnp.broadcast_to(pictures(1, (20, 20)), (6, 20, 20))
-    seen = np.asarray(_training.perturbed(c, jax.random.key(0), x))
+    seen = np.asarray(_training.perturbed(dropped, jax.random.key(0), x))
     kept = seen != 0
     np.testing.assert_allclose(seen[kept], np.asarray(x)[kept] / 0.75, rtol=1e-6)
     assert abs(kept.mean() - 0.75) < 4 * np.sqrt(0.75 * 0.25 / kept.size)
     assert len({picture.tobytes() for picture in kept}) == 6
     drawn = jax.random.bernoulli(fold(jax.random.key(0), "dropout"), 0.75, x.shape)
     np.testing.assert_array_equal(kept, drawn)  # by a key of its own, beside those of the warp
-    assert (kept != (np.asarray(_training.perturbed(c, jax.random.key(1), x)) != 0)).any()
+    assert (kept != (np.asarray(_training.perturbed(dropped, jax.random.key(1), x)) != 0)).any()
 
 
 @pytest.mark.parametrize(("kind", "part"), [("affine", 1.0), ("weak", 0.5)])
 def test_each_picture_is_warped_by_a_map_of_its_own(kind, part):
-    c = replace(PLAIN, augment=kind)
+    warped = replace(DATA, augment=kind)
     x = jnp.broadcast_to(pictures(1, (8, 8)), (3, 8, 8))
-    seen = jax.jit(partial(_training.perturbed, c))(jax.random.key(5), x)
+    seen = jax.jit(partial(_training.perturbed, warped))(jax.random.key(5), x)
     limits = dict(rotation=0.2 * part, scale=0.1 * part, shift=part, shear=0.15 * part)
     keys = jax.random.split(jax.random.key(5), 3)
     expected = jax.jit(jax.vmap(partial(augment.affine, **limits)))(keys, x)
@@ -163,7 +167,7 @@ def test_each_picture_is_warped_by_a_map_of_its_own(kind, part):
 
 def test_without_augmentation_pictures_stay_as_they_are():
     x = pictures()
-    np.testing.assert_array_equal(_training.perturbed(PLAIN, jax.random.key(0), x), x)
+    np.testing.assert_array_equal(_training.perturbed(DATA, jax.random.key(0), x), x)
 
 
 # --- a stretch of batches ---
@@ -183,8 +187,8 @@ class Diary(NamedTuple):
 @pytest.fixture(scope="module")
 def system():
     """A small network: 4 inputs, 3 hidden neurons, 2 classes."""
-    c = replace(PLAIN, readout_density=1.0, readout_population=1)
-    return eqx.filter_jit(lambda key: wta.build(c, 4, 2, 20, key))(jax.random.key(0))
+    net, task = part(PLAIN, _config.Network), _training.Task(4, 2, 20, start=5)
+    return eqx.filter_jit(partial(wta.build, net, RULE, task))(jax.random.key(0))
 
 
 @pytest.fixture
@@ -203,9 +207,9 @@ def learn(system, monkeypatch, untyped):
             state.average_decay.at[i].set(average_decay),
         ), wb.Outcome(scores, rates)  # fmt: skip
 
-    def run(c, key, stretches=((0, 1), (1, 4)), order=None, changes=wb.deltas):
+    def run(shown, rule, key, stretches=((0, 1), (1, 4)), order=None, make=WTABroadcast):
         monkeypatch.setattr(wb, "update", note)
-        steps = _training.trainer(c, system, optax.sgd(0.1), 8, changes)
+        steps = _training.trainer(shown, _training.learner(rule, system, 8, make))
         images, labels = jnp.ones((16, 2, 2)), jnp.arange(16) % 2
         order = jnp.arange(16).reshape(4, 4) if order is None else order
         shape = system.feedback["h1"].spread.shape
@@ -224,20 +228,20 @@ def learn(system, monkeypatch, untyped):
 
 
 def test_no_two_batches_draw_alike_and_no_two_epochs(learn):
-    c = replace(PLAIN, input_dropout=0.5)
-    first, _ = learn(c, jax.random.key(0))
-    again, _ = learn(c, jax.random.key(0), stretches=((0, 2), (2, 3), (3, 4)))
-    other, _ = learn(c, jax.random.key(1))
+    dropped = replace(DATA, input_dropout=0.5)
+    first, _ = learn(dropped, RULE, jax.random.key(0))
+    again, _ = learn(dropped, RULE, jax.random.key(0), stretches=((0, 2), (2, 3), (3, 4)))
+    other, _ = learn(dropped, RULE, jax.random.key(1))
     np.testing.assert_array_equal(first.x, again.x)  # stretches decide nothing
     assert len({np.asarray(x).tobytes() for x in [*first.x, *other.x]}) == 8
 
 
 def test_perturbation_and_encoding_draw_apart(learn, monkeypatch):
     draw = lambda key, n: jax.random.uniform(key, (4, n))  # noqa: E731
-    monkeypatch.setattr(_training, "perturbed", lambda c, key, images: draw(key, 2))
-    both = lambda c, key, images: jnp.concatenate([images, draw(key, 2)], 1)  # noqa: E731
+    monkeypatch.setattr(_training, "perturbed", lambda data, key, images: draw(key, 2))
+    both = lambda data, key, images: jnp.concatenate([images, draw(key, 2)], 1)  # noqa: E731
     monkeypatch.setattr(_training, "encoded", both)
-    diary, _ = learn(PLAIN, jax.random.key(0))
+    diary, _ = learn(DATA, RULE, jax.random.key(0))
     for i, x in enumerate(diary.x):
         at = jax.random.fold_in(jax.random.key(0), i)
         own = [draw(fold(at, name), 2) for name in ("perturb", "encode")]
@@ -247,7 +251,7 @@ def test_perturbation_and_encoding_draw_apart(learn, monkeypatch):
 
 def test_each_label_stays_with_its_picture_and_anneal_falls_to_a_tenth(learn):
     order = jnp.asarray(np.random.default_rng(1).permutation(16).reshape(4, 4))
-    diary, sums = learn(PLAIN, jax.random.key(0), order=order)
+    diary, sums = learn(DATA, RULE, jax.random.key(0), order=order)
     np.testing.assert_array_equal(diary.labels, order % 2)
     cosine = 0.5 * (1 + np.cos(np.pi * np.arange(4) / 8))  # of 8 batches in all
     np.testing.assert_allclose(diary.anneal, 0.1 + 0.9 * cosine, rtol=1e-6)
@@ -257,20 +261,20 @@ def test_each_label_stays_with_its_picture_and_anneal_falls_to_a_tenth(learn):
 
 
 def test_feedback_is_fixed_or_drawn_anew_for_each_batch(learn, system):
-    fixed, _ = learn(PLAIN, jax.random.key(0))
+    fixed, _ = learn(DATA, RULE, jax.random.key(0))
     own = system.feedback["h1"].spread
     np.testing.assert_array_equal(fixed.feedback, jnp.broadcast_to(own, (4, *own.shape)))
-    drawn, _ = learn(replace(PLAIN, redraw_feedback=True), jax.random.key(0))
+    drawn, _ = learn(DATA, replace(RULE, redraw_feedback=True), jax.random.key(0))
     assert len({np.asarray(x).tobytes() for x in [*drawn.feedback, own]}) == 5
     for i, found in enumerate(drawn.feedback):
         key = fold(jax.random.fold_in(jax.random.key(0), i), "feedback")
-        expected = _training.feedback(PLAIN.bandwidth, {"h1": 3}, 2, key)["h1"].spread
+        expected = _training.feedback(RULE.bandwidth, {"h1": 3}, 2, key)["h1"].spread
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_the_changes_that_are_asked_for_are_those_of_the_caller(learn):
     own = partial(wb.deltas)
-    learn(PLAIN, jax.random.key(0), changes=own)
+    learn(DATA, RULE, jax.random.key(0), make=partial(WTABroadcast, changes=own))
     assert len(learn.told) > 0
     assert all(changes is own for changes in learn.told)
 
@@ -278,7 +282,7 @@ def test_the_changes_that_are_asked_for_are_those_of_the_caller(learn):
 # --- epochs ---
 
 
-def shown(c, n=18, first_epoch=0, key=0, lost_at=None):
+def shown(n=18, first_epoch=0, key=0, lost_at=None):
     """Order and key of each epoch, over pictures that bear their own number."""
     seen: list[Any] = []
 
@@ -296,17 +300,17 @@ def shown(c, n=18, first_epoch=0, key=0, lost_at=None):
 
     numbers = np.arange(n)
     split = data.Split(np.broadcast_to(numbers[:, None, None], (n, 1, 1)), numbers)
-    bar = Progress(c.epochs, n // c.batch_size, first_epoch)
+    bar, epochs = Progress(3, n // 4, first_epoch), range(first_epoch, 3)
     run = SimpleNamespace(learn=learn)
     fresh: Any = wb.TrainState({}, (), {}, ({}, {}), jnp.asarray(0), jax.random.key(0))
-    epochs = _training.train(c, run, fresh, split, jax.random.key(key), first_epoch, bar)  # pyright: ignore[reportArgumentType]
-    told = [(epoch, int(state.step)) for epoch, state in epochs]
+    states = _training.train(run, fresh, split, jax.random.key(key), epochs, 4, bar)  # pyright: ignore[reportArgumentType]
+    told = [(epoch, int(state.step)) for epoch, state in states]
     assert bar.means == {"accuracy": 0.25, "rate": 0.5}  # the bar is told what was seen
     return seen, told
 
 
 def test_every_epoch_has_an_order_and_a_key_of_its_own():
-    seen, states = shown(PLAIN)
+    seen, states = shown()
     assert states == [(1, 4), (2, 8), (3, 12)]  # 18 // 4 batches an epoch
     for epoch, (order, key) in enumerate(seen):
         own = jax.random.fold_in(fold(jax.random.key(0), "epoch"), epoch)
@@ -322,26 +326,26 @@ def test_every_epoch_has_an_order_and_a_key_of_its_own():
 
 
 def test_a_run_that_goes_on_sees_what_it_would_have_seen():
-    (_, *expected), _ = shown(PLAIN)
-    seen, states = shown(PLAIN, first_epoch=1)
+    (_, *expected), _ = shown()
+    seen, states = shown(first_epoch=1)
     assert [epoch for epoch, _ in states] == [2, 3]
     for (order, key), (order_before, key_before) in zip(seen, expected, strict=True):
         np.testing.assert_array_equal(order, order_before)
         assert key == key_before
-    other, _ = shown(PLAIN, key=1)
+    other, _ = shown(key=1)
     assert (other[1][0] != expected[0][0]).any()
 
 
 def test_no_epoch_begins_or_ends_with_what_is_lost():
     with pytest.raises(_finite.NotFinite, match="in batch 3 of epoch 2"):
-        shown(PLAIN, lost_at=6)
+        shown(lost_at=6)
     fresh: Any = wb.TrainState(
         {"w": jnp.full(1, jnp.nan)}, (), {}, ({}, {}), jnp.asarray(0), jax.random.key(0)
     )
     split = data.Split(np.zeros((4, 1, 1)), np.arange(4))
     run: Any = SimpleNamespace(learn=None)
     bar = Progress(3, 1, 0)
-    epochs = _training.train(PLAIN, run, fresh, split, jax.random.key(0), 0, bar)
+    epochs = _training.train(run, fresh, split, jax.random.key(0), range(3), 4, bar)
     with pytest.raises(_finite.NotFinite, match="before the first batch"):
         next(epochs)
 
@@ -356,11 +360,13 @@ def test_thresholds_settle_on_thirty_batches_in_turn():
 
     split = data.Split(np.arange(10.0).reshape(10, 1, 1), np.arange(10))
     run = SimpleNamespace(settle=settle)
-    assert _training.settled(PLAIN, run, 0, split) == 30  # pyright: ignore[reportArgumentType]
+    assert _training.settled(run, 0, split, 4) == 30  # pyright: ignore[reportArgumentType]
     np.testing.assert_array_equal(np.concatenate(taken), np.arange(120) % 10)
 
 
 # --- evaluation ---
+
+KEY = jax.random.key(0)
 
 
 class Judge:
@@ -394,7 +400,7 @@ def test_every_picture_counts_once_also_beyond_the_first_500():
     images[wrong, 0, 0] = (labels[wrong] + 1) % 3
     images[:, 0, 1] = np.arange(n) / n
     average = ({"w": 1}, {"tone": 2})
-    found = _training.evaluate(PLAIN, judge, average, data.Split(images, labels))  # pyright: ignore[reportArgumentType]
+    found = _training.evaluate(judge, average, data.Split(images, labels), KEY)  # pyright: ignore[reportArgumentType]
     assert judge.sizes == [500, 500, 203]
     assert len(set(judge.keys)) == 3
     assert judge.given == 3 * [(judge.system, *average)]
@@ -406,7 +412,7 @@ def test_every_picture_counts_once_also_beyond_the_first_500():
     assert found.active == {"h1": 0.5, "h2": 1.0}
     other = SimpleNamespace(hidden=("h2",))
     some = data.Split(images[:7], labels[:7])
-    alone = _training.evaluate(PLAIN, judge, average, some, system=other)  # pyright: ignore[reportArgumentType]
+    alone = _training.evaluate(judge, average, some, KEY, system=other)  # pyright: ignore[reportArgumentType]
     assert judge.given[-1][0] is other
     assert alone.active == {"h2": 1.0}
 
@@ -414,15 +420,15 @@ def test_every_picture_counts_once_also_beyond_the_first_500():
 def test_pictures_that_are_not_there_have_no_accuracy():
     none = data.Split(np.zeros((0, 1, 2), np.float32), np.zeros(0, int))
     with pytest.raises(ValueError, match="split must hold one picture at least; got none"):
-        _training.evaluate(PLAIN, Judge(), (0, 0), none)  # pyright: ignore[reportArgumentType]
+        _training.evaluate(Judge(), (0, 0), none, KEY)  # pyright: ignore[reportArgumentType]
 
 
-def test_draws_of_an_evaluation_follow_from_the_seed():
+def test_draws_of_an_evaluation_follow_from_its_key():
     split = data.Split(np.zeros((501, 1, 2), np.float32), np.zeros(501, int))
     keys = []
     for seed in (0, 0, 1):
         judge = Judge()
-        _training.evaluate(replace(PLAIN, seed=seed), judge, (0, 0), split)  # pyright: ignore[reportArgumentType]
+        _training.evaluate(judge, (0, 0), split, jax.random.key(seed))  # pyright: ignore[reportArgumentType]
         keys.append(tuple(judge.keys))
     assert keys[0] == keys[1] != keys[2]
 
@@ -439,7 +445,7 @@ def test_each_layer_alone_is_judged_without_the_readout_of_the_others(system):
     split = data.Split(images, np.array([1, 1, 1, 2]))
     average = ({n: n for n in system.network.projections}, "tone")
     run = SimpleNamespace(system=system, predict=predict)
-    found = _training.layer_accuracy(PLAIN, run, average, split)  # pyright: ignore[reportArgumentType]
+    found = _training.layer_accuracy(run, average, split, KEY)  # pyright: ignore[reportArgumentType]
     assert found == [0.75, 0.25]
     for (wired, held, tone), left_out in zip(asked, ("h2", "h1"), strict=True):
         assert wired == held == set(system.network.projections) - {f"{left_out}->readout"}
@@ -454,14 +460,14 @@ def test_synaptic_events_are_spikes_times_the_synapses_that_they_reach(system):
 
 
 def test_settling_and_judging_see_pictures_as_they_are_encoded(system, monkeypatch):
-    c = replace(PLAIN, encoding="poisson", n_steps=5, augment="affine", input_dropout=0.5)
+    shown = replace(DATA, encoding="poisson", n_steps=5, augment="affine", input_dropout=0.5)
     monkeypatch.setattr(wb, "settle", lambda system, state, x: (state.weights, x))
     monkeypatch.setattr(
         wb, "predict", lambda system, weights, tone, x, *, key: (system, weights, tone, x, key)
     )
-    steps = _training.trainer(c, system, optax.sgd(0.1), 8)
+    steps = _training.trainer(shown, _training.learner(RULE, system, 8))
     x, key = pictures(), jax.random.key(7)
-    seen = _training.encoded(c, key, x)
+    seen = _training.encoded(shown, key, x)
     state = wb.TrainState({}, None, {}, ({}, {}), jnp.asarray(0), key)
     np.testing.assert_array_equal(steps.settle(state, x)[1], seen)
     got = steps.predict(system, "weights", "tone", x, key)

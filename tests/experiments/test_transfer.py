@@ -29,7 +29,7 @@ def test_each_way_to_write_is_tested_before_and_after_training_on(tmp_path):
 def test_a_network_that_is_done_is_not_made_again(tmp_path, monkeypatch):
     made = []
 
-    def one(config, sets, seed):
+    def one(dataset, learning, devices, sets, seed):
         made.append(seed)
         if made == [3, 4]:
             raise KeyboardInterrupt
@@ -48,12 +48,14 @@ def test_a_network_that_is_done_is_not_made_again(tmp_path, monkeypatch):
 class Lossy:
     """In place of a learner: on devices, with three epochs, all is lost."""
 
-    def __init__(self, c, sets):
-        self.c, self.steps = c, None
-        self.fresh = SimpleNamespace(weights={"h1->h2": SimpleNamespace(w=np.ones(1))})
+    def __init__(self, net, data, sets, key, rule):
+        self.rule = rule
+
+    def settled(self):
+        return SimpleNamespace(weights={"h1->h2": SimpleNamespace(w=np.ones(1))})
 
     def trained(self, state):
-        if self.c.epochs == 3:
+        if self.rule.epochs == 3:
             raise _finite.NotFinite(["weights h1->h2"], "in batch 1 of epoch 2")
         return state
 
@@ -66,7 +68,6 @@ class Lossy:
 
 def test_weights_lost_on_devices_are_the_fault_of_the_rate_there(tmp_path, monkeypatch):
     monkeypatch.setattr(transfer, "_Learner", Lossy)
-    monkeypatch.setattr(transfer._training, "settled", lambda c, steps, state, split: state)
     config = transfer.Config(seeds=1, tuned=3, rate=1e30, out=tmp_path)
     with pytest.raises(_finite.NotFinite, match=r"on devices; pass a smaller --rate than 1e\+30$"):
         transfer.run(config)

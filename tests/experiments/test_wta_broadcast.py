@@ -53,12 +53,17 @@ def trained(out, argv, *, draw=False) -> Run:
     held: list[Any] = []
     measured = wta.measured
 
-    def spy(c, steps, state, sets, history):
-        held.extend((c, steps, state, sets))
-        return measured(c, steps, state, sets, history)
+    def spy(data, steps, state, sets, key, history):
+        held.extend((steps, state, sets))
+        return measured(data, steps, state, sets, key, history)
+
+    def filled(config, n_train):
+        held.append(_config.resolved(config, n_train))
+        return held[-1]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wta, "measured", spy)
+        patch.setattr(wta, "resolved", filled)
         for name in () if draw else ("learning_curve", "raster", "weights"):
             patch.setattr(wta.plotting, name, lambda *args, **options: Figure((1, 1)))
         _run.main(wta.Config, wta.run, [*argv, "--out", str(out)])
@@ -209,7 +214,7 @@ def test_validation_is_judged_by_its_own_pictures_and_the_test_by_its(whole):
     parts = [sets.train, sets.val, sets.test]
     assert len({x.tobytes() for part in parts for x in part.images}) >= 1790  # some digits agree
     found = [
-        _training.evaluate(whole.config, whole.steps, whole.state.average, part).accuracy
+        _training.evaluate(whole.steps, whole.state.average, part, jax.random.key(0)).accuracy
         for part in (sets.val, sets.test)
     ]
     assert [whole.metrics["val_accuracy"][-1], whole.metrics["test_accuracy"]] == found
@@ -273,7 +278,7 @@ def test_a_run_goes_on_to_more_epochs_on_the_schedules_of_the_longer(
 ):
     shutil.copytree(whole.out, tmp_path / "run")
     planned = []
-    for name, at in (("optimiser", 1), ("trainer", 3)):
+    for name, at in (("optimiser", 1), ("learner", 2)):
         real = getattr(_training, name)
         spy = lambda *a, real=real, at=at: planned.append(a[at]) or real(*a)  # noqa: E731
         monkeypatch.setattr(_training, name, spy)

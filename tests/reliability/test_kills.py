@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from experiments import _config, _training, wta_broadcast
+from experiments._options import part
 from neurojax import checkpoint
 from tests.reliability.runs import BEFORE, GOES_ON, Command, files, outcome, reached
 
@@ -31,8 +32,9 @@ DESIGN = (
 def state(out):
     """Epoch and bits of the last checkpoint."""
     c = _config.resolved(_config.Config(epochs=3, hidden=(32,), recurrence="none"))
-    tx = _training.optimiser(c, 3 * (256 // c.batch_size))
-    make = partial(wta_broadcast.fresh, c, 64, 10, c.n_steps, tx)
+    net, rule = part(c, _config.Network), part(c, _config.Learning)
+    task = _training.task(part(c, _config.Data), (1, 8, 8), 10)
+    make = partial(wta_broadcast.fresh, net, rule, task, 3 * (256 // c.batch_size))
     like = eqx.filter_eval_shape(make, jax.random.key(0))[1]
     epoch, found, _ = checkpoint.restore(out / "checkpoints", like)
     found = found._replace(key=jax.random.key_data(found.key))
