@@ -60,6 +60,16 @@ def shown(data: Data, sets: Dataset) -> Dataset:
     return sets._replace(train=of(sets.train), val=of(sets.val), test=of(sets.test))
 
 
+def lesson(data: Data, split: Split, batch_size: int, seed: int) -> Split:
+    """The training pictures of this run."""
+    images, labels = (x[: data.train_size] for x in split)
+    if len(labels) < batch_size:
+        raise ValueError(f"--batch-size must be at most {len(labels)} pictures; got {batch_size}")
+    if data.shuffle_labels:
+        labels = np.random.default_rng(seed).permutation(labels)
+    return Split(images, labels)
+
+
 def encoded(data: Data, key: Key[Array, ""], images: Array) -> Array:
     """Pictures [B, H, W, ...] as the network sees them: [B, n_in] held, or [B, T, n_in]."""
     flat = images.reshape(images.shape[0], -1)

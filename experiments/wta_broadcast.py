@@ -108,7 +108,7 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset, make: Make) -> dic
     net, rule = part(c, Network), part(c, Learning)
     data, devices = part(c, Data), part(c, Devices)
     sets, key = _training.shown(data, sets), jax.random.key(c.seed)
-    lesson = _lesson(data, sets.train, rule.batch_size, c.seed)
+    lesson = _training.lesson(data, sets.train, rule.batch_size, c.seed)
     task = _training.task(data, sets.train.images.shape, sets.n_classes)
     n_batches = len(lesson.labels) // rule.batch_size
     _run.refuse_endless(rule.epochs, n_batches)
@@ -161,16 +161,6 @@ def _refuse_large(net: Network, rule: Learning, task: Task) -> None:
         modulators=rule.modulators / 4, n_steps=task.n_steps / 20,
         batch_size=rule.batch_size / 500,
     )  # fmt: skip
-
-
-def _lesson(data: Data, split: Split, batch_size: int, seed: int) -> Split:
-    """The training pictures of this run."""
-    images, labels = (x[: data.train_size] for x in split)
-    if len(labels) < batch_size:
-        raise ValueError(f"--batch-size must be at most {len(labels)} pictures; got {batch_size}")
-    if data.shuffle_labels:
-        labels = np.random.default_rng(seed).permutation(labels)
-    return Split(images, labels)
 
 
 def measured(

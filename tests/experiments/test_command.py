@@ -12,7 +12,7 @@ from experiments import _command, _config, _options
 from experiments import wta_broadcast as wta
 
 EXPERIMENTS = (
-    "wta_broadcast", "surrogate_reference", "electronic_synapse", "routing_cost", "table",
+    "wta_broadcast", "surrogate_reference", "electronic_synapse", "routing_cost", "table", "learn",
 )  # fmt: skip
 each_experiment = pytest.mark.parametrize("name", EXPERIMENTS)
 
@@ -59,7 +59,7 @@ def test_help_has_a_text_and_a_group_for_every_option(name, helped):
     expected = {f"--{f.name.replace('_', '-')}" for f in fields(config) if f.name not in hidden}
     shown = [option for group in groups.values() for option in group if option != "-h"]
     assert sorted(shown) == sorted(expected)
-    assert set(groups) <= {"network", "learning", "devices", "data", "run"}
+    assert set(groups) <= {"network", "learning", "learner", "devices", "data", "run"}
     for options in groups.values():
         for option, text in options.items():
             assert len(text.partition("(default")[0].strip()) > 10, option

@@ -182,11 +182,11 @@ def test_the_run_makes_its_weights_of_the_devices_asked_for(tmp_path, monkeypatc
 
 def test_labels_are_shuffled_by_the_seed_and_pictures_cut_to_size():
     split = data.Split(np.arange(40.0).reshape(40, 1, 1), np.arange(40))
-    cut = wta._lesson(_config.Data(train_size=24), split, batch_size=8, seed=0)
+    cut = _training.lesson(_config.Data(train_size=24), split, batch_size=8, seed=0)
     np.testing.assert_array_equal(cut.images.ravel(), np.arange(24))
     np.testing.assert_array_equal(cut.labels, np.arange(24))
     wrong = [
-        wta._lesson(_config.Data(shuffle_labels=True), split, batch_size=8, seed=seed)
+        _training.lesson(_config.Data(shuffle_labels=True), split, batch_size=8, seed=seed)
         for seed in (0, 0, 1)
     ]
     np.testing.assert_array_equal(wrong[0].labels, wrong[1].labels)

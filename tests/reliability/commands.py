@@ -20,7 +20,7 @@ from experiments import _command, _folder, _run, table
 
 EXPERIMENTS = (
     "wta_broadcast", "surrogate_reference", "electronic_synapse", "routing_cost", "transfer",
-    "networks", "table",
+    "networks", "table", "learn",
 )  # fmt: skip
 
 WHOLE = (

@@ -1,0 +1,326 @@
+"""Any learner, on any devices, from any data: three options say which.
+
+    python -m experiments.learn --learner dfa --synapse linear --dataset digits --out runs/dfa
+
+Each learner has its own defaults, which --help shows; its equations stand in the module of
+`neurojax.learning` that it comes from. A run may go on to more epochs: --resume and a larger
+--epochs; rates that fall along a cosine then follow that of the longer run.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from experiments import (
+    _devices,
+    _folder,
+    _learners,
+    _options,
+    _programs,
+    _run,
+    _training,
+)  # fmt: skip
+from experiments._config import UNSET, Data, Devices, Preset
+from experiments._learners import RECIPES, Given
+from experiments._options import Need, part
+from neurojax._check import MOST
+from neurojax._compile import released
+from neurojax.analysis import plotting
+from neurojax.data import Dataset, Split, load
+from neurojax.learning import NotFinite, fitting
+from neurojax.learning._progress import Progress
+from neurojax.network import fold
+from neurojax.weights import MakeWeights, Weights, connectivity_mask
+
+_REACH = 10.0  # w_max sqrt(fan-in) of devices: trained numbers have less, but for a few
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is between the pixels and the classes."""
+
+    hidden: Preset[tuple[int, ...]] = UNSET
+    """Neurons of each hidden layer."""
+    activation: Preset[_learners.Activation] = UNSET
+    """What a neuron makes of its input."""
+    recurrence: Preset[Literal["local", "dense", "none"]] = UNSET
+    """Within each hidden layer: a ring of neighbours, a few sent far away; all to all; nothing."""
+    readout_density: Preset[float] = UNSET
+    """Part of each hidden layer that a readout neuron hears, in (0, 1]."""
+    readout_population: Preset[int] = UNSET
+    """Readout neurons a class."""
+    freeze_hidden: bool = False
+    """Control: only the readout learns."""
+
+    whole: ClassVar = dict(readout_population=(1, MOST))
+    within: ClassVar = dict(readout_density="(0, 1]")
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Who learns, and how large its steps are."""
+
+    learner: _learners.Name = "wta_broadcast"
+    """What asks for changes of weights."""
+    epochs: Preset[int] = UNSET
+    """Passes over the training pictures; with --resume it may be more than before."""
+    batch_size: Preset[int] = UNSET
+    """Pictures a weight change; what is left over in an epoch waits for the next shuffle."""
+    optimiser: Preset[Literal["adam", "sgd", "momentum"]] = UNSET
+    """What turns the changes that are asked for into steps; momentum is 0.9."""
+    lr: Preset[float] = UNSET
+    """Learning rate."""
+    lr_readout: Preset[float] = UNSET
+    """Learning rate of the readout."""
+    schedule: Preset[Literal["constant", "cosine"]] = UNSET
+    """Learning rates stay, or fall along a cosine to 0."""
+    weight_decay: Preset[float] = UNSET
+    """Part of a weight that it loses in a step, per unit of learning rate."""
+    clip: Preset[float] = UNSET
+    """The longest that the changes of a batch may be together, before the learning rate; 0: any."""
+
+    needs: ClassVar[tuple[Need, ...]] = _learners.needs()
+    whole: ClassVar = {name: (1, MOST) for name in ("epochs", "batch_size")}
+    within: ClassVar = {n: "[0, inf)" for n in ("lr", "lr_readout", "weight_decay", "clip")}
+
+
+@dataclass(frozen=True)
+class Run(_run.Run):
+    """Chance, and where results go."""
+
+    out: Path = Path("runs/learn")
+
+
+@dataclass(frozen=True)
+class Config(Network, Learner, Devices, Data, Run):
+    """Every option; None takes what suits the learner and the data."""
+
+    def __post_init__(self):
+        _check(self)
+
+    @classmethod
+    def default_text(cls, name: str) -> str | None:
+        """What the learners take, those that take the same together."""
+        if next(f.default for f in fields(cls) if f.name == name) is not None:
+            return None
+        told: dict[str, list[str]] = {}
+        for learner in RECIPES:
+            if text := _learners.told(learner, name):
+                told.setdefault(text, []).append(learner)
+        if len(told) < 2:
+            return next(iter(told), None)
+        return "; ".join(f"{text} ({', '.join(who)})" for text, who in told.items())
+
+
+def _check(c: Config) -> None:
+    """Refuse numbers out of range, naming the option."""
+    _run.require_sound(c)
+    if c.hidden is not None and min(c.hidden, default=0) < 1:
+        raise ValueError(f"--hidden must name one or more layers of >= 1 neurons; got {c.hidden}")
+    _run.require_whole(c, hidden=(1, MOST))
+    if c.inputs == "centred" and (c.presentation, c.encoding) != ("static", "direct"):
+        allowed = "--inputs must be raw unless pixels of a static picture are currents"
+        raise ValueError(f"{allowed}; got centred")
+    if c.synapse != "ideal" and (why := RECIPES[c.learner].numbers_only):
+        raise ValueError(
+            f"--synapse must be ideal for --learner {c.learner}: {why}; got {c.synapse}"
+        )
+
+
+def resolved(config: Config, n_train: int | None = None) -> Config:
+    """With what the learner takes where nothing is given; `n_train` pictures are learnt from."""
+    found = _learners.usual(config, n_train)
+    return replace(config, **{k: v for k, v in found.items() if getattr(config, k) is None})
+
+
+def refuse_idle(config: Config, c: Config) -> None:
+    """Refuse options that change nothing; `c` is `config` resolved."""
+    unset = {f.name: f.default for f in fields(config)}
+    usual = lambda name: getattr(resolved(replace(c, **{name: unset[name]})), name)  # noqa: E731
+    found = [need for need in _options.needs(type(config)) if need.filled]
+    _options.refuse_idle(c, found, usual)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """The whole experiment; returns what it writes to metrics.json."""
+    sets = load(config.dataset, config.data_dir)
+    c = resolved(config, _run.n_train(sets, config.train_size, config.batch_size))
+    refuse_idle(config, c)
+    with _folder.held(c, sets, may_grow=("epochs",)) as folder:
+        return _run_in(folder, c, sets)
+
+
+def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
+    data, key = part(c, Data), jax.random.key(c.seed)
+    sets = _training.shown(data, sets)
+    train = _training.lesson(data, sets.train, c.batch_size, c.seed)
+    given = _given(c, data, train, sets.n_classes)
+    _run.refuse_endless(c.epochs, given.n_batches // c.epochs)
+    _refuse_large(c, given)
+    make = partial(fresh, c, given)
+    made = _programs.Made(make, key)  # what cannot be built is refused here
+    encode = partial(_training.encoded, data)
+    _refuse_unfit(make, encode, train, c.batch_size, key)
+    folder.begin()
+    learner, state = made()
+    written = {name: _devices.spent(w) for name, w in plastic(state).items()}
+    begun = {name: np.asarray(w.w) for name, w in plastic(state).items()}
+    done, state, history = folder.last(state)
+    right = partial(fitting.evaluate, learner, encode=encode, key=key)
+    bar = Progress(c.epochs, given.n_batches // c.epochs, done)
+    with bar:
+        for epoch, learnt in _epochs(c, learner, state, train, encode, done, bar):
+            val = float(right(learnt, sets.val))
+            seen = _whole(bar.means["accuracy"], given.n_batches // c.epochs * c.batch_size)
+            history = history.grown(val, seen, bar.seconds(), c.epochs)
+            folder.save(epoch, learnt, history)
+            bar.finish_epoch(val)
+            state = learnt
+    test = float(right(state, sets.test))
+    bar.console.print(f"test accuracy {100 * test:.2f}%", style="bold")
+    now = plastic(state)
+    moved = [name for name, w in now.items() if not np.array_equal(w.w, begun[name])]
+    metrics = {
+        "test_accuracy": test,
+        "val_accuracy": list(history.val_accuracy),
+        "train_accuracy": list(history.train_accuracy),
+        "epochs_planned": list(history.planned),
+        "seconds": sum(history.seconds),
+        "seconds_per_epoch": list(history.seconds),
+        "n_train": len(train.labels),
+        "n_test": len(sets.test.labels),
+        "n_synapses": sum(_synapses(w) for w in now.values()),
+        "weight_updates": given.n_batches * sum(_synapses(now[name]) for name in moved),
+    }
+    if c.synapse != "ideal":
+        metrics["devices"] = {n: _devices.counted(now[n], spent) for n, spent in written.items()}
+    return folder.finish(metrics, _figures(history, test, now))
+
+
+def _whole(part: float, n: int) -> float:
+    """Part of `n` pictures, without the rounding of sums, whose order wall clocks decide."""
+    return round(part * n) / n
+
+
+def _given(c: Config, data: Data, train: Split, n_classes: int) -> Given:
+    """What the learner is made for."""
+    timed = data if data.start is not None else replace(data, start=0)
+    task = _training.task(timed, train.images.shape, n_classes)
+    pixels = train.images.astype(np.float64)
+    mean, std = float(pixels.mean()), float(pixels.std()) or 1.0
+    return Given(task, c.epochs * (len(train.labels) // c.batch_size), mean, std)
+
+
+def fresh(c: Config, given: Given, key: Key[Array, ""]) -> tuple[Any, Any]:
+    """The learner and its first state, all that is random drawn from `key`."""
+    learner = RECIPES[c.learner].build(c, given, key)
+    return learner, learner.init(fold(key, "state"), make_weights(part(c, Devices)))
+
+
+def make_weights(devices: Devices) -> MakeWeights:
+    """Numbers, or devices; where no --w-max is given, they reach 10 / sqrt(fan-in)."""
+    synapses = devices.synapses
+    if devices.synapse == "ideal" or devices.w_max is not None:
+        return _devices.make_weights(synapses, devices.w_max)
+
+    def make(w: Array, wiring: Any, key: Array) -> Weights:
+        return _devices.make_weights(synapses, _REACH / np.sqrt(wiring.n_pre))(w, wiring, key)
+
+    return make
+
+
+def plastic(state: Any) -> dict[str, Any]:
+    """All weights of a learner's state, by name."""
+    is_weights = lambda x: isinstance(x, Weights)  # noqa: E731
+    found = jax.tree_util.tree_flatten_with_path(state.weights, is_leaf=is_weights)[0]
+    return {jax.tree_util.keystr(at, simple=True, separator="."): w for at, w in found}
+
+
+def _synapses(w: Any) -> int:
+    return int(connectivity_mask(w.connectivity, jnp.ones(w.w.shape)).sum())
+
+
+def _refuse_unfit(
+    make: Callable[[Array], Any], encode: fitting.Change, train: Split, batch_size: int,
+    key: Key[Array, ""],
+) -> None:  # fmt: skip
+    """Refuse data that the learner cannot take, before anything is written."""
+
+    def first(key: Array, images: Array, labels: Array) -> Any:
+        learner, state = make(key)
+        state = fitting.settled(learner, state, images, key, len(labels), encode)
+        return learner.step(state, encode(key, images), labels, key=key)
+
+    x, y = (jnp.asarray(some[:batch_size]) for some in train)
+    jax.eval_shape(first, key, x, y)
+
+
+def _refuse_large(c: Config, given: Given) -> None:
+    """Refuse a training that would not fit, by the option that is furthest from what is usual."""
+    sizes = given.sizes(c)
+    links = sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+    links += sum(n * n for n in c.hidden) if c.recurrence in ("local", "dense") else 0
+    seen = max(c.batch_size, 500) * sum(sizes) * (given.task.n_steps if _over_time(c) else 1)
+    _run.affordable(
+        32 * links + 16 * seen, hidden=sum(c.hidden) / 1000, n_steps=given.task.n_steps / 20,
+        batch_size=c.batch_size / 500,
+    )  # fmt: skip
+
+
+def _over_time(c: Config) -> bool:
+    return "n_steps" in RECIPES[c.learner].reads.split()
+
+
+def _epochs(
+    c: Config, learner: Any, state: Any, train: Split, encode: fitting.Change, done: int,
+    bar: Progress,
+) -> Iterator[tuple[int, Any]]:  # fmt: skip
+    """The state after each epoch; what is random in it follows from the seed and its number.
+
+    Raises `NotFinite` in place of an epoch after which something is NaN or infinite.
+    """
+    key, x, y = jax.random.key(c.seed), jnp.asarray(train.images), jnp.asarray(train.labels)
+    augment = partial(_training.perturbed, part(c, Data))
+    learn = released(partial(fitting.stretch, learner, augment=augment, encode=encode))
+    if done == 0:
+        settle = released(partial(fitting.settled, learner, batch_size=c.batch_size, encode=encode))
+        state = settle(state, x, key)
+        _refuse_lost(c, state, "before the first batch")
+    for epoch in range(done, c.epochs):
+        key_e = fitting.epoch_key(key, epoch)
+        order = fitting.shuffled(key_e, len(y), c.batch_size)
+        for first, last in bar.stretches():
+            ends = jnp.asarray([first, last])  # traced: one program for all stretches
+            state, sums = learn(state, x, y, order, key_e, ends)
+            bar.show(last - first, sums)
+        _refuse_lost(c, state, f"in epoch {epoch + 1}")
+        yield epoch + 1, state
+
+
+def _refuse_lost(c: Config, state: Any, since: str) -> None:
+    if parts := fitting.lost(state):
+        raise NotFinite(parts, since, f"; pass a smaller --lr than {c.lr:g}")
+
+
+def _figures(history: _folder.History, test: float, now: dict[str, Any]) -> dict[str, Any]:
+    percent = lambda parts: [100 * x for x in parts]  # noqa: E731
+    tables: dict[str, Any] = {
+        n: np.asarray(w.connectivity.matrix(w.w)) for n, w in now.items() if w.w.ndim == 2
+    }
+    return {
+        "learning_curve": plotting.learning_curve(
+            percent(history.val_accuracy), percent(history.train_accuracy), 100 * test
+        ),
+        "weights": plotting.weights(tables),
+    }
+
+
+if __name__ == "__main__":
+    _run.main(Config, run)
