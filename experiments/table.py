@@ -8,21 +8,18 @@ on from its last epoch. So the table can be made in pieces, across days.
 
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from experiments import _folder, _lock, _options, _run, _signals
-from neurojax._files import sealed, unsealed, write_whole
+from experiments import _lock, _options, _run, _runs, _signals
 
 _LOCAL, _SURROGATE = "experiments.wta_broadcast", "experiments.surrogate_reference"
 _MNIST, _FASHION = "--dataset mnist", "--dataset idx"
@@ -192,31 +189,18 @@ def run_missing(config: Config, rows: dict[str, tuple[str, str]], console: Conso
     runnable = [
         n for n, (_, options) in rows.items() if config.fashion_dir or _FASHION not in options
     ]
-    todo = [
-        (row, seed)
-        for seed in range(config.seeds)
-        for row in runnable
-        if not result_file(config, row, seed).exists()
-    ]
-    cores: SimpleQueue[int] = SimpleQueue()
-    for core in range(config.jobs):
-        cores.put(core)
-    failed = False
-    with ThreadPoolExecutor(config.jobs) as pool:
-        for done, message in pool.map(lambda job: run_one(config, cores, *job), todo):
-            console.print(message, markup=False)
-            failed |= not done
-    return failed
+    jobs = [job(config, row, seed) for seed in range(config.seeds) for row in runnable]
+    return _runs.run(jobs, config.jobs, lambda line: console.print(line, markup=False))
 
 
-def result_file(config: Config, row: str, seed: int) -> Path:
-    """Where a finished run leaves its metrics."""
-    return config.results / slug(row) / f"{seed}.json"
-
-
-def run_folder(config: Config, row: str, seed: int) -> Path:
-    """Where a run works."""
-    return config.runs / slug(row) / str(seed)
+def job(config: Config, row: str, seed: Any) -> _runs.Job:
+    """One run of a row."""
+    module, options = ROWS[row]
+    return _runs.Job(
+        f"{row}, seed {seed}", config.results / slug(row) / f"{seed}.json",
+        config.runs / slug(row) / str(seed), module, options, seed,
+        next((f for x, f in _folders(config).items() if x in options), None), {"row": row},
+    )  # fmt: skip
 
 
 def slug(row: str) -> str:
@@ -225,62 +209,9 @@ def slug(row: str) -> str:
     return "-".join(part for part in kept.split("-") if part)
 
 
-def command(config: Config, row: str, seed: int) -> list[str]:
-    """The command that makes one run."""
-    module, options = ROWS[row]
-    out = run_folder(config, row, seed)
-    folder = next((f for x, f in _folders(config).items() if x in options), None)
-    where = ["--data-dir", str(folder)] if folder else []
-    words = [sys.executable, "-m", module, *options.split(), "--seed", str(seed)]
-    return [*words, "--out", str(out), *where, "--resume"]
-
-
 def _folders(config: Config) -> dict[str, Path | None]:
     """Where the data of rows lie, by the option that names the data; the digits are embedded."""
     return {_MNIST: config.data_dir, _FASHION: config.fashion_dir}
-
-
-def run_one(config: Config, cores: SimpleQueue, row: str, seed: int) -> tuple[bool, str]:
-    """One run on a core of its own, kept once it is complete: whether it is, and what to say."""
-    core = cores.get()
-    words = command(config, row, seed)
-    env = os.environ | {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
-    pinned = ["taskset", "-c", str(core)] if config.jobs > 1 and shutil.which("taskset") else []
-    code, _, said = _signals.run([*pinned, *words], env=env)
-    cores.put(core)
-    try:
-        metrics = None if code else keep(config, row, seed)
-    except (ValueError, OSError) as error:
-        metrics, said = None, str(error)
-    if metrics is None:
-        return False, f"{row}, seed {seed}: failed\n{said.strip()[-2000:]}"
-    return True, f"{row}, seed {seed}: {100 * metrics['test_accuracy']:.2f}%"
-
-
-def keep(config: Config, row: str, seed: int) -> dict:
-    """Copy the metrics of a finished run to the results, with the row and the digest."""
-    metrics = _folder.results(run_folder(config, row, seed))
-    for place in ("out", "data_dir"):  # of this machine alone
-        metrics["config"].pop(place, None)
-    target = result_file(config, row, seed)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target, sealed(metrics | _whose(row)))
-    return metrics
-
-
-def kept(row: str, file: Path) -> dict:
-    """A result; `ValueError` if it is not what was written, or not of this row and seed."""
-    result, stem = unsealed(file), file.stem
-    whose = _whose(row) | {"seed": int(stem) if stem.isdecimal() else stem}
-    for name, asked in whose.items():
-        if result.get(name) != asked:
-            raise ValueError(f"{str(file)!r} is of {name} {result.get(name)!r}, not {asked!r}")
-    return result
-
-
-def _whose(row: str) -> dict[str, str]:
-    module, options = ROWS[row]
-    return {"row": row, "module": module, "options": options}
 
 
 def table(config: Config, rows: dict[str, tuple[str, str]], damaged: list[str]) -> Iterator[str]:
@@ -293,8 +224,9 @@ def table(config: Config, rows: dict[str, tuple[str, str]], damaged: list[str]) 
     for row in rows:
         results = []
         for file in sorted((config.results / slug(row)).glob("*.json")):
+            seed = int(file.stem) if file.stem.isdecimal() else file.stem
             try:
-                results.append(kept(row, file))
+                results.append(_runs.kept(job(config, row, seed)))
             except ValueError as error:
                 damaged.append(f"{error}; take it away, and it is run again")
         if results:

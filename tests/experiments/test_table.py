@@ -11,7 +11,7 @@ from importlib import import_module
 import pytest
 import tyro
 
-from experiments import _config, _folder, _lock, _run, table
+from experiments import _config, _folder, _lock, _run, _runs, table
 from neurojax._files import sealed
 
 _ROWS = table.ROWS
@@ -77,11 +77,11 @@ def test_one_seed_of_every_row_comes_before_the_next_seed(runs, config):
 
 def test_a_finished_run_is_not_run_again(runs, config):
     table.main(config(seeds=1))
-    kept = table.result_file(config(), "density 100%", 0).read_bytes()
+    kept = table.job(config(), "density 100%", 0).result.read_bytes()
     runs.commands.clear()
     table.main(config())
     assert runs.names == ["density-100/1", "frozen-5/1"]
-    assert table.result_file(config(), "density 100%", 0).read_bytes() == kept
+    assert table.job(config(), "density 100%", 0).result.read_bytes() == kept
     runs.commands.clear()
     table.main(config())
     assert runs.commands == []
@@ -102,7 +102,7 @@ def test_a_failing_run_stops_no_other_and_is_tried_again(runs, config, capsys, j
     assert "density 100%, seed 0: failed" in said
     assert "error: [/out] must be empty" in said
     assert "frozen, 5%, seed 1: 91.00%" in said
-    assert not table.result_file(config(), "density 100%", 0).exists()
+    assert not table.job(config(), "density 100%", 0).result.exists()
     runs.failing, runs.commands = (), []
     table.main(config(jobs=jobs))
     assert sorted(runs.names) == ["density-100/0", "density-100/1"]
@@ -121,7 +121,7 @@ def test_runs_side_by_side_keep_to_a_core_each(runs, config, monkeypatch):
             busy.remove(words[2])
         return runs(words[3:], **how)
 
-    monkeypatch.setattr(table.shutil, "which", lambda name: name)
+    monkeypatch.setattr(_runs.shutil, "which", lambda name: name)
     monkeypatch.setattr(table._signals, "run", run)
     table.main(config(jobs=2))
     assert len(runs.commands) == 4
@@ -154,7 +154,7 @@ def test_one_seed_has_no_deviation_and_a_row_without_runs_no_line(runs, config, 
 def test_every_row_can_be_run_and_is_a_run_of_its_own(tmp_path):
     seen, folders = set(), set()
     for row in table.ROWS:
-        words = table.command(table.Config(runs=tmp_path), row, seed=0)
+        words = table.job(table.Config(runs=tmp_path), row, seed=0).command
         config = import_module(words[2]).Config
         parsed = _config.resolved(tyro.cli(partial(config), args=words[3:]), 55_000)
         folders.add(str(parsed.out))
@@ -163,10 +163,10 @@ def test_every_row_can_be_run_and_is_a_run_of_its_own(tmp_path):
 
 
 def test_the_command_passes_on_where_the_data_are(tmp_path):
-    words = table.command(table.Config(data_dir=tmp_path), "density 5%", 2)
+    words = table.job(table.Config(data_dir=tmp_path), "density 5%", 2).command
     assert option(words, "--data-dir") == str(tmp_path)
     assert option(words, "--seed") == "2"
-    assert "--data-dir" not in table.command(table.Config(), "density 5%", 2)
+    assert "--data-dir" not in table.job(table.Config(), "density 5%", 2).command
 
 
 def test_fashion_is_read_from_a_folder_of_its_own_and_never_from_that_of_mnist(
@@ -188,9 +188,13 @@ def test_fashion_is_read_from_a_folder_of_its_own_and_never_from_that_of_mnist(
 def test_a_mean_over_layers_is_layer_by_layer(config):
     config, row = config(), "density 5%"
     for seed, rates in enumerate(([0.02, 0.08], [0.04, 0.04])):
-        file = table.result_file(config, row, seed)
+        file = table.job(config, row, seed).result
         file.parent.mkdir(parents=True, exist_ok=True)
-        result = METRICS | {"spikes_per_neuron_step": rates, "seed": seed} | table._whose(row)
+        result = (
+            METRICS
+            | {"spikes_per_neuron_step": rates, "seed": seed}
+            | table.job(config, row, seed).whose
+        )
         file.write_text(sealed(result))
     lines = list(table.table(config, {row: table.ROWS[row]}, []))
     assert lines[-1].split("|")[4].strip() == "0.030 / 0.060"
@@ -215,7 +219,7 @@ def shown(config, capsys, code=None):
 
 def test_one_damaged_result_is_named_and_loses_no_other(runs, config, capsys):
     table.main(config())
-    file = table.result_file(config(), "density 100%", 1)
+    file = table.job(config(), "density 100%", 1).result
     whole = file.read_bytes()
     capsys.readouterr()
     flipped = whole.replace(b'"test_accuracy": 0.91', b'"test_accuracy": 0.93')
@@ -237,11 +241,11 @@ def test_one_damaged_result_is_named_and_loses_no_other(runs, config, capsys):
 def test_a_result_of_another_row_or_seed_is_named_and_left_out(runs, config, capsys, monkeypatch):
     table.main(config())
     capsys.readouterr()
-    mine = table.result_file(config(), "density 100%", 0)
+    mine = table.job(config(), "density 100%", 0).result
     whole = mine.read_bytes()
-    mine.write_bytes(table.result_file(config(), "frozen, 5%", 0).read_bytes())
+    mine.write_bytes(table.job(config(), "frozen, 5%", 0).result.read_bytes())
     assert "is of row 'frozen, 5%', not 'density 100%'" in shown(config, capsys, code=1)[1][0]
-    mine.write_bytes(table.result_file(config(), "density 100%", 1).read_bytes())
+    mine.write_bytes(table.job(config(), "density 100%", 1).result.read_bytes())
     assert "0.json' is of seed 1, not 0" in shown(config, capsys, code=1)[1][0]
     mine.write_bytes(whole)
     module, options = table.ROWS["frozen, 5%"]
