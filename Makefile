@@ -33,7 +33,8 @@ slow: $(stamp)-test
 	$(python) -m pytest -n 2 --dist loadfile -m slow --ignore=tests/reliability
 
 # Each in an environment of its own, resolved anew each time. The lowest have wheels for the
-# oldest Python supported, the highest for all.
+# oldest Python supported, the highest for all; jax 0.11 asks for Python 3.12, so that the
+# highest of all need PYTHON=python3.12 or newer.
 test-lowest: resolution := lowest-direct
 test-highest: resolution := highest
 test-lowest test-highest: test-%: .envs/uv/bin/uv
