@@ -6,29 +6,37 @@ become something that learns from a batch, on numbers or on devices; `fitting` i
 
 from neurojax.learning import wta_broadcast as wta_broadcast
 from neurojax.learning.backprop import Backprop
+from neurojax.learning.boltzmann import Boltzmann, Monotone, Restricted
 from neurojax.learning.counter_current import CounterCurrent
 from neurojax.learning.decolle import Decolle
 from neurojax.learning.direct_feedback import DFA
 from neurojax.learning.eprop import EProp
+from neurojax.learning.equilibrium import Equilibrium
 from neurojax.learning.fitting import Fitted, NotFinite
 from neurojax.learning.perceptron import Perceptron
+from neurojax.learning.relax import relax
 from neurojax.learning.wta_learner import WTABroadcast
 from neurojax.learning.zeroth_order import Coordinates, Directions, Neurons, ZerothOrder, zo_grasp
 
 __all__ = [
     "Backprop",
+    "Boltzmann",
     "Coordinates",
     "CounterCurrent",
     "DFA",
     "Decolle",
     "Directions",
     "EProp",
+    "Equilibrium",
     "Fitted",
+    "Monotone",
     "Neurons",
     "NotFinite",
     "Perceptron",
+    "Restricted",
     "WTABroadcast",
     "ZerothOrder",
+    "relax",
     "zo_grasp",
 ]
 

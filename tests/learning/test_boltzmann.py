@@ -1,0 +1,261 @@
+"""Mean fields of Boltzmann machines: one, found, and the derivative that two nudges give."""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import optimize
+from scipy.special import lambertw, xlogy
+
+import hardware as hw
+from neurojax.learning import boltzmann as bm
+from neurojax.learning.learner import Learner
+
+NODES = bm.Nodes((6, 2), (3, 4), (1, 3))
+BLOCKS = [*([2] * 6), *([4] * 3), 3]  # states of each node
+STARTS = np.cumsum([0, *BLOCKS])
+OWN = np.zeros((NODES.n, NODES.n), bool)
+for a, b in zip(STARTS, STARTS[1:], strict=False):
+    OWN[a:b, a:b] = True
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def machine(coupling=None, **given):
+    """Settles to rounding."""
+    long = {"group": 4, "n_hidden": 3, "max_steps": 4000, "tol": 1e-14, "alpha": 0.25}
+    coupling = bm.Monotone(5) if coupling is None else coupling
+    return bm.Boltzmann(6, 3, optax.sgd(1.0), coupling, **(long | given))
+
+
+def strong(coupling, size=3.0, net=None):
+    """A state whose array holds anything at all."""
+    net = machine(coupling) if net is None else net
+    state = net.init(jax.random.key(0))
+    rng = np.random.default_rng(1)
+    new = {n: jnp.asarray(size * rng.normal(size=w.w.shape)) for n, w in state.weights.items()}
+    held = {n: eqx.tree_at(lambda a: a.w, w, new[n]) for n, w in state.weights.items()}
+    return state._replace(weights=held)
+
+
+def matrix(net, state):
+    """Phi, column by column."""
+    phi = net.coupling.field(net.nodes, state.weights["coupling"])
+    return np.asarray(jax.vmap(lambda q: phi(q, None))(jnp.eye(net.nodes.n))).T
+
+
+@pytest.mark.parametrize("m", [0.05, 0.3])
+def test_whatever_the_array_holds_the_coupling_is_monotone(x64, m):
+    net = machine(bm.Monotone(5, m))
+    for size in (0.1, 1.0, 30.0):
+        phi = matrix(net, strong(net.coupling, size))
+        np.testing.assert_allclose(phi, phi.T, atol=1e-12)
+        np.testing.assert_allclose(phi[OWN], 0, atol=1e-12)
+        assert np.linalg.eigvalsh(np.eye(len(phi)) - phi)[0] >= m - 1e-12
+    assert abs(phi[~OWN]).max() > 0.1
+
+
+def test_layers_of_a_restricted_machine_meet_their_neighbours_alone(x64):
+    net = machine(bm.Restricted(), n_hidden=4)
+    phi = matrix(net, strong(net.coupling, net=net))
+    np.testing.assert_array_equal(phi, phi.T)
+    pixels, top, first, label = np.split(np.arange(net.nodes.n), [12, 20, 28])
+    layers = [pixels, first, top, label]
+    for i, a in enumerate(layers):
+        for j, b in enumerate(layers):
+            assert bool(phi[np.ix_(a, b)].any()) == (abs(i - j) == 1), (i, j)
+
+
+def prox(y, alpha):
+    """The paper's: argmin |z - y|^2 / 2 + alpha (sum z log z - |z|^2 / 2) on the simplex."""
+    z = lambda nu: (  # noqa: E731
+        alpha / (1 - alpha) * lambertw((1 - alpha) / alpha * np.exp((y + nu) / alpha - 1)).real
+    )
+    return z(optimize.brentq(lambda nu: z(nu).sum() - 1, -y.max() - 3, -y.min() + 3, xtol=1e-15))
+
+
+def test_proximal_iteration_of_the_paper_ends_where_damping_does(x64):
+    net = machine(bm.Monotone(5))
+    state = strong(net.coupling)
+    phi, b = matrix(net, state), np.asarray(state.weights["bias"].w)[:, 0]
+    alpha = 1.5 / np.linalg.eigvalsh(np.eye(len(phi)) - phi)[-1]  # below 2 / L
+    q = np.concatenate([np.full(n, 1 / n) for n in BLOCKS])
+    for _ in range(800):
+        y = (1 - alpha) * q + alpha * (phi @ q + b)
+        q = np.concatenate([prox(p, alpha) for p in np.split(y, STARTS[1:-1])])
+    target, seen = jnp.zeros(NODES.n), jnp.zeros(6, bool)
+    found = net.settled(net._told(state.weights), target, seen)
+    np.testing.assert_allclose(NODES.softmax(found.state), q, atol=1e-10)
+
+
+@quick
+def from_starts(net, weights, starts):
+    told, target = net._told(weights), jnp.zeros(NODES.n)
+    one = lambda a: net.settled(told, target, jnp.zeros(6, bool), start=a)  # noqa: E731
+    return jax.vmap(one)(starts)
+
+
+def free_energy(phi, b, q):
+    return xlogy(q, q).sum(-1) - (q * (q @ phi)).sum(-1) / 2 - q @ b
+
+
+def test_twelve_starts_and_any_damping_end_in_one_mean_field(x64):
+    net = machine(bm.Monotone(5), tol=1e-15)
+    state = strong(net.coupling)
+    phi, b = matrix(net, state), np.asarray(state.weights["bias"].w)[:, 0]
+    rng = np.random.default_rng(2)
+    starts, ends = jnp.asarray(6 * rng.normal(size=(12, NODES.n))), []
+    for alpha in (0.05, 0.2, 0.5):
+        damped = eqx.tree_at(lambda n: n.alpha, net, jnp.asarray(alpha))
+        ends.append(NODES.softmax(from_starts(damped, state.weights, starts).state))
+    ends = np.asarray(jnp.concatenate(ends))
+    assert np.ptp(ends, 0).max() < 2e-12
+    told = NODES.softmax(jnp.asarray(phi @ ends[0] + b))
+    np.testing.assert_allclose(told, ends[0], atol=1e-12)
+    others = np.asarray(NODES.softmax(jnp.asarray(3 * rng.normal(size=(200, NODES.n)))))
+    assert (free_energy(phi, b, others) > free_energy(phi, b, ends[0])).all()
+
+
+def test_free_energy_falls_at_each_step_up_to_one_over_l(x64):
+    net = machine(bm.Monotone(5))
+    state = strong(net.coupling)
+    phi, b = matrix(net, state), np.asarray(state.weights["bias"].w)[:, 0]
+    top = np.linalg.eigvalsh(np.eye(len(phi)) - phi)[-1]
+    rng, fell = np.random.default_rng(3), {}
+    for times in (1.0, 8.0):
+        a, energies = 4 * rng.normal(size=NODES.n), []
+        for _ in range(60):
+            q = np.asarray(NODES.softmax(jnp.asarray(a)))
+            energies.append(free_energy(phi, b, q))
+            a += times / top * (phi @ q + b - a)
+        fell[times] = np.diff(energies).max() < 1e-13
+    assert fell[1.0]
+    assert not fell[8.0]
+
+
+def test_two_nudges_give_the_implicit_derivative(x64):
+    rng = np.random.default_rng(4)
+    for coupling in (bm.Monotone(5), bm.Restricted()):
+        # nudges of 1e-4: what is left is of order beta^2 = 1e-8, rounding over beta 1e-11
+        net = machine(coupling, n_hidden=4, beta=1e-4, tol=1e-15)
+        nodes, state = net.nodes, strong(coupling, 0.4, net)
+        told, phi = net._told(state.weights), matrix(net, state)
+        seen = jnp.asarray(rng.random(6) < 0.4)
+        target = net._target(jnp.asarray(rng.random((1, 6))), jnp.array([1]))[0]
+        one = lambda t, s, k, told=told, net=net: net._nudged(told, t, s, k)  # noqa: E731
+        _, q, plus, minus = quick(one)(target, seen, jax.random.key(0))
+        # lambda = (I - S Phi)^-T dl/dq, S the blocks of diag(q) - q q^T, held nodes left out
+        q, g = np.asarray(q), np.asarray(net._slope(q, target, seen))
+        s, held = np.zeros_like(phi), np.asarray(net._held(seen))
+        sizes = [*([2] * 6), *([4] * 4), 3]
+        for i, n in zip(np.cumsum([0, *sizes]), sizes, strict=False):
+            p = q[i : i + n]
+            s[i : i + n, i : i + n] = np.diag(p) - np.outer(p, p)
+        s = s * ~held[:, None] * ~held
+        slope = s @ np.linalg.solve((np.eye(len(q)) - s @ phi).T, g)
+        np.testing.assert_allclose((minus - plus) / 2e-4, slope, atol=1e-6)
+        by_phi = (np.outer(slope, q) + np.outer(q, slope)) / 2
+
+        def phi_of(w, net=net, state=state):
+            array = eqx.tree_at(lambda a: a.w, state.weights["coupling"], w)
+            each = net.coupling.field(net.nodes, array)
+            return jax.vmap(each, (0, None))(jnp.eye(net.nodes.n), None).T
+
+        w = 0.9 * coupling.kept(nodes, state.weights["coupling"].w)  # no norm is at its bound
+        array = eqx.tree_at(lambda a: a.w, state.weights["coupling"], w)
+        expected = jax.vjp(phi_of, w)[1](jnp.asarray(by_phi))[0]
+        got = coupling.change(nodes, array, plus[None], minus[None]) / 2e-4
+        np.testing.assert_allclose(got, -expected, atol=1e-6)
+        assert abs(expected).max() > 1e-2
+
+
+def test_pixels_that_are_seen_stay_and_do_not_learn(x64):
+    net = machine()
+    state, x = strong(net.coupling), jnp.asarray(np.random.default_rng(5).random((2, 6)))
+    seen = jnp.array([[True] * 6, [True, False] * 3])
+    pixels, scores = net.complete(state, x, seen)
+    np.testing.assert_array_equal(pixels.argmax(-1)[seen], (x >= 0.5)[seen])
+    np.testing.assert_array_equal(pixels[seen].max(-1), 1)
+    assert (pixels[~seen].max(-1) < 1).all()
+    np.testing.assert_allclose(pixels.sum(-1), 1, rtol=1e-12)
+    np.testing.assert_allclose(scores[:1], net.predict(state, x[:1]), rtol=1e-12)
+
+
+def refuse(*arguments, **options):
+    raise AssertionError("nothing here may take a derivative")
+
+
+def pictures(n):
+    """Two patterns of six pixels."""
+    y = np.arange(n) % 2
+    patterns = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]])
+    return jnp.asarray(patterns[y], jnp.float32), jnp.asarray(y)
+
+
+@pytest.mark.parametrize(
+    ("coupling", "rate"),
+    [(bm.Monotone(31, gain=0.3), 0.003), (bm.Restricted(), 0.02)],
+    ids=["monotone", "restricted"],
+)
+def test_it_learns_to_complete_and_to_name_without_a_derivative(monkeypatch, coupling, rate):
+    for name in ("grad", "value_and_grad", "vjp", "jvp", "linearize", "jacfwd", "jacrev"):
+        monkeypatch.setattr(jax, name, refuse)
+    net = bm.Boltzmann(6, 3, optax.adam(rate), coupling, n_hidden=4, p_hidden=0.4)
+    state, (x, y) = net.init(jax.random.key(0)), pictures(24)
+    step = quick(lambda s, key: net.step(s, x, y, key=key))
+    seen = []
+    for i in range(200):
+        state, info = step(state, jax.random.key(i))
+        seen.append(float(info["completion"]))
+    assert (net.predict(state, x).argmax(1) == y).all()
+    assert np.mean(seen[:5]) < 0.75
+    assert np.mean(seen[-10:]) > 0.9  # one of two, if nothing were learned
+    _, scores = net.complete(state, x, jnp.arange(6) % 3 == 0)  # two of six are known
+    assert (scores.argmax(1) == y).all()
+
+
+def test_one_array_of_devices_keeps_its_mean_field_unique():
+    device, policy = hw.Device(hw.linear(255)), hw.Bidirectional(hw.Train(255))
+    make = hw.crossbar(device, policy, w_max=1.0, start="middle", sigma_d2d=0.2)
+    net = machine(bm.Monotone(5), max_steps=60, tol=1e-4, beta=0.5)
+    state = net.init(jax.random.key(0), make)
+    x = jnp.asarray(np.random.default_rng(5).random((4, 6)), jnp.float32)
+    new, _ = quick(lambda s: net.step(s, x, jnp.array([0, 1, 2, 0]), key=jax.random.key(1)))(state)
+    for name, w in new.weights.items():
+        assert (w.n_pulses - state.weights[name].n_pulses).sum() > 0, name
+    phi = matrix(net, new)
+    assert np.linalg.eigvalsh(np.eye(len(phi)) - phi)[0] >= 0.05 - 1e-5
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "told"),
+    [
+        ({"beta": 0.0}, ValueError, "beta must be finite and > 0; got 0.0"),
+        ({"alpha": 0.0}, ValueError, r"alpha must lie in \(0, 1\]; got 0.0"),
+        ({"alpha": 1.5}, ValueError, r"alpha must lie in \(0, 1\]; got 1.5"),
+        ({"p_hidden": 1.0}, ValueError, r"p_hidden must lie in \(0, 1\); got 1.0"),
+        ({"n_bins": 1}, ValueError, "n_bins must be a whole number >= 2; got 1"),
+        ({"n_classes": 1}, ValueError, "n_classes must be a whole number >= 2; got 1"),
+        ({"coupling": bm.Monotone}, TypeError, r"instance; got the class: pass Monotone\(\)"),
+    ],
+)
+def test_what_it_cannot_take_is_refused(given, error, told, untyped):
+    good = {"n_in": 6, "n_classes": 3, "tx": optax.sgd(0.1)}
+    with pytest.raises(error, match=told):
+        bm.Boltzmann(**(good | given))
+
+
+@pytest.mark.parametrize("m", [0.0, 1.0])
+def test_monotone_needs_room(m):
+    with pytest.raises(ValueError, match=r"m must lie in \(0, 1\); got"):
+        bm.Monotone(5, m)
+
+
+def test_samples_of_another_size_are_refused():
+    net = machine()
+    with pytest.raises(ValueError, match=r"x must be \[batch, ...\] of 6 numbers a sample; got"):
+        net.predict(net.init(jax.random.key(0)), jnp.ones((2, 5)))
+    assert isinstance(net, Learner)
