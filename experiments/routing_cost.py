@@ -23,13 +23,12 @@ from jaxtyping import Array
 from experiments import _config, _folder, _run, _training, _world_figure
 from experiments._options import part
 from experiments._small_world import Plan, columns, network, price
-from experiments._training import Trainer
 from hardware import topology
 from neurojax._check import MOST
 from neurojax._compile import released
 from neurojax.data import Dataset, load
-from neurojax.learning import fitting
 from neurojax.learning import wta_broadcast as wb
+from neurojax.learning.fitting import fit
 from neurojax.network import Layer, fold
 from neurojax.neurons.leaky import LIF, LeakyIntegrator
 from neurojax.plasticity.teaching import SoftWTA
@@ -144,8 +143,8 @@ class Study(NamedTuple):
         parts = part(base, _config.Network), part(base, _config.Learning), part(base, _config.Data)
         return cls(*parts, plan, n_train // rule.batch_size)
 
-    def fresh(self, key: Array, p: Array) -> tuple[_training.Learner, wb.TrainState]:
-        """One network and its initial state."""
+    def learner(self, key: Array, p: Array) -> _training.Learner:
+        """One network, taught as in the main experiment."""
         net, rule, plan = self.net, self.rule, self.plan
         local = ThreeFactor(rule.kappa_e, window=triangle(rule.window_width))
         layer = Layer(1, LIF(tau_mem=net.tau_mem, r_mem=net.r_mem), rule=local)
@@ -157,31 +156,27 @@ class Study(NamedTuple):
             Homeostasis(rule.target_rate, rule.homeostasis), n_steps=self.data.n_steps,
             start=self.data.start, population=plan.population,
         )  # fmt: skip
-        learner = _training.learner(rule, system, self.n_batches * rule.epochs)
-        return learner, learner.init(fold(key, "state"))
+        return _training.learner(rule, system, self.n_batches * rule.epochs)
 
-    def epoch(self, learner, state, key, epoch, images, labels) -> wb.TrainState:
-        """All batches of an epoch, in an order of the network's own."""
-        key = fitting.epoch_key(key, epoch)
-        order = fitting.shuffled(key, len(labels), self.rule.batch_size)
-        whole = jnp.asarray([0, self.n_batches])
-        return self.steps(learner).learn(state, images, labels, order, key, whole)[0]
+    def trained(
+        self, key: Array, p: Array, images: Array, labels: Array
+    ) -> tuple[wb.System, wb.TrainState]:
+        """One network after all epochs, its pictures in an order of its own."""
+        learner = self.learner(key, p)
+        fitted = fit(
+            learner, (images, labels), key=key, epochs=self.rule.epochs,
+            batch_size=self.rule.batch_size, augment=partial(_training.perturbed, self.data),
+            encode=partial(_training.encoded, self.data),
+        )  # fmt: skip
+        return learner.system, fitted.state
 
-    def settled(self, learner, state, images) -> wb.TrainState:
-        """As the main experiment begins: a few batches in which the thresholds alone move."""
-        batches = np.arange(30 * self.rule.batch_size).reshape(30, -1) % len(images)
-        settle = self.steps(learner).settle
-        return jax.lax.scan(lambda s, i: (settle(s, images[i]), None), state, batches)[0]
-
-    def seen(self, learner, state, images) -> tuple[Array, dict[str, Array]]:
+    def seen(
+        self, system: wb.System, state: wb.TrainState, images: Array
+    ) -> tuple[Array, dict[str, Array]]:
         """The class decided on for each picture, and mean spikes of each neuron in a step."""
-        predict = self.steps(learner).predict
-        outcome = predict(learner.system, *state.average, images, jax.random.key(0))
+        x = _training.encoded(self.data, jax.random.key(0), images)
+        outcome = wb.predict(system, *state.average, x)
         return outcome.scores.argmax(1), {n: r.mean(0) for n, r in outcome.rates.items()}
-
-    def steps(self, learner: _training.Learner) -> Trainer:
-        """Training, settling and prediction of one network."""
-        return _training.trainer(self.data, learner)
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -198,7 +193,7 @@ def run(config: Config) -> dict[str, Any]:
     with _folder.held(c, sets) as folder:
         sets = _training.shown(study.data, sets)
         key, p = jax.random.key(c.seed), jnp.ones(())
-        eqx.filter_eval_shape(study.fresh, key, p)  # what cannot be wired is refused here
+        eqx.filter_eval_shape(study.learner, key, p)  # what cannot be wired is refused here
         folder.begin()
         seeds = range(c.seed, c.seed + c.seeds)
         rows = _made(folder, study, sets, mesh, placement, net.p_rewire, seeds)
@@ -262,20 +257,15 @@ def _networks(
     """Train and price a network for each seed, all at once; a row each."""
     images, labels = (jnp.asarray(x[: study.data.train_size]) for x in sets.train)
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
-    learners, states = each(study.fresh, keys, jnp.asarray(p, float), axes=(0, None))
-    states = each(study.settled, learners, states, images, axes=(0, 0, None))
-    for epoch in range(study.rule.epochs):
-        states = each(
-            study.epoch, learners, states, keys, jnp.asarray(epoch), images, labels,
-            axes=(0, 0, 0, None, None, None),
-        )  # fmt: skip
+    systems, states = each(
+        study.trained, keys, jnp.asarray(p, float), images, labels, axes=(0, None, None, None)
+    )
     right, rates = {}, {}
     for name in ("val", "test"):
         split = getattr(sets, name)
-        shown = learners, states, jnp.asarray(split.images)
+        shown = systems, states, jnp.asarray(split.images)
         decided, rates = each(study.seen, *shown, axes=(0, 0, None))
         right[name] = (np.asarray(decided) == split.labels).mean(1)
-    systems = learners.system
     cost = each(partial(price, placement=placement, mesh=mesh), systems, rates, axes=(0, 0))
     cost = jax.tree.map(np.asarray, cost)
     rows = []

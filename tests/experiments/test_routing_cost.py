@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from experiments import _config, _folder, _run, _small_world, routing_cost
 from experiments._options import part
 from experiments._small_world import Plan, columns, network
-from experiments._training import Trainer
 from hardware import topology
 from neurojax import data
 from neurojax.network import Layer
@@ -142,7 +141,7 @@ DIGITS = data.load("digits")
 BASE = _config.resolved(_config.Config(dataset="digits"))
 
 
-def learner(**changed):
+def small(**changed):
     """That of a small study, whose settings of the main experiment are all `changed` ones."""
     made = studied(routing_cost.Config(hidden=(40, 40), population=4, epochs=3), 320)
     mine = lambda part: {k: x for k, x in changed.items() if hasattr(part, k)}  # noqa: E731
@@ -181,8 +180,8 @@ def test_a_study_takes_sizes_from_its_options_and_gains_from_the_main_experiment
 def test_a_network_is_taught_as_in_the_main_experiment():
     told = dict(kappa_e=0.7, window_width=0.4, tau_mem=15.0, r_mem=1.5, tau_out=9.0, gain=3.0,
                 margin=0.2, target_rate=0.07, homeostasis=0.011, n_steps=13, start=3)  # fmt: skip
-    made = learner(**told)
-    fresh = eqx.filter_jit(lambda key, p: made.fresh(key, p)[0].system)
+    made = small(**told)
+    fresh = eqx.filter_jit(lambda key, p: made.learner(key, p).system)
     system = fresh(jax.random.key(0), jnp.zeros(()))
     layer, out = system.network.layers["h1"], system.network.layers["readout"]
     assert layer.rule.kappa_e == jnp.float32(0.7)
@@ -201,55 +200,38 @@ def test_a_network_is_taught_as_in_the_main_experiment():
     assert not eqx.tree_equal(*system.feedback.values())
 
 
-class Recorded(routing_cost.Study):
-    """A study whose steps tell what they are given."""
+def test_a_network_sees_all_pictures_as_the_main_experiment_shows_them(monkeypatch):
+    told = []
 
-    def steps(self, learner):
-        learn = lambda state, images, labels, order, key, whole: (  # noqa: E731
-            (order, key, whole), None,
-        )  # fmt: skip
-        settle = lambda state, images: state + images.sum(0)  # noqa: E731
-        return Trainer(learner, learn, settle, lambda *given: self.shown(*given))
+    def fit(learner, data, **options):
+        told.append((learner, data, options))
+        return SimpleNamespace(state="state")
 
-
-def test_each_epoch_has_an_order_and_a_chance_of_its_own():
-    made = Recorded(*learner())
-    images, labels = jnp.zeros((330, 8, 8)), jnp.zeros(330, int)
-    epochs = [
-        made.epoch(None, None, jax.random.key(seed), epoch, images, labels)
-        for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0))
-    ]
-    for order, _, whole in epochs:
-        assert order.shape == (10, 32)
-        assert len(set(order.ravel().tolist())) == 320  # none twice; 10 are left out
-        assert whole.tolist() == [0, 10]
-    orders = [x[0].tolist() for x in epochs]
-    keys = [jax.random.key_data(x[1]).tolist() for x in epochs]
-    assert orders[0] == orders[3] and keys[0] == keys[3]  # noqa: PT018
-    assert orders[1] != orders[0] != orders[2] != orders[1]
-    assert keys[1] != keys[0] != keys[2] != keys[1]
+    monkeypatch.setattr(routing_cost, "fit", fit)
+    made_of = lambda study, key, p: SimpleNamespace(system=(key, p))  # noqa: E731
+    monkeypatch.setattr(routing_cost.Study, "learner", made_of)
+    monkeypatch.setattr(routing_cost._training, "perturbed", lambda data, key, x: (data, key, x))
+    monkeypatch.setattr(routing_cost._training, "encoded", lambda data, key, x: (x, key, data))
+    made = small(epochs=7, batch_size=9)
+    assert made.trained("key", "p", "images", "labels") == (("key", "p"), "state")
+    ((net, shown, how),) = told
+    assert (net.system, shown) == (("key", "p"), ("images", "labels"))
+    assert (how["key"], how["epochs"], how["batch_size"]) == ("key", 7, 9)
+    assert how["augment"]("k", "x") == (made.data, "k", "x")
+    assert how["encode"]("k", "x") == ("x", "k", made.data)
 
 
-def test_thresholds_settle_on_thirty_batches_of_the_first_pictures():
-    made = Recorded(*learner())
-    images = jnp.eye(300)  # fewer than 30 batches of 32: the first come again
-    got = made.settled(None, jnp.zeros(300), images)
-    np.testing.assert_array_equal(got, np.bincount(np.arange(960) % 300))
-
-
-def test_a_decision_is_the_class_of_the_highest_score():
+def test_a_decision_is_the_class_of_the_highest_score(monkeypatch):
     scores = jnp.array([[0.0, 2.0, 1.0], [3.0, 1.0, 2.0]])
     rates = {"h1": jnp.array([[0.0, 1.0], [1.0, 1.0]])}
 
-    class Told(Recorded):
-        def shown(self, system, weights, tone, images, key):
-            assert (system, weights, tone, images.shape) == ("system", "w", "tone", (2, 8))
-            return SimpleNamespace(scores=scores, rates=rates)
+    def predict(system, weights, tone, x):
+        assert (system, weights, tone, x.shape) == ("system", "w", "tone", (2, 64))
+        return SimpleNamespace(scores=scores, rates=rates)
 
+    monkeypatch.setattr(routing_cost.wb, "predict", predict)
     state = SimpleNamespace(average=("w", "tone"))
-    decided, mean = Told(*learner()).seen(
-        SimpleNamespace(system="system"), state, jnp.zeros((2, 8))
-    )
+    decided, mean = small().seen("system", state, jnp.zeros((2, 8, 8)))
     assert decided.tolist() == [1, 0]
     assert mean["h1"].tolist() == [0.5, 1.0]
 
