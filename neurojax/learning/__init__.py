@@ -9,12 +9,20 @@ from neurojax.learning.backprop import Backprop
 from neurojax.learning.boltzmann import Boltzmann, Monotone, Restricted
 from neurojax.learning.counter_current import CounterCurrent
 from neurojax.learning.decolle import Decolle
+from neurojax.learning.difference_target import DifferenceTarget
 from neurojax.learning.direct_feedback import DFA
+from neurojax.learning.direct_target import DRTP
 from neurojax.learning.eprop import EProp
 from neurojax.learning.equilibrium import Equilibrium
+from neurojax.learning.feedback_alignment import FeedbackAlignment
 from neurojax.learning.fitting import Fitted, NotFinite
+from neurojax.learning.forward_forward import ForwardForward
+from neurojax.learning.node_perturbation import NodePerturbation
+from neurojax.learning.pepita import PEPITA
 from neurojax.learning.perceptron import Perceptron
+from neurojax.learning.predictive_coding import PredictiveCoding
 from neurojax.learning.relax import relax
+from neurojax.learning.softhebb import SoftHebb
 from neurojax.learning.wta_learner import WTABroadcast
 from neurojax.learning.zeroth_order import Coordinates, Directions, Neurons, ZerothOrder, zo_grasp
 
@@ -24,16 +32,24 @@ __all__ = [
     "Coordinates",
     "CounterCurrent",
     "DFA",
+    "DRTP",
     "Decolle",
+    "DifferenceTarget",
     "Directions",
     "EProp",
     "Equilibrium",
+    "FeedbackAlignment",
     "Fitted",
+    "ForwardForward",
     "Monotone",
     "Neurons",
+    "NodePerturbation",
     "NotFinite",
+    "PEPITA",
     "Perceptron",
+    "PredictiveCoding",
     "Restricted",
+    "SoftHebb",
     "WTABroadcast",
     "ZerothOrder",
     "relax",

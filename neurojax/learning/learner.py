@@ -82,6 +82,11 @@ def error(scores: Float[Array, "b c"], y: Int[Array, " b"]) -> Float[Array, "b c
     return jax.nn.softmax(scores) - jax.nn.one_hot(y, scores.shape[-1], dtype=scores.dtype)
 
 
+def cross_entropy(scores: Float[Array, "b c"], y: Int[Array, " b"]) -> Float[Array, " b"]:
+    """-log softmax(scores) at the label of each sample, nats."""
+    return -jnp.take_along_axis(jax.nn.log_softmax(scores), y[:, None], 1)[:, 0]
+
+
 def accuracy(scores: Float[Array, "b c"], y: Int[Array, " b"]) -> Float[Array, ""]:
     """Part of a batch whose largest score is that of its label."""
     return (scores.argmax(-1) == y).mean()

@@ -102,11 +102,12 @@ class PerceptronState(NamedTuple):
     opt_state: Any
 
 
-def layer_sizes(x: Any) -> tuple[int, ...]:
-    """Field converter: two or more whole numbers >= 1, from the input to the classes."""
+def layer_sizes(x: Any, hidden: int = 0) -> tuple[int, ...]:
+    """Whole numbers >= 1, from input to classes, with at least `hidden` layers between them."""
     sizes = tuple(count("sizes")(n) for n in x) if isinstance(x, tuple | list) else ()
-    if len(sizes) < 2:
-        raise ValueError(f"sizes must be (n_in, ..., n_classes), two or more; got {x!r}")
+    if len(sizes) < 2 + hidden:
+        few, said = ("two", "") if not hidden else ("three", ", with a hidden layer")
+        raise ValueError(f"sizes must be (n_in, ..., n_classes), {few} or more{said}; got {x!r}")
     return sizes
 
 
@@ -167,12 +168,20 @@ class Perceptron(eqx.Module):
         self, weights: list[Weights], x: Float[Array, "b i"], *, key: Key[Array, ""] | None = None
     ) -> Pass:
         """A batch on its way up."""
-        inputs, z, a = [], [], x
-        for i, w in enumerate(weights):
-            inputs.append(with_one(a))
-            z.append(forward(w, inputs[-1], None if key is None else jax.random.fold_in(key, i)))
-            a = self.activation.value(z[-1])
-        return Pass(tuple(inputs), tuple(z))
+        return passed(weights, x, self.activation, key=key)
+
+
+def passed(
+    weights: list[Weights], x: Float[Array, "b i"], activation: Activation, *,
+    key: Key[Array, ""] | None = None,
+) -> Pass:  # fmt: skip
+    """A batch on its way up through arrays that read a 1 for their biases."""
+    inputs, z, a = [], [], x
+    for i, w in enumerate(weights):
+        inputs.append(with_one(a))
+        z.append(forward(w, inputs[-1], None if key is None else jax.random.fold_in(key, i)))
+        a = activation.value(z[-1])
+    return Pass(tuple(inputs), tuple(z))
 
 
 def drawn(
