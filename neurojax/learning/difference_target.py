@@ -19,6 +19,7 @@ import jax
 from jaxtyping import Array, Float, Int, Key
 
 from neurojax._check import (
+    classes,
     instance,
     known_finite,
     nonnegative,
@@ -102,6 +103,7 @@ class DifferenceTarget(eqx.Module):
         key: Key[Array, ""],
     ) -> tuple[DifferenceTargetState, Info]:  # fmt: skip
         """Learn from one batch, forward weights and inverses alike."""
+        y = classes("y", y, self.sizes[-1])
         weights = state.weights
         seen = self._passed(weights, flat(x, self.sizes[0]), fold(key, "up"))
         targets = self.targets(weights, seen, y, key=fold(key, "down"))

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from neurojax._check import instance, known_finite, one_number, positive, prng_key, real
+from neurojax._check import classes, instance, known_finite, one_number, positive, prng_key, real
 from neurojax._repr import described
 from neurojax.learning.learner import Info, accuracy, error, forward, programmed
 from neurojax.learning.perceptron import asked, drawn, flat, layer_sizes, with_one
@@ -84,6 +84,7 @@ class ForwardForward(eqx.Module):
         key: Key[Array, ""],
     ) -> tuple[ForwardForwardState, Info]:  # fmt: skip
         """Learn from one batch, shown with neutral, right and wrong labels."""
+        y = classes("y", y, self.sizes[-1])
         x, read = flat(x, self.sizes[0]), fold(key, "read")
         seen, scores = self.neutral(state.weights, x, key=fold(read, "neutral"))
         wrong = self.wrong(scores, y, key=fold(key, "wrong"))
@@ -106,7 +107,7 @@ class ForwardForward(eqx.Module):
             )
             at = None if key is None else jax.random.fold_in(key, label)
             _, h = self.climbed(state.weights, x, told, key=at)
-            return sum(self.goodness(each) for each in self.read(h))
+            return jnp.stack([self.goodness(each) for each in self.read(h)]).sum(0)
 
         return jax.lax.map(goodness, jnp.arange(n_classes)).T
 

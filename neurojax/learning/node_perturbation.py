@@ -57,7 +57,7 @@ class NodePerturbation(eqx.Module):
                 for i, z in enumerate(seen.z)
             ]
             scores = self.perturbed(net, weights, seen.z[0], xi, fold(key, "read"))
-            rise = (cross_entropy(scores, y) - clean) / self.sigma
+            rise = (cross_entropy(scores, y) - clean) / self.sigma.astype(clean.dtype)
             return [rise[:, None] * each for each in xi]
 
         draws = jax.vmap(draw)(jax.random.split(fold(key, "draws"), self.n_draws))
@@ -68,10 +68,11 @@ class NodePerturbation(eqx.Module):
         xi: list[Float[Array, "b _"]], key: Key[Array, ""],
     ) -> Float[Array, "b c"]:  # fmt: skip
         """Scores with sigma xi in each neuron, where `held` is what the first array gives."""
-        z = held + self.sigma * xi[0]
+        sigma = self.sigma.astype(held.dtype)
+        z = held + sigma * xi[0]
         for i, (w, noise) in enumerate(zip(weights[1:], xi[1:], strict=True)):
             a = with_one(net.activation.value(z))
-            z = forward(w, a, jax.random.fold_in(key, i)) + self.sigma * noise
+            z = forward(w, a, jax.random.fold_in(key, i)) + sigma * noise
         return z
 
 

@@ -42,9 +42,8 @@ class PEPITA(eqx.Module):
 
     def init(self, key: Key[Array, ""], sizes: tuple[int, ...]) -> Float[Array, "i c"]:
         """F [n_in, n_classes]."""
-        limit = self.scale * (6 / sizes[0]) ** 0.5
-        drawn = jax.random.uniform(fold(key, "F"), (sizes[0], sizes[-1]), minval=-1.0)
-        return limit * drawn
+        f = jax.random.uniform(fold(key, "F"), (sizes[0], sizes[-1]), minval=-1.0)
+        return self.scale.astype(f.dtype) * (6 / sizes[0]) ** 0.5 * f
 
     def __call__(
         self, net: Perceptron, weights: list[Weights], fixed: Any, x: Float[Array, "b i"],

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from neurojax._check import count, instance, known_finite, prng_key, real
+from neurojax._check import classes, count, instance, known_finite, prng_key, real
 from neurojax._repr import described
 from neurojax.learning.learner import Info, accuracy, forward, programmed
 from neurojax.network import fold
@@ -149,7 +149,7 @@ class Perceptron(eqx.Module):
         key: Key[Array, ""],
     ) -> tuple[PerceptronState, Info]:  # fmt: skip
         """Learn from one batch what the rule asks for."""
-        arrays = list(state.weights.values())
+        arrays, y = list(state.weights.values()), classes("y", y, self.sizes[-1])
         dw, scores = self.rule(
             self, arrays, state.fixed, flat(x, self.sizes[0]), y, key=fold(key, "rule")
         )

@@ -56,10 +56,11 @@ class PredictiveCoding(eqx.Module):
     ) -> tuple[list[Array], Float[Array, "b c"]]:  # fmt: skip
         """Changes of each array, and the scores before settling."""
         seen = net.passed(weights, x, key=fold(key, "first"))
-        v = self.settled(net, weights, seen.z, y, key=fold(key, "settle"))
-        mu = self.predicted(net, weights, seen.z[0], v, key=fold(key, "last"))
+        held, v = seen.z[0], seen.z[:-1]
+        v = self.settled(net, weights, held, v, y, key=fold(key, "settle"))
+        mu = self.predicted(net, weights, held, v, key=fold(key, "last"))
         inputs = (seen.inputs[0], *(with_one(net.activation.value(each)) for each in v))
-        delta = [-each / self.precision for each in self.errors(mu, v, y)]
+        delta = [-each / self.precision.astype(each.dtype) for each in self.errors(mu, v, y)]
         return asked(weights, delta, inputs), seen.scores
 
     def predicted(
@@ -81,16 +82,17 @@ class PredictiveCoding(eqx.Module):
         return [*hidden, -self.precision.astype(mu[-1].dtype) * error(mu[-1], y)]
 
     def settled(
-        self, net: Perceptron, weights: list[Weights], z: tuple[Float[Array, "b _"], ...],
-        y: Int[Array, " b"], *, key: Key[Array, ""] | None = None,
+        self, net: Perceptron, weights: list[Weights], held: Float[Array, "b n"],
+        v: tuple[Float[Array, "b _"], ...], y: Int[Array, " b"], *,
+        key: Key[Array, ""] | None = None,
     ) -> tuple[Float[Array, "b _"], ...]:  # fmt: skip
-        """Values of the hidden nodes, that start at `z`, what a batch did on its way up."""
-        rate = self.rate.astype(z[0].dtype)
+        """Values of the hidden nodes after `n_steps` from `v`; `held` as in `predicted`."""
+        rate = self.rate.astype(held.dtype)
 
         def step(t: Array, v: tuple) -> tuple:
             now = None if key is None else jax.random.fold_in(key, t)
             up, down = (None, None) if now is None else jax.random.split(now)
-            eps = self.errors(self.predicted(net, weights, z[0], v, key=up), v, y)
+            eps = self.errors(self.predicted(net, weights, held, v, key=up), v, y)
             new = []
             for i, each in enumerate(v):
                 drawn = None if down is None else jax.random.fold_in(down, i)
@@ -99,7 +101,7 @@ class PredictiveCoding(eqx.Module):
                 new.append(each + rate * pull)
             return tuple(new)
 
-        return jax.lax.fori_loop(0, self.n_steps, step, tuple(z[:-1]))
+        return jax.lax.fori_loop(0, self.n_steps, step, v)
 
     def energy(
         self, mu: list[Float[Array, "b _"]], v: tuple[Float[Array, "b _"], ...], y: Int[Array, " b"]
@@ -107,7 +109,7 @@ class PredictiveCoding(eqx.Module):
         """E of each sample."""
         hidden = self.errors(mu, v, y)[:-1]
         squares = sum(jnp.square(each).sum(-1) for each in hidden)
-        return 0.5 * squares + self.precision * cross_entropy(mu[-1], y)
+        return 0.5 * squares + self.precision.astype(mu[-1].dtype) * cross_entropy(mu[-1], y)
 
 
 def __dir__() -> list[str]:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from neurojax._check import instance, nonnegative, one_number, positive, prng_key
+from neurojax._check import classes, instance, nonnegative, one_number, positive, prng_key
 from neurojax._repr import described
 from neurojax.learning.learner import Info, accuracy, error, forward, programmed
 from neurojax.learning.perceptron import asked, drawn, flat, layer_sizes, with_one
@@ -74,7 +74,8 @@ class SoftHebb(eqx.Module):
         weights, key = {}, prng_key(key)
         for i, (n, m) in enumerate(zip(self.sizes[:-2], self.sizes[1:-1], strict=True), 1):
             at = fold(key, f"w{i}")
-            w = jax.random.uniform(fold(at, "first"), (m, n)) * self.radius * (3 / n) ** 0.5
+            w = jax.random.uniform(fold(at, "first"), (m, n)) * (3 / n) ** 0.5
+            w = self.radius.astype(w.dtype) * w
             weights[f"w{i}"] = make_weights(w, Dense(n, m), fold(at, "make"))
         readout = drawn(fold(key, "readout"), self.sizes[-2:], make_weights, 0.0)["w1"]
         opt_state = self.tx.init({"readout": readout.w})
@@ -85,6 +86,7 @@ class SoftHebb(eqx.Module):
         key: Key[Array, ""],
     ) -> tuple[SoftHebbState, Info]:  # fmt: skip
         """Learn from one batch: the layers from `x` alone, the readout from the labels too."""
+        y = classes("y", y, self.sizes[-1])
         weights = state.weights
         inputs, u = self.climbed(weights, flat(x, self.sizes[0]), key=fold(key, "read"))
         seen, readout = with_one(inputs[-1]), weights["readout"]
