@@ -26,6 +26,7 @@ class Job(NamedTuple):
         data_dir: where its pictures lie; None where it needs to be told nothing
         told: what else its result says of whose it is
         may_be_lost: a training that does not stay finite is a result too
+        passing: its folder goes once its result is kept
     """
 
     name: str
@@ -37,6 +38,7 @@ class Job(NamedTuple):
     data_dir: Path | None = None
     told: dict[str, str] = {}
     may_be_lost: bool = False
+    passing: bool = False
 
     @property
     def whose(self) -> dict[str, Any]:
@@ -91,7 +93,15 @@ def _keep(job: Job, metrics: dict[str, Any]) -> dict[str, Any]:
         metrics.get("config", {}).pop(place, None)
     job.result.parent.mkdir(parents=True, exist_ok=True)
     write_whole(job.result, sealed(metrics | job.whose))
+    if job.passing:
+        shutil.rmtree(job.folder, ignore_errors=True)
     return metrics
+
+
+def slug(name: str) -> str:
+    """A name as that of a folder."""
+    kept = "".join(x if x.isalnum() else "-" for x in name.replace("%", ""))
+    return "-".join(part for part in kept.split("-") if part)
 
 
 def kept(job: Job) -> dict[str, Any]:

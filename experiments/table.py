@@ -197,16 +197,10 @@ def job(config: Config, row: str, seed: Any) -> _runs.Job:
     """One run of a row."""
     module, options = ROWS[row]
     return _runs.Job(
-        f"{row}, seed {seed}", config.results / slug(row) / f"{seed}.json",
-        config.runs / slug(row) / str(seed), module, options, seed,
+        f"{row}, seed {seed}", config.results / _runs.slug(row) / f"{seed}.json",
+        config.runs / _runs.slug(row) / str(seed), module, options, seed,
         next((f for x, f in _folders(config).items() if x in options), None), {"row": row},
     )  # fmt: skip
-
-
-def slug(row: str) -> str:
-    """Row name as a folder name."""
-    kept = "".join(x if x.isalnum() else "-" for x in row.replace("%", ""))
-    return "-".join(part for part in kept.split("-") if part)
 
 
 def _folders(config: Config) -> dict[str, Path | None]:
@@ -223,7 +217,7 @@ def table(config: Config, rows: dict[str, tuple[str, str]], damaged: list[str]) 
     yield "|---|---|---|---|---|---|---|---|"
     for row in rows:
         results = []
-        for file in sorted((config.results / slug(row)).glob("*.json")):
+        for file in sorted((config.results / _runs.slug(row)).glob("*.json")):
             seed = int(file.stem) if file.stem.isdecimal() else file.stem
             try:
                 results.append(_runs.kept(job(config, row, seed)))

@@ -13,6 +13,7 @@ from experiments import wta_broadcast as wta
 
 EXPERIMENTS = (
     "wta_broadcast", "surrogate_reference", "electronic_synapse", "routing_cost", "table", "learn",
+    "yardstick",
 )  # fmt: skip
 each_experiment = pytest.mark.parametrize("name", EXPERIMENTS)
 

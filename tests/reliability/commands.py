@@ -16,11 +16,11 @@ from types import ModuleType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 from unittest import mock
 
-from experiments import _command, _folder, _run, table
+from experiments import _command, _folder, _run, table, yardstick
 
 EXPERIMENTS = (
     "wta_broadcast", "surrogate_reference", "electronic_synapse", "routing_cost", "transfer",
-    "networks", "table", "learn",
+    "networks", "table", "learn", "yardstick",
 )  # fmt: skip
 
 WHOLE = (
@@ -113,12 +113,13 @@ def line(draw: random.Random, name: str, out: Path) -> list[str]:
 def outcome(name: str, argv: list[str]) -> str:
     """Nothing if the line is accepted or refused in one line, else what is wrong with its end."""
     module, said = experiment(name), io.StringIO()
-    run = module.main if module is table else module.run
+    run = module.main if module in (table, yardstick) else module.run
     none = {"NEUROJAX_DATA": os.devnull}  # nothing is downloaded
     stop = mock.Mock(side_effect=Accepted)
     with (
         contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()),
         mock.patch.object(_folder.Folder, "begin", stop), mock.patch.object(table, "picked", stop),
+        mock.patch.object(yardstick, "cells", stop),
         mock.patch.object(sys, "stderr", said), mock.patch.dict(os.environ, none),
     ):  # fmt: skip
         try:
@@ -144,7 +145,7 @@ def said(name: str, argv: list[str]) -> str:
     """The refusal of a line."""
     module, told = experiment(name), io.StringIO()
     with contextlib.redirect_stderr(told), contextlib.suppress(SystemExit):
-        _run.main(module.Config, module.main if module is table else module.run, argv)
+        _run.main(module.Config, module.main if module in (table, yardstick) else module.run, argv)
     return told.getvalue().strip()
 
 
