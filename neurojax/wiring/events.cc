@@ -38,6 +38,14 @@ struct Rows {
     return true;
   }
 
+  // Has memory asked for what is read of sender j: `from` is an array of one entry a synapse.
+  template <typename T>
+  void Fetch(int64_t j, const T* from) const {
+    if (!Has(j)) return;
+    const T *first = from + start[j], *end = from + start[j + 1];
+    for (const T* line = first; line < end; line += 64 / sizeof(T)) __builtin_prefetch(line);
+  }
+
   // What is wrong with the synapses of sender j.
   ffi::Error Refused(int64_t j) const {
     const int64_t first = start[j], end = start[j + 1];
@@ -59,24 +67,40 @@ struct Rows {
   }
 };
 
+// Whether all bits of kBytes from s on are zero.
+template <int kBytes, typename T>
+static bool Silent(const T* s) {
+  uint64_t any = 0;
+  for (int k = 0; k < kBytes; k += 8) {
+    uint64_t word;
+    std::memcpy(&word, reinterpret_cast<const char*>(s) + k, 8);
+    any |= word;
+  }
+  return any == 0;
+}
+
 // visit(j) for every j with s[j] != 0, up to the first that returns false: that j, or -1.
-// Blocks whose bits are all zero are passed over whole.
-template <typename T, typename Visit>
-static int64_t ForEachEvent(const T* s, int64_t n, Visit visit) {
-  constexpr int64_t kBlock = 256 / sizeof(T);
+// Stretches whose bits are all zero are passed over whole. ahead(j) comes one event before
+// visit(j), so that memory is asked for what j needs while the one before is visited.
+template <typename T, typename Ahead, typename Visit>
+static int64_t ForEachEvent(const T* s, int64_t n, Ahead ahead, Visit visit) {
+  constexpr int64_t kBlock = 256 / sizeof(T), kPart = 32 / sizeof(T);
+  int64_t found = -1;
   for (int64_t first = 0; first < n; first += kBlock) {
-    const int64_t last = first + kBlock < n ? first + kBlock : n;
-    if (last - first == kBlock) {
-      uint64_t words[32], any = 0;
-      std::memcpy(words, s + first, sizeof(words));
-      for (uint64_t word : words) any |= word;
-      if (any == 0) continue;
-    }
-    for (int64_t j = first; j < last; ++j) {
-      if (s[j] != 0 && !visit(j)) return j;
+    if (first + kBlock <= n && Silent<256>(s + first)) continue;
+    const int64_t end = std::min(first + kBlock, n);
+    for (int64_t part = first; part < end; part += kPart) {
+      if (part + kPart <= n && Silent<32>(s + part)) continue;
+      const int64_t last = std::min(part + kPart, end);
+      for (int64_t j = part; j < last; ++j) {
+        if (s[j] == 0) continue;
+        ahead(j);
+        if (found >= 0 && !visit(found)) return found;
+        found = j;
+      }
     }
   }
-  return -1;
+  return found < 0 || visit(found) ? -1 : found;
 }
 
 template <typename T>
@@ -84,7 +108,11 @@ static ffi::Error Scatter(const Rows& rows, Any& w_, Any& s_, Any& current_) {
   const T *w = w_.typed_data<T>(), *s = s_.typed_data<T>();
   T* current = current_.typed_data<T>();
   std::fill_n(current, rows.n_post, T(0));
-  const int64_t refused = ForEachEvent(s, rows.n_pre, [=, &rows](int64_t j) {
+  const auto ahead = [=, &rows](int64_t j) {
+    rows.Fetch(j, rows.index);
+    rows.Fetch(j, w);
+  };
+  const int64_t refused = ForEachEvent(s, rows.n_pre, ahead, [=, &rows](int64_t j) {
     return rows.ForEach(j, [=](int32_t e, uint32_t i) { current[i] += w[e] * s[j]; });
   });
   return refused < 0 ? ffi::Error::Success() : rows.Refused(refused);
@@ -96,7 +124,11 @@ static ffi::Error Gather(const Rows& rows, Any& post_, Any& pre_, Any& change_) 
   T* change = change_.typed_data<T>();
   std::fill_n(change, rows.edges, T(0));
   for (int64_t t = 0; t < pre_.dimensions()[0]; ++t, post += rows.n_post, pre += rows.n_pre) {
-    const int64_t refused = ForEachEvent(pre, rows.n_pre, [=, &rows](int64_t j) {
+    const auto ahead = [=, &rows](int64_t j) {
+      rows.Fetch(j, rows.index);
+      rows.Fetch(j, change);
+    };
+    const int64_t refused = ForEachEvent(pre, rows.n_pre, ahead, [=, &rows](int64_t j) {
       return rows.ForEach(j, [=](int32_t e, uint32_t i) { change[e] += post[i] * pre[j]; });
     });
     if (refused >= 0) return rows.Refused(refused);
@@ -173,11 +205,14 @@ static ffi::Error Visit(const Rows& rows, const Ints* place_, Any& event_, Any& 
   const T *event = event_.typed_data<T>(), *trace = trace_.typed_data<T>();
   const int32_t* place = place_ ? place_->typed_data() : nullptr;
   bool placed = true;
-  const int64_t refused = ForEachEvent(event, rows.n_pre, [&](int64_t j) {
-    if (place && rows.Has(j)) {  // scattered as they are, all are asked for before one is wanted
-      const auto end = rows.start[j + 1];
-      for (int32_t k = rows.start[j]; k < end; ++k) __builtin_prefetch(w + place[k], 1);
-    }
+  const auto ahead = [&](int64_t j) {
+    rows.Fetch(j, rows.index);
+    if (!place) return rows.Fetch(j, w);
+    if (!rows.Has(j)) return;
+    const auto end = rows.start[j + 1];
+    for (int32_t k = rows.start[j]; k < end; ++k) __builtin_prefetch(w + place[k], 1);
+  };
+  const int64_t refused = ForEachEvent(event, rows.n_pre, ahead, [&](int64_t j) {
     return rows.ForEach(j, [&](int32_t k, uint32_t i) {
       const int64_t e = place ? place[k] : k;
       if (e < 0 || e >= low.edges) {
@@ -250,7 +285,12 @@ static ffi::Error Schedule(const Rows& rows, const int32_t* delay, int64_t head,
   const T *w = w_.typed_data<T>(), *s = s_.typed_data<T>();
   T *ring = ring_.typed_data<T>(), *now = ring + head * rows.n_post;
   bool due = true;
-  const int64_t refused = ForEachEvent(s, rows.n_pre, [&](int64_t j) {
+  const auto ahead = [&](int64_t j) {
+    rows.Fetch(j, rows.index);
+    rows.Fetch(j, w);
+    rows.Fetch(j, delay);
+  };
+  const int64_t refused = ForEachEvent(s, rows.n_pre, ahead, [&](int64_t j) {
     return rows.ForEach(j, [&](int32_t e, uint32_t i) {
       const int64_t d = delay[e];
       if (d < 1 || d > size) {
