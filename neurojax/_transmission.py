@@ -17,7 +17,7 @@ from neurojax._draw import fold
 from neurojax._once import batch_last, once
 from neurojax.layers import Projection
 from neurojax.synapses.delays import Delay, Late
-from neurojax.weights import Ideal, Weights
+from neurojax.weights import Ideal, Weights, applied
 from neurojax.wiring.layouts import by_matrix
 from neurojax.wiring.sparse import FanOut
 
@@ -32,7 +32,7 @@ class Arrived(NamedTuple):
         under_way: any; what has not arrived yet
     """
 
-    current: Float[Array, " post"]
+    current: Float[Array, " post"] | None
     spikes: Float[Array, " pre"]
     release: Any
     under_way: Any
@@ -48,33 +48,51 @@ def under_way(p: Projection, dtype: DTypeLike) -> Any:
 
 
 def delivered(
-    p: Projection, name: str, weights: Weights, s: Array, state: Any, dt: Any, key: Array | None
-) -> Arrived:
-    """What of the spikes `s` [n_pre], and of those under way, arrives in this step."""
-    sent, release = s, None
-    if p.release is not None:
-        drawn = {"key": fold(fold(key, name), "release")} if _draws(p.release) else {}
-        if drawn and key is None:
-            raise ValueError(f"key must be given, as the release of projection {name!r} draws")
-        answer = p.release.step(state.release[name], s, dt=dt, **drawn)
-        of = f"the release of projection {name!r}"
-        release, sent = _given.pair(of, p.release, answer, "sent")
-        _given.same(of, state.release[name], release)
-    if _by_arrival(p):
-        current, late = _one_each(p, name, weights, sent, state.delays[name])
-        return Arrived(current, s, release, late)
-    if p.delays is not None and _one_a_synapse(p):
-        late = p.delays.pushed(state.delays[name], sent)
-        return Arrived(_gathered(p, name, weights, late), s, release, late)
-    line = state.delays.get(name)
-    if _both(p):
-        both, late = _later(p, jnp.concatenate([sent, s.astype(sent.dtype)]), line)
-        sent, s = jnp.split(both, 2)
-    else:
+    projections: dict[str, Projection], weights: dict[str, Weights], spikes: dict[str, Array],
+    state: Any, dt: Any, key: Array | None,
+) -> dict[str, Arrived]:  # fmt: skip
+    """What of the `spikes` [n_pre] sent to each projection, and of those under way, arrives now.
+
+    Those that read the same spikes are multiplied together (`applied`).
+    """
+    arrived, due = dict[str, Arrived](), dict[str, Array]()
+    for name, p in projections.items():
+        sent, release = _released(p, name, spikes[name], state, dt, key)
+        if p.delays is not None and _one_a_synapse(p):
+            read = _one_each if _by_arrival(p) else _gathered
+            current, late = read(p, name, weights[name], sent, state.delays.get(name))
+            arrived[name] = Arrived(current, spikes[name], release, late)
+        else:
+            due[name], seen, late = _awaited(p, sent, spikes[name], state.delays.get(name))
+            arrived[name] = Arrived(None, seen, release, late)
+    for name, current in applied({n: weights[n] for n in due}, due, key=key).items():
+        ready = batch_last if by_matrix(projections[name].connectivity) else once
+        arrived[name] = arrived[name]._replace(current=ready(current))
+    return arrived
+
+
+def _released(p: Projection, name: str, s: Array, state: Any, dt: Any, key: Array | None):
+    """What the spikes `s` set free, and the state of the release."""
+    if p.release is None:
+        return s, None
+    drawn = {"key": fold(fold(key, name), "release")} if _draws(p.release) else {}
+    if drawn and key is None:
+        raise ValueError(f"key must be given, as the release of projection {name!r} draws")
+    answer = p.release.step(state.release[name], s, dt=dt, **drawn)
+    of = f"the release of projection {name!r}"
+    release, sent = _given.pair(of, p.release, answer, "sent")
+    _given.same(of, state.release[name], release)
+    return sent, release
+
+
+def _awaited(p: Projection, sent: Array, s: Array, line: Any) -> tuple[Array, Array, Any]:
+    """What arrives of what was sent, the spikes that it is of, and what stays under way."""
+    if not _both(p):
         sent, late = _later(p, sent, line)
-        s = sent
-    ready = batch_last if by_matrix(p.connectivity) else once
-    return Arrived(ready(weights.apply(sent, key=fold(key, name))), s, release, late)
+        return sent, sent, late
+    both, late = _later(p, jnp.concatenate([sent, s.astype(sent.dtype)]), line)
+    sent, seen = jnp.split(both, 2)
+    return sent, seen, late
 
 
 def due(p: Projection, name: str, state: Any) -> Array:
@@ -120,12 +138,15 @@ def _numbers(p: Projection, name: str, weights: Weights) -> Array:
     return weights.w
 
 
-def _gathered(p: Projection, name: str, weights: Weights, late: Late) -> Array:
+def _gathered(
+    p: Projection, name: str, weights: Weights, sent: Array, late: Late
+) -> tuple[Array, Late]:
     """Each synapse hears its sender as it was, its own delay ago: a product with ones."""
+    late = p.delays.pushed(late, sent)  # pyright: ignore[reportOptionalMemberAccess]
     c, w = p.connectivity, _numbers(p, name, weights)
     pre = jnp.broadcast_to(c.at_pre(jnp.arange(c.n_pre)), w.shape)
     heard = p.delays.read_each(late, pre)  # pyright: ignore[reportOptionalMemberAccess]
-    return c.apply(w * heard, jnp.ones(c.n_pre, w.dtype))
+    return c.apply(w * heard, jnp.ones(c.n_pre, w.dtype)), late
 
 
 def _one_each(

@@ -328,10 +328,12 @@ class Network(eqx.Module):
             total = {port: drive[to] for port, to in _targets(name, layer) if to in drive}
             for to, current in total.items():
                 _given.drive(at(name, to), layer.n, current)
-            for p in (n for n in stepwise if self.projections[n].post == name):
-                s = self._sent(p, state, records, inputs)
-                arrived[p] = delivered(self.projections[p], p, weights[p], s, state, dt, key)
-                port, heard = self.projections[p].port, arrived[p].current
+            onto = {n: self.projections[n] for n in stepwise if self.projections[n].post == name}
+            spikes = {n: self._sent(n, state, records, inputs) for n in onto}
+            came = delivered(onto, weights, spikes, state, dt, key)
+            arrived |= came
+            for n, p in onto.items():
+                port, heard = p.port, came[n].current
                 total[port] = total[port] + heard if port in total else heard
             current = total.pop(None, None)
             records[name] = layer.step(

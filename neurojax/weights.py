@@ -14,12 +14,13 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from neurojax._check import brief, instance, known_finite, prng_key, real
+from neurojax._draw import fold
 from neurojax._memory import affordable
 from neurojax.wiring.layouts import Band, Dense, concrete
-from neurojax.wiring.sparse import Connectivity, FanOut
+from neurojax.wiring.sparse import Connectivity, FanOut, products
 from neurojax.wiring.visits import Visits
 
-__all__ = ["Held", "Ideal", "MakeWeights", "Weights", "ideal", "normal", "visited"]
+__all__ = ["Held", "Ideal", "MakeWeights", "Weights", "applied", "ideal", "normal", "visited"]
 
 
 @runtime_checkable
@@ -114,6 +115,28 @@ class Ideal(eqx.Module):
             self.w, visits, self.low, self.high, after
         )
         return replace(self, w=w)
+
+
+def applied(
+    weights: dict[str, Weights], spikes: dict[str, Array], *, key: Array | None = None
+) -> dict[str, Array]:
+    """Current [n_post], nA, of each projection for the `spikes` [n_pre] that reach it.
+
+    Event lists of numbers which hear the very same array are read in one pass over it; all else
+    by its own `apply`, with a key of its own name.
+    """
+    together, currents = dict[Any, dict[str, Ideal]](), dict[str, Array]()
+    for name, x in weights.items():
+        if isinstance(x, Ideal) and isinstance(x.connectivity, FanOut):
+            kind = id(spikes[name]), x.w.dtype, x.connectivity.native
+            together.setdefault(kind, {})[name] = x
+        else:
+            currents[name] = x.apply(spikes[name], key=fold(key, name))
+    for lists in together.values():
+        wirings, ws = zip(*((x.connectivity, x.w) for x in lists.values()), strict=True)
+        found = products(wirings, ws, spikes[next(iter(lists))])
+        currents |= dict(zip(lists, found, strict=True))
+    return currents
 
 
 def visited(

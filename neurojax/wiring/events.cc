@@ -7,6 +7,7 @@
 #include <cstring>
 #include <initializer_list>
 #include <string>
+#include <vector>
 
 #include "xla/ffi/api/ffi.h"
 
@@ -103,19 +104,36 @@ static int64_t ForEachEvent(const T* s, int64_t n, Ahead ahead, Visit visit) {
   return found < 0 || visit(found) ? -1 : found;
 }
 
+// One list of synapses, its weights, and the currents that they bring.
 template <typename T>
-static ffi::Error Scatter(const Rows& rows, Any& w_, Any& s_, Any& current_) {
-  const T *w = w_.typed_data<T>(), *s = s_.typed_data<T>();
-  T* current = current_.typed_data<T>();
-  std::fill_n(current, rows.n_post, T(0));
-  const auto ahead = [=, &rows](int64_t j) {
-    rows.Fetch(j, rows.index);
-    rows.Fetch(j, w);
+struct Sums {
+  Rows rows;
+  const T* w;
+  T* current;
+};
+
+template <typename T>
+static ffi::Error Scatter(const std::vector<Sums<T>>& lists, const T* s, int64_t n_pre) {
+  for (const auto& to : lists) std::fill_n(to.current, to.rows.n_post, T(0));
+  const Rows* astray = nullptr;
+  const auto ahead = [&](int64_t j) {
+    for (const auto& to : lists) {
+      to.rows.Fetch(j, to.rows.index);
+      to.rows.Fetch(j, to.w);
+    }
   };
-  const int64_t refused = ForEachEvent(s, rows.n_pre, ahead, [=, &rows](int64_t j) {
-    return rows.ForEach(j, [=](int32_t e, uint32_t i) { current[i] += w[e] * s[j]; });
+  const int64_t refused = ForEachEvent(s, n_pre, ahead, [&](int64_t j) {
+    for (const auto& to : lists) {
+      const T *w = to.w, sent = s[j];
+      T* current = to.current;
+      if (!to.rows.ForEach(j, [=](int32_t e, uint32_t i) { current[i] += w[e] * sent; })) {
+        astray = &to.rows;
+        return false;
+      }
+    }
+    return true;
   });
-  return refused < 0 ? ffi::Error::Success() : rows.Refused(refused);
+  return refused < 0 ? ffi::Error::Success() : astray->Refused(refused);
 }
 
 template <typename T>
@@ -146,18 +164,38 @@ static bool OneType(const Any& a, const Any& b, const Any& c) {
          c.element_type() == type;
 }
 
-static ffi::Error Scattered(Ints index, Ints start, Any w, Any s, ffi::Result<Any> current,
-                            int64_t longest) {
-  const int64_t edges = index.element_count(), n_pre = s.element_count(),
-                n_post = current->element_count();
-  if (static_cast<int64_t>(start.element_count()) != n_pre + 1 || !Shaped(w, {edges}) ||
-      !OneType(w, s, *current)) {
-    return ffi::Error::InvalidArgument("index and w must have shape [edges], s [n_pre] and start "
-                                       "[n_pre + 1], w and s one dtype, float32 or float64");
+template <typename T>
+static ffi::Error ScatterAll(Any& s, ffi::RemainingArgs& given, ffi::RemainingRets& currents,
+                             ffi::Span<const int64_t> longest) {
+  const int64_t n_pre = s.element_count();
+  std::vector<Sums<T>> lists;
+  for (size_t k = 0; k < currents.size(); ++k) {
+    const auto index = given.get<Ints>(3 * k), start = given.get<Ints>(3 * k + 1);
+    const auto w = given.get<Any>(3 * k + 2);
+    auto current = currents.get<Any>(k);
+    if (!index || !start || !w || !current ||
+        static_cast<int64_t>(start->element_count()) != n_pre + 1 ||
+        !Shaped(*w, {static_cast<int64_t>(index->element_count())}) ||
+        !OneType(*w, s, **current)) {
+      return ffi::Error::InvalidArgument("index and w must have shape [edges], s [n_pre] and start "
+                                         "[n_pre + 1], w and s one dtype, float32 or float64");
+    }
+    const Rows rows{index->typed_data(), start->typed_data(),
+                    static_cast<int64_t>(index->element_count()), n_pre,
+                    static_cast<int64_t>((*current)->element_count()), longest[k]};
+    lists.push_back({rows, w->typed_data<T>(), (*current)->typed_data<T>()});
   }
-  const Rows rows{index.typed_data(), start.typed_data(), edges, n_pre, n_post, longest};
-  return w.element_type() == ffi::F64 ? Scatter<double>(rows, w, s, *current)
-                                      : Scatter<float>(rows, w, s, *current);
+  return Scatter<T>(lists, s.typed_data<T>(), n_pre);
+}
+
+// Lists of synapses from the same senders, (index, start, w) each, and what each brings.
+static ffi::Error Scattered(Any s, ffi::RemainingArgs lists, ffi::RemainingRets currents,
+                            ffi::Span<const int64_t> longest) {
+  if (lists.size() != 3 * currents.size() || longest.size() != currents.size()) {
+    return ffi::Error::InvalidArgument("lists must have index, start and w for each current");
+  }
+  return s.element_type() == ffi::F64 ? ScatterAll<double>(s, lists, currents, longest)
+                                      : ScatterAll<float>(s, lists, currents, longest);
 }
 
 static ffi::Error Gathered(Ints index, Ints start, Any post, Any pre, ffi::Result<Any> change,
@@ -176,8 +214,8 @@ static ffi::Error Gathered(Ints index, Ints start, Any post, Any pre, ffi::Resul
 }
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(scattered, Scattered,
-                              ffi::Ffi::Bind().Arg<Ints>().Arg<Ints>().Arg<Any>().Arg<Any>()
-                                  .Ret<Any>().Attr<int64_t>("longest"));
+                              ffi::Ffi::Bind().Arg<Any>().RemainingArgs().RemainingRets()
+                                  .Attr<ffi::Span<const int64_t>>("longest"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(gathered, Gathered,
                               ffi::Ffi::Bind().Arg<Ints>().Arg<Ints>().Arg<Any>().Arg<Any>()
                                   .Ret<Any>().Attr<int64_t>("longest"));

@@ -11,9 +11,10 @@ first use and kept; elsewhere as loops in XLA. The two give the same numbers.
 """
 
 import functools
+import itertools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,16 +47,16 @@ class Rows(NamedTuple):
 
 
 def scattered(
-    rows: Rows, w: Float[Array, " edges"], s: Float[Array, " pre"], n_post: int, native: bool
-) -> Float[Array, " post"]:
+    lists: Sequence[tuple[Rows, Float[Array, "_"], int]], s: Float[Array, " pre"], native: bool
+) -> tuple[Float[Array, "_"], ...]:
     """Current [n_post], nA, of each receiver, where only senders with s != 0 are visited.
 
-    `w` [edges] and `s` [n_pre] have one dtype.
+    Each of the `lists` from the same senders is (rows, w [edges], n_post); all `w` and `s` [n_pre]
+    have one dtype. The spikes are gone through once, however many lists there are.
     """
-    run = either(
-        _native_scattered(rows.longest, n_post), _pure_scattered(rows.longest, n_post), native
-    )
-    return run(rows.post, rows.start, w, s)
+    sizes = tuple((rows.longest, n_post) for rows, _, n_post in lists)
+    run = either(_native_scattered(sizes), _pure_scattered(sizes), native)
+    return run(tuple((rows.post, rows.start, w) for rows, w, _ in lists), s)
 
 
 def gathered(
@@ -137,21 +138,26 @@ def row_of(start: Array, j: Array, edges: int, longest: int) -> tuple[Array, Arr
     return first, (place >= start[j]) & (place < start[j + 1])
 
 
-def _pure_scattered(longest: int, n_post: int) -> Callable:
-    def run(index, start, w, s):
-        def visit(j, current):
-            first, own = row_of(start, j, index.shape[0], longest)
-            to = jax.lax.dynamic_slice(index, (first,), (longest,))
-            sent = jax.lax.dynamic_slice(w, (first,), (longest,)) * s[j]
-            none = own & nowhere(to, n_post)
-            amount = jnp.where(none, 1, jnp.where(own, sent, 0))
-            return current.at[jnp.where(none, n_post, to)].add(amount, mode="drop")
-
-        # One place more than there are neurons counts the receivers that are none.
-        current = over_events(s, visit, jnp.zeros(n_post + 1, w.dtype))
-        return refused(current[:-1], current[-1] != 0, Rows(index, start, longest), n_post)
+def _pure_scattered(sizes: Sequence[tuple[int, int]]) -> Callable:
+    def run(lists, s):
+        pairs = zip(lists, sizes, strict=True)
+        return tuple(_summed(index, start, w, s, *size) for (index, start, w), size in pairs)
 
     return run
+
+
+def _summed(index, start, w, s, longest: int, n_post: int) -> Array:
+    def visit(j, current):
+        first, own = row_of(start, j, index.shape[0], longest)
+        to = jax.lax.dynamic_slice(index, (first,), (longest,))
+        sent = jax.lax.dynamic_slice(w, (first,), (longest,)) * s[j]
+        none = own & nowhere(to, n_post)
+        amount = jnp.where(none, 1, jnp.where(own, sent, 0))
+        return current.at[jnp.where(none, n_post, to)].add(amount, mode="drop")
+
+    # One place more than there are neurons counts the receivers that are none.
+    current = over_events(s, visit, jnp.zeros(n_post + 1, w.dtype))
+    return refused(current[:-1], current[-1] != 0, Rows(index, start, longest), n_post)
 
 
 def _pure_gathered(longest: int) -> Callable:
@@ -175,10 +181,13 @@ def _pure_gathered(longest: int) -> Callable:
 # --- the kernel ---
 
 
-def _native_scattered(longest: int, n_post: int) -> Callable:
-    def run(index, start, w, s):
-        call = jax.ffi.ffi_call("neurojax_scattered", jax.ShapeDtypeStruct((n_post,), w.dtype))
-        return call(index, start, w, s, longest=np.int64(longest))
+def _native_scattered(sizes: Sequence[tuple[int, int]]) -> Callable:
+    longest = np.array([longest for longest, _ in sizes], np.int64)
+
+    def run(lists, s):
+        currents = tuple(jax.ShapeDtypeStruct((n_post,), s.dtype) for _, n_post in sizes)
+        call = jax.ffi.ffi_call("neurojax_scattered", currents)
+        return tuple(call(s, *itertools.chain.from_iterable(lists), longest=longest))
 
     return run
 

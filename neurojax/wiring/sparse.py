@@ -1,5 +1,6 @@
 """Synapses listed by sender: the layout of large sparse networks, in which spikes are events."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, overload
@@ -31,7 +32,7 @@ from neurojax.wiring.layouts import (
 )
 from neurojax.wiring.visits import Columns, Visits, by_receiver, scheduled, visited
 
-__all__ = ["Connectivity", "FanOut", "by_sender"]
+__all__ = ["Connectivity", "FanOut", "by_sender", "products"]
 
 Carried = TypeVar("Carried")
 
@@ -127,9 +128,7 @@ class FanOut(eqx.Module):
 
     def apply(self, w: Float[Array, " edges"], s: Shaped[Array, " pre"]) -> Float[Array, " post"]:
         """Current into each neuron, nA."""
-        (w, s), dtype = _summable(*alike(w, s))
-        shaped(w=(w, self.shape), s=(s, (self.n_pre,)))
-        return _scattered(self, w, s).astype(dtype)
+        return products([self], [w], s)[0]
 
     def apply_t(self, w: Float[Array, " edges"], e: Shaped[Array, " post"]) -> Float[Array, " pre"]:
         """Transposed product, over all synapses."""
@@ -190,19 +189,36 @@ def _summable(a: Array, b: Array) -> tuple[tuple[Array, Array], Any]:
 Connectivity = Dense | FanIn | FanOut | Band
 
 
+def products(
+    wirings: Sequence[FanOut], ws: Sequence[Float[Array, "_"]], s: Shaped[Array, " pre"]
+) -> tuple[Float[Array, "_"], ...]:
+    """Currents [n_post], nA, that lists from the same senders bring, in one pass over the spikes.
+
+    All `ws` [edges] are of one dtype, and `native` is the same of all.
+    """
+    for c, w in zip(wirings, ws, strict=True):
+        shaped(w=(w, c.shape), s=(s, (c.n_pre,)))
+    pairs = [_summable(*alike(w, s)) for w in ws]
+    currents = _scattered(tuple(wirings), tuple(w for (w, _), _ in pairs), pairs[0][0][1])
+    return tuple(x.astype(dtype) for x, (_, dtype) in zip(currents, pairs, strict=True))
+
+
 @jax.custom_vjp
-def _scattered(c: FanOut, w: Array, s: Array) -> Array:
+def _scattered(cs: tuple[FanOut, ...], ws: tuple[Array, ...], s: Array) -> tuple[Array, ...]:
     """A loop over spikes has no derivative of its own; the product is linear in w and in s."""
-    return events.scattered(c.rows, w, s, c.n_post, c.native)
+    lists = [(c.rows, w, c.n_post) for c, w in zip(cs, ws, strict=True)]
+    return events.scattered(lists, s, cs[0].native)
 
 
-def _scattered_fwd(c, w, s):
-    return _scattered(c, w, s), (c, w, s)
+def _scattered_fwd(cs, ws, s):
+    return _scattered(cs, ws, s), (cs, ws, s)
 
 
-def _scattered_bwd(saved, e):
-    c, w, s = saved
-    return None, c.outer(e, s), c.apply_t(w, e)
+def _scattered_bwd(saved, es):
+    cs, ws, s = saved
+    to_ws = tuple(c.outer(e, s) for c, e in zip(cs, es, strict=True))
+    to_s = (c.apply_t(w, e) for c, w, e in zip(cs, ws, es, strict=True))
+    return None, to_ws, functools.reduce(jnp.add, to_s)
 
 
 _scattered.defvjp(_scattered_fwd, _scattered_bwd)

@@ -1,7 +1,9 @@
 """Event-driven products: the kernel and the loops do the same, and both refuse the same."""
 
+import dataclasses
 import functools
 import warnings
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -11,7 +13,7 @@ import pytest
 
 from neurojax.wiring import _library, events
 from neurojax.wiring.generators import bernoulli
-from neurojax.wiring.sparse import FanOut, by_sender
+from neurojax.wiring.sparse import FanOut, by_sender, products
 
 
 @pytest.mark.parametrize("said", [None, _library.Unusable("the cache is full: empty it")])
@@ -55,6 +57,34 @@ def test_kernel_and_loops_round_alike():
     for product in (lambda c: jax.vmap(lambda s: c.apply(w, s))(s), lambda c: c.outer(post, s)):
         native, pure = (jax.jit(product)(c) for c in made)
         np.testing.assert_array_equal(native, pure)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_lists_read_together_bring_what_each_brings_alone(native):
+    keys = jax.random.split(jax.random.key(7), 4)
+    lists = [bernoulli(keys[0], 300, 200, 0.1), bernoulli(keys[1], 300, 70, 0.2)]
+    lists = [dataclasses.replace(c, native=native) for c in lists]
+    ws = [jax.random.normal(k, c.shape) for k, c in zip(keys[2:], lists, strict=True)]
+    s = jnp.where(jnp.arange(300) % 11 == 0, 0.7, 0.0)
+
+    def total(ws, s, each):
+        found = each(ws, s)
+        return sum((x**2).sum() for x in found), found
+
+    alone = lambda ws, s: [c.apply(w, s) for c, w in zip(lists, ws, strict=True)]  # noqa: E731
+    got, expected = (
+        jax.value_and_grad(partial(total, each=each), (0, 1), has_aux=True)(ws, s)
+        for each in (partial(products, lists), alone)
+    )
+    jax.tree.map(np.testing.assert_array_equal, list(got[0][1]), expected[0][1])
+    jax.tree.map(np.testing.assert_array_equal, got[1][0], expected[1][0])
+    np.testing.assert_allclose(got[1][1], expected[1][1], rtol=1e-6)  # a sum, in another order
+
+
+def test_an_error_tells_of_the_list_that_it_is_in():
+    wrong = eqx.tree_at(lambda c: c.index, LIST, LIST.index.at[2].set(9))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="index must name one of 3 .*; got 9"):
+        jax.block_until_ready(products([LIST, wrong], [jnp.ones(3)] * 2, jnp.ones(4)))
 
 
 @pytest.mark.parametrize("native", [True, False])
