@@ -6,6 +6,7 @@ those of d steps ago. Layers that no projection feeds from inside read external 
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
@@ -222,6 +223,13 @@ class Network(eqx.Module):
     def plastic(self) -> tuple[str, ...]:
         """Names of projections that learn."""
         return tuple(n for n in sorted(self.projections) if self.projections[n].plastic)
+
+    def with_totals(self, state: State) -> "Network":
+        """The same network, whose gap junctions keep the sum of their conductances."""
+        v = {n: x.pre for n, x in self.gaps.items()}
+        v = {n: potential(self.layers[pre].neuron, state.neurons[pre]) for n, pre in v.items()}
+        gaps = {n: x.with_total(v[n]) for n, x in self.gaps.items()}
+        return replace(self, gaps=gaps) if gaps else self
 
     def without(self, *names: str) -> "Network":
         """The same network less some projections."""

@@ -150,7 +150,7 @@ def _anew(values, probe: Callable):
 
 def _run(net: Network, weights, state, given, key, dt, n_steps: int, every: int, learn, probe):
     _given.made_by(net, state)
-    net, groups = _in_reach(net), net.groups()
+    net, groups = _in_reach(net).with_totals(state), net.groups()
     inputs, signals = given
     ahead = len(groups) > 1 or any(x.ndim == 2 for x in inputs.values())
     block = partial(_block, net, groups, inputs, signals, key, dt, probe, learn, weights)

@@ -1,5 +1,6 @@
 """Gap junctions, electrical synapses: currents between membranes that touch, without spikes."""
 
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -46,6 +47,7 @@ class GapJunctions(eqx.Module):
     explicitly, it is stable for dt sum_j g_ij / C <= 1, which `check` sees to. Potentials count
     from one of them there, so that nothing cancels. Every synapse is read in every step, on event
     lists too.
+    `summed` is `total`, where that is calculated once and kept (`with_total`).
     Raises `ValueError` for a g that is negative, or neither one number nor one a synapse.
     Source: Hahne et al. (2015), A unified framework for spiking and gap-junction interactions in
     distributed neuronal network simulations.
@@ -59,6 +61,7 @@ class GapJunctions(eqx.Module):
     post: str = eqx.field(static=True, converter=name_of("post", "a layer"))
     connectivity: Connectivity = eqx.field(converter=_wiring)
     g: Float[Array, "..."] = eqx.field(converter=nonnegative("g", "uS"))
+    summed: Float[Array, " post"] | None = None
 
     def __check_init__(self):
         if self.g.ndim and self.g.shape[-len(self.connectivity.shape) :] != self.connectivity.shape:
@@ -84,9 +87,18 @@ class GapJunctions(eqx.Module):
         p, x = self._ready(other)
         return p._arriving(x).astype(other.dtype), p.total.astype(other.dtype)
 
+    def with_total(self, v_pre: Float[Array, " pre"]) -> "GapJunctions":
+        """The same, of which `heard` of potentials like `v_pre` need not add up conductances.
+
+        What a run over many steps calculates before the first of them.
+        """
+        return replace(self, summed=self._ready(v_pre)[0].total)
+
     @property
     def total(self) -> Float[Array, " post"]:
         """Sum of all conductances onto each neuron, uS [n_post]."""
+        if self.summed is not None:
+            return self.summed
         return self._arriving(jnp.ones(self.connectivity.n_pre, self.g.dtype))
 
     def check(self, *, dt: ArrayLike, c: ArrayLike) -> None:

@@ -2,6 +2,7 @@
 
 import math
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,6 +84,30 @@ def test_every_layout_gives_the_sum_over_its_synapses(kind):
     found = jax.jit(lambda v, u: gap.current(v, u))(*(jnp.asarray(x, float) for x in (one, other)))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(gap.total, full.sum(1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("kind", ["counted", "events"])
+def test_a_sum_that_is_kept_is_the_one_that_each_step_would_add_up(kind, dtype):
+    c, rng = wiring.example(kind), np.random.default_rng(1)
+    gap = GapJunctions("h", "h", c, jnp.asarray(rng.uniform(0, 0.1, c.shape), float))
+    v = jnp.asarray(rng.normal(-60, 5, c.n_pre), dtype)
+    kept = gap.with_total(v)
+    for got, expected in zip(kept.heard(v), gap.heard(v), strict=True):
+        np.testing.assert_array_equal(got, expected)
+    current, g = eqx.tree_at(lambda x: x.g, kept, 0 * gap.g).heard(v)
+    assert not current.any() and (g == gap.heard(v)[1]).all()  # it is kept indeed  # noqa: PT018
+
+
+def test_a_run_is_that_of_steps_which_add_up_conductances_anew():
+    net, dt = touching(0.003, (3, 2)), 0.5
+    state, inputs = net.init(), {"xa": jnp.ones(1), "xb": jnp.zeros(1)}
+    weights = net.init_weights(jax.random.key(0))
+    step = lambda state, _: (net.step(weights, state, net.drive(weights, inputs), dt=dt)[0], None)  # noqa: E731
+    expected = jax.jit(lambda state: jax.lax.scan(step, state, length=20)[0])(state)
+    got = simulate(net, weights, state, inputs, n_steps=20, dt=dt)[0]
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
+    assert float(got.neurons["b"].v[0]) != 0
 
 
 @pytest.mark.usefixtures("x64")
