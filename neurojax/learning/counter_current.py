@@ -60,10 +60,10 @@ class CounterCurrent(eqx.Module):
 
     A sample may have any shape of n_in numbers and enters as (x - mean) / std. There are no
     biases. `tx`, an optax transformation, moves each net by its own changes: a clip by global
-    norm in it is one over that whole net. `normalised` meets the levels with rows of length one,
-    L_l = mean(E^l o E^l), as the paper's text has it. `frozen` leaves the "feedback" net or the
-    "hidden" layers as they were drawn: the controls. First weights are uniform within
-    1 / sqrt(fan-in). Weights have no unit.
+    norm in it is one over that whole net; `tx_feedback` is another for the net down, unless None.
+    `normalised` meets the levels with rows of length one, L_l = mean(E^l o E^l), as the paper's
+    text has it. `frozen` leaves the "feedback" net or the "hidden" layers as they were drawn: the
+    controls. First weights are uniform within 1 / sqrt(fan-in). Weights have no unit.
     Raises `ValueError` for sizes that are no two or more whole numbers >= 1, a std that is not
     positive and an unknown `frozen`; `TypeError` for a class in place of its instance.
 
@@ -81,6 +81,10 @@ class CounterCurrent(eqx.Module):
 
     sizes: tuple = eqx.field(static=True, converter=layer_sizes)
     tx: Any = eqx.field(static=True, converter=lambda x: instance("tx", x, "init", "update"))
+    tx_feedback: Any = eqx.field(
+        static=True, default=None,
+        converter=lambda x: x and instance("tx_feedback", x, "init", "update"),
+    )  # fmt: skip
     activation: Activation = eqx.field(static=True, default=elu)
     mean: float | Array = eqx.field(
         default=0.0, converter=lambda x: known_finite("mean", real(x, "mean"))
@@ -102,10 +106,8 @@ class CounterCurrent(eqx.Module):
         for i, (below, above) in enumerate(zip(self.sizes, self.sizes[1:], strict=False), 1):
             weights[f"u{i}"] = _drawn(fold(key, f"u{i}"), below, above, make_weights)
             weights[f"v{i}"] = _drawn(fold(key, f"v{i}"), above, below, make_weights)
-        opt_state = {
-            net: self.tx.init({n: weights[n].w for n in self._plastic(net)}) for net in "uv"
-        }
-        return CounterCurrentState(weights, opt_state)
+        held = {net: {n: weights[n].w for n in self._plastic(net)} for net in "uv"}
+        return CounterCurrentState(weights, {net: self._tx(net).init(held[net]) for net in "uv"})
 
     def step(
         self, state: CounterCurrentState, x: Float[Array, "b ..."], y: Int[Array, " b"], *,
@@ -116,7 +118,9 @@ class CounterCurrent(eqx.Module):
         weights, opt_state = state.weights, {}
         for net, held in state.opt_state.items():
             asked = {name: dw[name] for name in self._plastic(net)}
-            weights, opt_state[net] = programmed(self.tx, weights, held, asked, fold(key, net))
+            weights, opt_state[net] = programmed(
+                self._tx(net), weights, held, asked, fold(key, net)
+            )
         return CounterCurrentState(weights, opt_state), {"accuracy": accuracy(scores, y)}
 
     def predict(
@@ -188,6 +192,9 @@ class CounterCurrent(eqx.Module):
             z.insert(0, forward(weights[f"v{i}"], b[0], fold(key, f"v{i}")))
             b.insert(0, self.activation.value(z[0]) if i > 1 else z[0])
         return _Way(z, b[:-1])
+
+    def _tx(self, net: str) -> Any:
+        return self.tx_feedback if net == "v" and self.tx_feedback is not None else self.tx
 
     @property
     def _levels(self) -> range:
