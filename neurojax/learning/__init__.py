@@ -19,10 +19,18 @@ from neurojax.learning.fitting import Fitted, NotFinite
 from neurojax.learning.forward_forward import ForwardForward
 from neurojax.learning.node_perturbation import NodePerturbation
 from neurojax.learning.pepita import PEPITA
+from neurojax.learning.noprop import (
+    MLPBlock,
+    NoiseSchedule,
+    NoProp,
+    SpikingBlock,
+    cosine_noise,
+)
 from neurojax.learning.perceptron import Perceptron
 from neurojax.learning.predictive_coding import PredictiveCoding
 from neurojax.learning.relax import relax
 from neurojax.learning.softhebb import SoftHebb
+from neurojax.learning.ska import SKA
 from neurojax.learning.wta_learner import WTABroadcast
 from neurojax.learning.zeroth_order import Coordinates, Directions, Neurons, ZerothOrder, zo_grasp
 
@@ -41,17 +49,23 @@ __all__ = [
     "FeedbackAlignment",
     "Fitted",
     "ForwardForward",
+    "MLPBlock",
     "Monotone",
     "Neurons",
+    "NoProp",
     "NodePerturbation",
+    "NoiseSchedule",
     "NotFinite",
     "PEPITA",
     "Perceptron",
     "PredictiveCoding",
     "Restricted",
+    "SKA",
     "SoftHebb",
+    "SpikingBlock",
     "WTABroadcast",
     "ZerothOrder",
+    "cosine_noise",
     "relax",
     "zo_grasp",
 ]

@@ -351,7 +351,8 @@ class NoProp(eqx.Module):
     block: Block = eqx.field(converter=lambda x: instance("block", x, "init", "believe", "learn"))
     tx: Any = eqx.field(static=True, converter=lambda x: instance("tx", x, "init", "update"))
     schedule: NoiseSchedule = eqx.field(
-        default_factory=lambda: cosine_noise(10), converter=lambda x: kind("schedule", x, NoiseSchedule)
+        default_factory=lambda: cosine_noise(10),
+        converter=lambda x: kind("schedule", x, NoiseSchedule),
     )
     only: int | Array | None = eqx.field(default=None, converter=_one_or_all)
 

@@ -32,6 +32,11 @@ LEARNERS: dict[str, Any] = {
     "wta_broadcast": lambda: learning.WTABroadcast(_system(), TX),
     "surrogate": lambda: bptt.learner(_system(), TX),
     "backprop": lambda: learning.Perceptron(SIZES, learning.Backprop(), TX),
+    "counter_current": lambda: learning.CounterCurrent(SIZES, TX),
+    "noprop": lambda: learning.NoProp(
+        learning.MLPBlock(6, 3, 5, 4, 5), TX, learning.cosine_noise(2)
+    ),
+    "ska": lambda: learning.SKA(SIZES, eta=0.5, n_passes=4, std=0.2),
     "dfa": lambda: learning.Perceptron(SIZES, learning.DFA(), TX),
 }
 DIFFERENTIATES = {"surrogate"}  # by JAX; `backprop` does it by hand

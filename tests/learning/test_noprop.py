@@ -115,10 +115,11 @@ def test_a_block_alone_learns_bit_for_bit_what_it_learns_with_all():
 @pytest.mark.usefixtures("x64")
 def test_a_block_on_a_core_of_its_own_learns_the_same_to_rounding():
     """Another program adds in another order: 1e-12 is that of some 50 numbers."""
+    learner = NoProp(LEARNER.block, optax.sgd(0.1), cosine_noise(T))
     x, y = blobs(32)
-    state = quick(lambda key: LEARNER.init(key))(KEY)
-    together = quick(lambda state: LEARNER.step(state, x, y, key=KEY)[0])(state)
-    core = quick(lambda state: LEARNER.step_block(state, 2, x, y, key=KEY)[0])
+    state = quick(lambda key: learner.init(key))(KEY)
+    together = quick(lambda state: learner.step(state, x, y, key=KEY)[0])(state)
+    core = quick(lambda state: learner.step_block(state, 2, x, y, key=KEY)[0])
     for a, b in zip(
         jax.tree.leaves(block(together, 2)), jax.tree.leaves(core(block(state, 2))), strict=True
     ):
@@ -245,7 +246,9 @@ def test_bad_input_is_refused():
         NoProp(LEARNER.block, LEARNER.tx, LEARNER.schedule, only=4)
     with pytest.raises(TypeError, match="block must be an instance; got the class"):
         NoProp(MLPBlock, optax.sgd(0.1))
-    with pytest.raises(TypeError, match="schedule must be an instance of NoiseSchedule; got int 10"):
+    with pytest.raises(
+        TypeError, match="schedule must be an instance of NoiseSchedule; got int 10"
+    ):
         NoProp(MLPBlock(4, 2), optax.sgd(0.1), 10)
     state = drawn()
     with pytest.raises(ValueError, match=r"x must be \[batch, ...\] of 6 numbers a sample; got"):
