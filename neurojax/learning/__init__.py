@@ -18,7 +18,6 @@ from neurojax.learning.feedback_alignment import FeedbackAlignment
 from neurojax.learning.fitting import Fitted, NotFinite
 from neurojax.learning.forward_forward import ForwardForward
 from neurojax.learning.node_perturbation import NodePerturbation
-from neurojax.learning.pepita import PEPITA
 from neurojax.learning.noprop import (
     MLPBlock,
     NoiseSchedule,
@@ -26,11 +25,12 @@ from neurojax.learning.noprop import (
     SpikingBlock,
     cosine_noise,
 )
+from neurojax.learning.pepita import PEPITA
 from neurojax.learning.perceptron import Perceptron
 from neurojax.learning.predictive_coding import PredictiveCoding
 from neurojax.learning.relax import relax
-from neurojax.learning.softhebb import SoftHebb
 from neurojax.learning.ska import SKA
+from neurojax.learning.softhebb import SoftHebb
 from neurojax.learning.wta_learner import WTABroadcast
 from neurojax.learning.zeroth_order import Coordinates, Directions, Neurons, ZerothOrder, zo_grasp
 

@@ -60,9 +60,9 @@ class NoiseSchedule(eqx.Module):
     `alpha_bar` [T + 1] rises within (0, 1), of one block at least. `cosine_noise` makes one.
     Raises `ValueError` where it does not.
 
-    >>> s = nj.learning.NoiseSchedule([0.1, 0.5, 0.9])
-    >>> s.n_blocks, s.snr.round(2).tolist()
-    (2, [0.11, 1.0, 9.0])
+    >>> s = nj.learning.NoiseSchedule([0.25, 0.5, 0.75])
+    >>> s.n_blocks, s.snr[1:].tolist()
+    (2, [1.0, 3.0])
     """
 
     alpha_bar: Float[Array, " t1"]
@@ -357,10 +357,13 @@ class NoProp(eqx.Module):
     only: int | Array | None = eqx.field(default=None, converter=_one_or_all)
 
     def __check_init__(self):
-        if not isinstance(self.only, Tracer) and self.only >= self.schedule.n_blocks:
-            raise ValueError(
-                f"only must be one of {self.schedule.n_blocks} blocks, from 0; got {self.only}"
-            )
+        only, n_blocks = self.only, self.schedule.n_blocks
+        if (
+            isinstance(only, jax.Array)
+            and not isinstance(only, Tracer)
+            and (only >= n_blocks).any()
+        ):
+            raise ValueError(f"only must be one of {n_blocks} blocks, from 0; got {only}")
 
     @property
     def n_classes(self) -> int:
@@ -383,10 +386,11 @@ class NoProp(eqx.Module):
     ) -> tuple[NoPropState, Info]:  # fmt: skip
         """Learn from one batch; `accuracy` is that of the first block, whose z is all but noise."""
         learn = lambda state, t: self.step_block(state, t, x, y, key=key)  # noqa: E731
-        blocks = jnp.arange(self.schedule.n_blocks)
+        only = jnp.asarray(self.only)
+        blocks = jnp.arange(self.schedule.n_blocks, dtype=only.dtype)
         after, u = jax.vmap(learn)(state, blocks)
         # A mask that the compiler knows would make another program, which rounds differently.
-        learns = jax.lax.optimization_barrier((self.only < 0) | (blocks == self.only))
+        learns = jax.lax.optimization_barrier((only < 0) | (blocks == only))
         keep = lambda new, old: jnp.where(_over(learns, new), new, old)  # noqa: E731
         return jax.tree.map(keep, after, state), {"accuracy": accuracy(u[0], y)}
 

@@ -9,7 +9,6 @@ import numpy as np
 import optax
 import pytest
 
-import hardware as hw
 import neurojax as nj
 from neurojax.learning import CounterCurrent
 
@@ -180,22 +179,6 @@ def test_the_controls_freeze_what_they_say(frozen, learns):
     after = quick(lambda state: learner.step(state, x, y, key=KEY)[0])(state)
     changed = {n for n, w in numbers(after).items() if np.any(w != state.weights[n].w)}
     assert changed == learns
-
-
-def test_devices_are_pulsed():
-    make = hw.crossbar(hw.Device(hw.linear(64)), hw.OneSide(hw.Single(7)), w_max=1.0)
-    learner = CounterCurrent((5, 3), optax.sgd(1.0))
-
-    x, y = batch()
-
-    @quick
-    def run(key):
-        state = learner.init(key, make)
-        return state, learner.step(state, x, y, key=key)[0]
-
-    state, after = run(KEY)
-    for name in ("u1", "v1"):
-        assert after.weights[name].n_pulses.sum() > state.weights[name].n_pulses.sum(), name
 
 
 def test_bad_input_is_refused():

@@ -10,7 +10,6 @@ import numpy as np
 import optax
 import pytest
 
-import hardware as hw
 import neurojax as nj
 from neurojax.learning import MLPBlock, NoiseSchedule, NoProp, SpikingBlock, cosine_noise
 
@@ -212,22 +211,6 @@ def test_spiking_blocks_pass_nothing_back(monkeypatch):
     v_th = state.rest["h1"].v_th
     assert v_th.shape == (2, 12)
     assert np.any(v_th[0] != v_th[1])
-
-
-def test_devices_are_pulsed_in_every_block():
-    make = hw.crossbar(hw.Device(hw.linear(64)), hw.OneSide(hw.Single(7)), w_max=1.0)
-    learner = NoProp(MLPBlock(N_IN, CLASSES, 4, 3, 4), optax.sgd(1.0), cosine_noise(2))
-    x, y = blobs(8)
-
-    @quick
-    def run(key):
-        state = learner.init(key, make)
-        return state, learner.step(state, x, y, key=key)[0]
-
-    state, after = run(KEY)
-    for name in after.weights:
-        sent = after.weights[name].n_pulses - state.weights[name].n_pulses
-        assert np.all(sent.sum((1, 2)) > 0), name
 
 
 def test_bad_input_is_refused():

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import hardware as hw
 import neurojax as nj
 from neurojax.learning import SKA
 from neurojax.learning.ska import entropy, entropy_slope, lagrangian
@@ -174,21 +173,6 @@ def test_it_does_not_classify():
     before, now = ([known(d) for d in said(s)] for s in (state, after))
     assert before[1] > now[1] + 0.2
     assert before[2] > now[2] + 0.1
-
-
-def test_devices_run_towards_their_rails():
-    make = hw.crossbar(hw.Device(hw.linear(64)), hw.OneSide(hw.Single(7)), w_max=1.0)
-    learner = SKA((5, 4), eta=2.0, n_passes=12)
-    x = jnp.asarray(np.random.default_rng(0).random((6, 5)), float)
-
-    @quick
-    def run(key):
-        state = learner.init(key, make)
-        return state, learner.step(state, x, key=key)[0]
-
-    state, after = run(KEY)
-    assert after.weights["w1"].n_pulses.sum() > state.weights["w1"].n_pulses.sum()
-    assert np.abs(after.weights["w1"].w).mean() > 2 * np.abs(state.weights["w1"].w).mean()
 
 
 def test_bad_input_is_refused():
