@@ -357,8 +357,17 @@ def _check(c: Config) -> None:
     if c.hidden is not None and min(c.hidden, default=0) < 1:
         raise ValueError(f"--hidden must name one or more layers of >= 1 neurons; got {c.hidden}")
     _run.require_whole(c, hidden=(1, MOST))
-    if c.inputs == "centred" and (c.presentation, c.encoding) != ("static", "direct"):
-        allowed = "--inputs must be raw unless pixels of a static picture are currents"
-        raise ValueError(f"{allowed}; got centred")
+    require_currents(c)
     if c.synapse != "ideal" and c.average:
         raise ValueError(f"--average must be 0, as devices hold no average; got {c.average}")
+
+
+def require_currents(data: Data) -> None:
+    """Refuse what takes pixels out of [0, 1], where rates or times are made of them."""
+    if (data.presentation, data.encoding) == ("static", "direct"):
+        return
+    unless = "unless pixels of a static picture are currents"
+    if data.inputs == "centred":
+        raise ValueError(f"--inputs must be raw {unless}; got centred")
+    if data.input_dropout:
+        raise ValueError(f"--input-dropout must be 0 {unless}; got {data.input_dropout:g}")

@@ -27,7 +27,7 @@ from experiments import (
     _run,
     _training,
 )  # fmt: skip
-from experiments._config import UNSET, Data, Devices, Preset
+from experiments._config import UNSET, Data, Devices, Preset, require_currents
 from experiments._learners import RECIPES, Given
 from experiments._options import Need, part
 from neurojax._check import MOST
@@ -125,9 +125,7 @@ def _check(c: Config) -> None:
     if c.hidden is not None and min(c.hidden, default=0) < 1:
         raise ValueError(f"--hidden must name one or more layers of >= 1 neurons; got {c.hidden}")
     _run.require_whole(c, hidden=(1, MOST))
-    if c.inputs == "centred" and (c.presentation, c.encoding) != ("static", "direct"):
-        allowed = "--inputs must be raw unless pixels of a static picture are currents"
-        raise ValueError(f"{allowed}; got centred")
+    require_currents(c)
     if c.synapse != "ideal" and (why := RECIPES[c.learner].numbers_only):
         raise ValueError(
             f"--synapse must be ideal for --learner {c.learner}: {why}; got {c.synapse}"

@@ -12,8 +12,8 @@ from experiments import _command, _config, _options
 from experiments import wta_broadcast as wta
 
 EXPERIMENTS = (
-    "wta_broadcast", "surrogate_reference", "electronic_synapse", "routing_cost", "table", "learn",
-    "yardstick",
+    "wta_broadcast", "surrogate_reference", "electronic_synapse", "routing_cost", "transfer",
+    "table", "learn", "yardstick",
 )  # fmt: skip
 each_experiment = pytest.mark.parametrize("name", EXPERIMENTS)
 
@@ -95,7 +95,7 @@ def test_defaults_that_depend_on_the_data_are_those_of_the_presets(helped):
     assert gain[1].startswith(_options.shown(_config.resolved(wta.Config(dataset="mnist")).gain))
 
 
-@pytest.mark.parametrize("name", [*EXPERIMENTS, "transfer"])
+@each_experiment
 def test_the_help_of_an_option_says_what_it_needs_in_the_words_that_refuse_it(name, helped):
     _, groups = helped(name)
     config = importlib.import_module(f"experiments.{name}").Config

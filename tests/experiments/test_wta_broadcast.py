@@ -549,6 +549,10 @@ def test_only_currents_are_centred(options):
     assert _config.resolved(wta.Config(dataset="idx"), 1000).inputs == "centred"
     with pytest.raises(ValueError, match="--inputs must be raw unless .*; got centred"):
         wta.Config(dataset="idx", inputs="centred", **options)
+    wta.Config(input_dropout=0.5)
+    wta.Config(input_dropout=0.0, **options)
+    with pytest.raises(ValueError, match="--input-dropout must be 0 unless .*; got 0.5"):
+        wta.Config(input_dropout=0.5, **options)  # what is left would be above 1
 
 
 @pytest.mark.slow
