@@ -2,10 +2,11 @@
 
     u = W a,   y = softmax(u / tau),   dW_ij = mean y_i (a_j - u_i W_ij)
     W <- W + rate | |w_i| - 1 |^power dW / max |dW|,   w_i the synapses of neuron i
-    up to the next layer  a = softmax(u / tau_out);   readout  dV = -mean (p - y) [a, 1]^T
+    a = s / |s|,   s = x, and above it softmax(u / tau_out);   readout  dV = -mean (p - y) [a, 1]^T
 
 A neuron's length changes by 2 y_i u_i (1 - |w_i|^2), so that it tends to 1, where learning ends:
-the rate anneals itself, neuron by neuron. Without biases, as in the authors' runs on MNIST.
+the rate anneals itself, neuron by neuron. As every input has length 1, u is a cosine then, and
+`tau` means the same for all data and layers. Without biases, as in the authors' runs on MNIST.
 Source: Moraitis et al. (2022), Neuromorphic Computing and Engineering 2:044017, eq. 9; the rate
 after Journe et al. (2023), ICLR, arXiv 2209.11883, and github.com/NeuromorphicComputing/SoftHebb,
 whose step is over the largest change that is asked of any synapse of the layer.
@@ -62,8 +63,8 @@ class SoftHebb(eqx.Module):
     tx: Any = eqx.field(static=True, converter=lambda x: instance("tx", x, "init", "update"))
     rate: Float[Array, ""] = eqx.field(default=0.045, converter=positive("rate", ""))
     power: Float[Array, ""] = eqx.field(default=0.2, converter=nonnegative("power", ""))
-    tau: Float[Array, ""] = eqx.field(default=1 / 12, converter=positive("tau", ""))
-    tau_out: Float[Array, ""] = eqx.field(default=0.2, converter=positive("tau_out", ""))
+    tau: Float[Array, ""] = eqx.field(default=0.01, converter=positive("tau", ""))
+    tau_out: Float[Array, ""] = eqx.field(default=0.1, converter=positive("tau_out", ""))
     radius: Float[Array, ""] = eqx.field(default=35.0, converter=positive("radius", ""))
 
     def __check_init__(self):
@@ -111,11 +112,11 @@ class SoftHebb(eqx.Module):
         key: Key[Array, ""] | None = None,
     ) -> tuple[list[Float[Array, "b _"]], list[Float[Array, "b _"]]]:  # fmt: skip
         """What each layer and the readout hear, and the weighted sums u of the layers."""
-        inputs, u = [x], []
+        inputs, u = [of_length_1(x)], []
         for i in range(1, len(self.sizes) - 1):
             at = None if key is None else jax.random.fold_in(key, i)
             u.append(forward(weights[f"w{i}"], inputs[-1], at))
-            inputs.append(jax.nn.softmax(u[-1] / self.tau_out.astype(x.dtype)))
+            inputs.append(of_length_1(jax.nn.softmax(u[-1] / self.tau_out.astype(x.dtype))))
         return inputs, u
 
     def change(
@@ -133,6 +134,11 @@ class SoftHebb(eqx.Module):
         """mean y (a - u W), of a batch."""
         y = jax.nn.softmax(u / self.tau.astype(u.dtype))
         return (weights.outer(y, a) - (y * u).sum(0)[:, None] * weights.w) / len(a)
+
+
+def of_length_1(s: Float[Array, "b n"]) -> Float[Array, "b n"]:
+    """Each sample over its length; what is silent stays so."""
+    return s / jnp.maximum(jnp.linalg.norm(s, axis=1, keepdims=True), 1e-8)
 
 
 def __dir__() -> list[str]:

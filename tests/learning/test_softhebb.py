@@ -40,7 +40,7 @@ def test_changes_are_those_of_the_equations():
     x, rng = np.asarray(samples()[0]), np.random.default_rng(2)
     w = rng.random((7, 5))
     found = net.change(holding(w), jnp.asarray(x), jnp.asarray(x @ w.T))
-    dw = np.zeros((7, 5))
+    dw = np.zeros((7, 5))  # of what is heard, whatever its length
     for a in x:
         u = w @ a
         y = softmax(u[None] / 0.5)[0]
@@ -61,7 +61,7 @@ def test_a_neuron_of_length_1_keeps_it_and_others_tend_to_it():
     for length, sign in ((1.0, 0), (2.0, -1), (0.5, 1)):
         v = length * w
         dw = np.asarray(net.hebbian(holding(v), jnp.asarray(x), jnp.asarray(x @ v.T)))
-        y, u = softmax(12 * x @ v.T), x @ v.T
+        y, u = softmax(100 * x @ v.T), x @ v.T
         along = (v * dw).sum(1)
         np.testing.assert_allclose(along, (y * u).mean(0) * (1 - length**2), rtol=1e-9, atol=1e-15)
         assert (np.sign(along) == sign).all() if sign else (np.abs(along) < 1e-15).all()
@@ -86,17 +86,18 @@ def test_lengths_converge_to_1():
     assert np.abs(after - 1).max() < 0.1
 
 
-def test_the_soft_winners_are_a_softmax_of_what_a_layer_hears():
+def test_each_layer_hears_the_soft_winners_below_at_length_1():
     net = learner(tau_out=0.3)
     state, (x, _) = net.init(KEY), samples()
     inputs, u = quick(lambda w: net.climbed(w, x))(state.weights)
-    a = np.asarray(x)
+    a = np.asarray(x) / np.linalg.norm(x, axis=1, keepdims=True)
+    np.testing.assert_allclose(inputs[0], a, rtol=1e-6)
     for i in (1, 2):
         z = a @ np.asarray(state.weights[f"w{i}"].w).T
         np.testing.assert_allclose(u[i - 1], z, rtol=1e-5)
-        a = softmax(z / 0.3)
+        winners = softmax(z / 0.3)
+        a = winners / np.sqrt((winners**2).sum(1, keepdims=True))
         np.testing.assert_allclose(inputs[i], a, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(np.asarray(inputs[i]).sum(1), 1, rtol=1e-6)
 
 
 def test_first_weights_have_their_length_and_no_sign():
