@@ -34,13 +34,15 @@ def _finite(part: Any) -> bool:
     return all(bool(np.isfinite(np.asarray(x)).all()) for x in leaves)
 
 
-def refuse_lost(state: TrainState, since: str) -> None:
+def refuse(parts: list[str], since: str) -> None:
     """Raise `NotFinite` if anything is lost."""
-    if parts := lost(state):
+    if parts:
         raise NotFinite(parts, since)
 
 
-def first_loss(learn: Callable, state: TrainState, n_batches: int, epoch: int) -> NotFinite:
+def first_loss(
+    learn: Callable, state: Any, n_batches: int, epoch: int, lost: Callable[[Any], list[str]]
+) -> NotFinite:
     """That of the batch in which it began, as an epoch that lost something is run again."""
     for i in range(n_batches):
         state, _ = learn(state, ends=jnp.asarray([i, i + 1]))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -138,6 +138,7 @@ class _Redrawn(eqx.Module):
 
 
 Learner = WTABroadcast | _Redrawn
+Lost = Callable[[Any], list[str]]  # of a state: names of what is not finite
 Make = Callable[..., WTABroadcast]  # (system, tx, average=, anneal=) -> learner
 
 
@@ -176,26 +177,27 @@ def trainer(data: Data, learner: Learner) -> Trainer:
 
 
 def train(
-    steps: Trainer, state: wb.TrainState, split: Split, key: Key[Array, ""], epochs: range,
-    batch_size: int, progress: Progress,
-) -> Iterator[tuple[int, wb.TrainState]]:  # fmt: skip
+    learn: Callable, state: Any, split: Split, key: Key[Array, ""], epochs: range, batch_size: int,
+    progress: Progress, lost: Lost = fitting.lost,
+) -> Iterator[tuple[int, Any]]:  # fmt: skip
     """Yield the state after each epoch; the order of samples follows from key and epoch.
 
-    Raises `NotFinite` in place of an epoch after which something is NaN or infinite.
+    `learn` is a `fitting.stretch` of a learner, compiled. Raises `NotFinite` in place of an epoch
+    after which something is NaN or infinite, which is what `lost` names.
     """
-    _finite.refuse_lost(state, "before the first batch")
+    _finite.refuse(lost(state), "before the first batch")
     images, labels = jnp.asarray(split.images), jnp.asarray(split.labels)
     for epoch in epochs:
         key_e = fitting.epoch_key(key, epoch)
         order = fitting.shuffled(key_e, len(labels), batch_size)
-        learn = partial(steps.learn, x=images, y=labels, order=order, key=key_e)
+        now = partial(learn, x=images, y=labels, order=order, key=key_e)
         begun = state
         for first, last in progress.stretches():
             stretch = jnp.asarray([first, last])  # traced: one program for all stretches
-            state, sums = learn(state, ends=stretch)
+            state, sums = now(state, ends=stretch)
             progress.show(last - first, sums)
-        if _finite.lost(state):
-            raise _finite.first_loss(learn, begun, len(order), epoch + 1)
+        if lost(state):
+            raise _finite.first_loss(now, begun, len(order), epoch + 1, lost)
         yield epoch + 1, state
 
 

@@ -8,6 +8,7 @@ Each learner has its own defaults, which --help shows; its equations stand in th
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -171,10 +172,15 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
     written = {name: _devices.spent(w) for name, w in plastic(state).items()}
     begun = {name: np.asarray(w.w) for name, w in plastic(state).items()}
     done, state, history = folder.last(state)
+    if done == 0:
+        settle = released(partial(fitting.settled, learner, batch_size=c.batch_size, encode=encode))
+        state = settle(state, jnp.asarray(train.images), key)
+    augment = partial(_training.perturbed, data)
+    step = released(partial(fitting.stretch, learner, augment=augment, encode=encode))
     right = partial(fitting.evaluate, learner, encode=encode, key=key)
-    bar = Progress(c.epochs, given.n_batches // c.epochs, done)
-    with bar:
-        for epoch, learnt in _epochs(c, learner, state, train, encode, done, bar):
+    bar, epochs = Progress(c.epochs, given.n_batches // c.epochs, done), range(done, c.epochs)
+    with bar, _blamed(c.lr):
+        for epoch, learnt in _training.train(step, state, train, key, epochs, c.batch_size, bar):
             val = float(right(learnt, sets.val))
             seen = _whole(bar.means["accuracy"], given.n_batches // c.epochs * c.batch_size)
             history = history.grown(val, seen, bar.seconds(), c.epochs)
@@ -276,35 +282,14 @@ def _over_time(c: Config) -> bool:
     return "n_steps" in RECIPES[c.learner].reads.split()
 
 
-def _epochs(
-    c: Config, learner: Any, state: Any, train: Split, encode: fitting.Change, done: int,
-    bar: Progress,
-) -> Iterator[tuple[int, Any]]:  # fmt: skip
-    """The state after each epoch; what is random in it follows from the seed and its number.
-
-    Raises `NotFinite` in place of an epoch after which something is NaN or infinite.
-    """
-    key, x, y = jax.random.key(c.seed), jnp.asarray(train.images), jnp.asarray(train.labels)
-    augment = partial(_training.perturbed, part(c, Data))
-    learn = released(partial(fitting.stretch, learner, augment=augment, encode=encode))
-    if done == 0:
-        settle = released(partial(fitting.settled, learner, batch_size=c.batch_size, encode=encode))
-        state = settle(state, x, key)
-        _refuse_lost(c, state, "before the first batch")
-    for epoch in range(done, c.epochs):
-        key_e = fitting.epoch_key(key, epoch)
-        order = fitting.shuffled(key_e, len(y), c.batch_size)
-        for first, last in bar.stretches():
-            ends = jnp.asarray([first, last])  # traced: one program for all stretches
-            state, sums = learn(state, x, y, order, key_e, ends)
-            bar.show(last - first, sums)
-        _refuse_lost(c, state, f"in epoch {epoch + 1}")
-        yield epoch + 1, state
-
-
-def _refuse_lost(c: Config, state: Any, since: str) -> None:
-    if parts := fitting.lost(state):
-        raise NotFinite(parts, since, f"; pass a smaller --lr than {c.lr:g}")
+@contextmanager
+def _blamed(lr: float) -> Iterator[None]:
+    """`NotFinite` in the block names the learning rate."""
+    try:
+        yield
+    except NotFinite as found:
+        cure = f"; pass a smaller --lr than {lr:g}"
+        raise NotFinite(found.parts, found.since, cure) from None
 
 
 def _figures(history: _folder.History, test: float, now: dict[str, Any]) -> dict[str, Any]:

@@ -182,11 +182,11 @@ class _Learner:
 
     def trained(self, state: wb.TrainState) -> wb.TrainState:
         """After all epochs."""
-        rule, sets = self.rule, self.sets
-        with Progress(rule.epochs, self.n_batches, 0) as bar:
+        with Progress(self.rule.epochs, self.n_batches, 0) as bar:
             for _, now in _training.train(
-                self.steps, state, sets.train, self.key, range(rule.epochs), rule.batch_size, bar
-            ):
+                self.steps.learn, state, self.sets.train, self.key, range(self.rule.epochs),
+                self.rule.batch_size, bar, _finite.lost,
+            ):  # fmt: skip
                 state = now
         return state
 

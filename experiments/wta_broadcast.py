@@ -127,7 +127,7 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset, make: Make) -> dic
     bar, epochs = Progress(rule.epochs, n_batches, done), range(done, rule.epochs)
     with bar, _finite.blamed(c):
         for epoch, learnt in _training.train(
-            steps, state, lesson, key, epochs, rule.batch_size, bar
+            steps.learn, state, lesson, key, epochs, rule.batch_size, bar, _finite.lost
         ):
             val = _training.evaluate(steps, learnt.average, sets.val, key).accuracy
             history = history.grown(val, bar.means["accuracy"], bar.seconds(), rule.epochs)

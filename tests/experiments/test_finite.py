@@ -1,7 +1,6 @@
 """A training that is not finite stops where it is seen, and names what is at fault."""
 
 import json
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +38,7 @@ def learner(broken: dict[int, tuple[str, float]]):
                 state = state._replace(weights=state.weights | {name: w})
         return state, {"accuracy": jnp.ones(()), "rate": jnp.ones(())}
 
-    return SimpleNamespace(learn=learn)
+    return learn
 
 
 def trained(broken, start=None, first=0):
@@ -47,7 +46,8 @@ def trained(broken, start=None, first=0):
     split, seen = data.Split(np.zeros((8, 2, 2)), np.zeros(8, int)), []
     start = state() if start is None else start
     bar, epochs, key = Progress(5, 4, first), range(first, 5), jax.random.key(0)
-    states = _training.train(learner(broken), start, split, key, epochs, 2, bar)
+    learn = learner(broken)
+    states = _training.train(learn, start, split, key, epochs, 2, bar, _finite.lost)
     try:
         seen.extend(epoch for epoch, _ in states)
     except _finite.NotFinite as found:

@@ -349,7 +349,7 @@ def test_a_training_that_is_lost_ends_in_one_line(tmp_path, capsys):
     argv = [*NET, "--lr", "1e30", "--out", str(tmp_path)]
     said = refused(capsys, argv)
     assert said.startswith("error: weights.w1.w, weights.w2.w, weights.w3.w must stay finite; got ")
-    assert said.endswith("in epoch 1; pass a smaller --lr than 1e+30\n")
+    assert said.endswith(" in batch 2 of epoch 1; pass a smaller --lr than 1e+30\n")
     assert not (tmp_path / "metrics.json").exists()
 
 

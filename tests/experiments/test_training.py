@@ -301,9 +301,8 @@ def shown(n=18, first_epoch=0, key=0, lost_at=None):
     numbers = np.arange(n)
     split = data.Split(np.broadcast_to(numbers[:, None, None], (n, 1, 1)), numbers)
     bar, epochs = Progress(3, n // 4, first_epoch), range(first_epoch, 3)
-    run = SimpleNamespace(learn=learn)
     fresh: Any = wb.TrainState({}, (), {}, ({}, {}), jnp.asarray(0), jax.random.key(0))
-    states = _training.train(run, fresh, split, jax.random.key(key), epochs, 4, bar)  # pyright: ignore[reportArgumentType]
+    states = _training.train(learn, fresh, split, jax.random.key(key), epochs, 4, bar)
     told = [(epoch, int(state.step)) for epoch, state in states]
     assert bar.means == {"accuracy": 0.25, "rate": 0.5}  # the bar is told what was seen
     return seen, told
@@ -343,9 +342,8 @@ def test_no_epoch_begins_or_ends_with_what_is_lost():
         {"w": jnp.full(1, jnp.nan)}, (), {}, ({}, {}), jnp.asarray(0), jax.random.key(0)
     )
     split = data.Split(np.zeros((4, 1, 1)), np.arange(4))
-    run: Any = SimpleNamespace(learn=None)
     bar = Progress(3, 1, 0)
-    epochs = _training.train(run, fresh, split, jax.random.key(0), range(3), 4, bar)
+    epochs = _training.train(print, fresh, split, jax.random.key(0), range(3), 4, bar)
     with pytest.raises(_finite.NotFinite, match="before the first batch"):
         next(epochs)
 
