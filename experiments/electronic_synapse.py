@@ -12,6 +12,7 @@ chooses the learning rate of each response and policy, and the thresholds of ref
 
 import os
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 
 from experiments import _device_figures, _folder, _run
 from experiments._devices import Response, Update
-from experiments._options import Need, one_of
+from experiments._options import Need, one_of, part
 from experiments._perceptron import HELD, Outcome, Program, Setting, lesson, side_by_side, use_cores
 from neurojax import data
 from neurojax._check import MOST
@@ -133,19 +134,19 @@ class Job(NamedTuple):
     settings: list[Setting]
 
 
-def searched(c: Config) -> list[Job]:
+def searched(devices: Devices, rates: tuple[float, ...], hidden: int) -> list[Job]:
     """What is trained to choose learning rates and thresholds, at the middle of the design."""
-    at = Setting(_middle(c.n_states), _middle(c.dynamic_range), 0.0, 0.0, 1.0, 0.0, _SEARCH_SEED)
-    pairs = list(zip(c.upper, c.lower, strict=True))
+    at = Setting(*_middle(devices), 0.0, 0.0, 1.0, 0.0, _SEARCH_SEED)
+    pairs = list(zip(devices.upper, devices.lower, strict=True))
     jobs = []
-    for response, policy in [_IDEAL, *product(c.responses, c.policies)]:
+    for response, policy in [_IDEAL, *product(devices.responses, devices.policies)]:
         thresholds = pairs if policy == "unidirectional" else pairs[:1]
         variation = (0.0,) if policy == "none" else _SEARCH_VARIATION
         settings = [
             at._replace(lr=lr, upper=upper, lower=lower, sigma_d2d=sigma)
-            for lr, (upper, lower), sigma in product(c.lr, thresholds, variation)
+            for lr, (upper, lower), sigma in product(rates, thresholds, variation)
         ]
-        program = Program(response, policy, c.hidden[0])
+        program = Program(response, policy, hidden)
         jobs.append(Job(f"search {response} {policy}", program, settings))
     return jobs
 
@@ -160,32 +161,31 @@ def chosen(rows: list[dict[str, Any]]) -> dict[tuple[str, str], Setting]:
     return {program: setting for program, (_, setting) in best.items()}
 
 
-def grid(c: Config, best: dict[tuple[str, str], Setting]) -> list[Job]:
+def grid(
+    devices: Devices, hidden: tuple[int, ...], seeds: range, best: dict[tuple[str, str], Setting]
+) -> list[Job]:
     """The design, with what the search has chosen."""
-    n_0, range_0 = _middle(c.n_states), _middle(c.dynamic_range)
-    others = [(n_0, wide) for wide in c.dynamic_range if wide != range_0]
-    points = [(n, range_0) for n in c.n_states] + others
-    seeds = range(c.seed, c.seed + c.seeds)
+    middle = n_0, range_0 = _middle(devices)
+    others = [(n_0, wide) for wide in devices.dynamic_range if wide != range_0]
+    points = [(n, range_0) for n in devices.n_states] + others
     jobs = []
-    for (response, policy), hidden in product(best, c.hidden):
-        middle = hidden != c.hidden[0] or policy == "none"
-        variation = (0.0,) if policy == "none" else c.sigma_d2d
+    for (response, policy), size in product(best, hidden):
+        one = size != hidden[0] or policy == "none"
+        variation = (0.0,) if policy == "none" else devices.sigma_d2d
         settings = [
             best[response, policy]._replace(
                 n_states=n, dynamic_range=wide, sigma_d2d=sigma, seed=seed
             )
-            for (n, wide), sigma, seed in product(
-                [(n_0, range_0)] if middle else points, variation, seeds
-            )
+            for (n, wide), sigma, seed in product([middle] if one else points, variation, seeds)
         ]
-        program = Program(response, policy, hidden)
-        jobs.append(Job(f"{response} {policy} {hidden}", program, settings))
+        jobs.append(Job(f"{response} {policy} {size}", Program(response, policy, size), settings))
     return jobs
 
 
-def _middle(values: tuple) -> Any:
-    """The middle one by size, of two the larger."""
-    return sorted(values)[len(values) // 2]
+def _middle(devices: Devices) -> tuple[Any, Any]:
+    """The middle number of states and dynamic range, of two the larger."""
+    n, wide = (sorted(x)[len(x) // 2] for x in (devices.n_states, devices.dynamic_range))
+    return n, wide
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -206,11 +206,20 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _run_in(folder: _folder.Folder, c: Config, sets: data.Dataset) -> dict[str, Any]:
-    search = _made(c, folder, sets, searched(c), "search")
+    rule, devices, pictures = part(c, Learning), part(c, Devices), lesson(sets, c.train_size)
+
+    def trained(job: Job) -> Iterator[list[Outcome]]:
+        return side_by_side(
+            job.program, sets.n_classes, rule.epochs, rule.batch_size, pictures, job.settings,
+            c.width,
+        )  # fmt: skip
+
+    search = _made(folder, searched(devices, rule.lr, c.hidden[0]), trained, "search")
     best = chosen(search)
     kept = [{"response": r, "policy": p} | s._asdict() for (r, p), s in best.items()]
     folder.write("search.json", {"tried": search, "chosen": kept})
-    trainings = _made(c, folder, sets, grid(c, best), "grid")
+    jobs = grid(devices, c.hidden, range(c.seed, c.seed + c.seeds), best)
+    trainings = _made(folder, jobs, trained, "grid")
     points = [
         {name: at[name] for name in ("response", "policy", *_POINT)} | mean
         for at, mean in _means(trainings, *_POINT)
@@ -235,10 +244,11 @@ def _run_in(folder: _folder.Folder, c: Config, sets: data.Dataset) -> dict[str, 
 
 
 def _made(
-    c: Config, folder: _folder.Folder, sets: data.Dataset, jobs: list[Job], title: str
-) -> list[dict[str, Any]]:
+    folder: _folder.Folder, jobs: list[Job], trained: Callable[[Job], Iterator[list[Outcome]]],
+    title: str,
+) -> list[dict[str, Any]]:  # fmt: skip
     """All trainings of `jobs`, a row each; jobs whose file is there are read, not run."""
-    pictures, rows = lesson(sets, c.train_size), []
+    rows = []
     with _run.jobs_bar() as bar:
         task = bar.add_task(title, total=sum(len(job.settings) for job in jobs))
         for job in jobs:
@@ -247,10 +257,7 @@ def _made(
                 bar.advance(task, len(job.settings))
             else:
                 begin, outcomes = time.perf_counter(), []
-                for some in side_by_side(
-                    job.program, sets.n_classes, c.epochs, c.batch_size, pictures,
-                    job.settings, c.width,
-                ):  # fmt: skip
+                for some in trained(job):
                     outcomes += some
                     _refuse_lost(job, outcomes)
                     bar.advance(task, len(some))

@@ -15,6 +15,7 @@ import pytest
 from experiments import _device_figures, _perceptron, _run
 from experiments import electronic_synapse as study
 from experiments._devices import Spent, Update
+from experiments._options import part
 from experiments._perceptron import Perceptron, Program, Setting
 from neurojax import data
 
@@ -65,9 +66,9 @@ def test_a_lesson_keeps_the_splits_apart():
     split = lambda n, at: data.Split(np.full((n, 2, 3), at, np.float32), np.full(n, 1))  # noqa: E731
     sets = data.Dataset("own", split(9, 0.25), split(4, 0.5), split(5, 0.75), 2)
     lesson = _perceptron.lesson(sets, 7)
-    for part, n, at in zip(lesson, (7, 4, 5), (0.25, 0.5, 0.75), strict=True):
-        np.testing.assert_array_equal(part[0], np.full((n, 6), at))
-        assert part[1].shape == (n,)
+    for some, n, at in zip(lesson, (7, 4, 5), (0.25, 0.5, 0.75), strict=True):
+        np.testing.assert_array_equal(some[0], np.full((n, 6), at))
+        assert some[1].shape == (n,)
 
 
 class Diary(NamedTuple):
@@ -134,7 +135,7 @@ def test_trainings_side_by_side_are_each_as_alone(pictures):
 def test_the_design_is_what_is_said_of_it():
     c = study.Config()
     best = {pair: SETTING for pair in [("ideal", "none"), *product(c.responses, c.policies)]}
-    jobs = study.grid(c, best)
+    jobs = study.grid(part(c, study.Devices), c.hidden, range(3), best)
     made = [
         (*job.program, *s._replace(lr=0, upper=0, lower=0)) for job in jobs for s in job.settings
     ]
@@ -153,7 +154,9 @@ def test_the_design_is_what_is_said_of_it():
 
 def test_every_policy_is_searched_at_the_same_rates_and_its_best_mean_is_chosen():
     c = study.Config(responses=("linear",), lr=(0.1, 0.4))
-    jobs = {job.program.policy: job.settings for job in study.searched(c)}
+    jobs = study.searched(part(c, study.Devices), c.lr, 100)
+    assert {job.program.hidden for job in jobs} == {100}
+    jobs = {job.program.policy: job.settings for job in jobs}
     for policy, settings in jobs.items():
         pairs = (
             {(0.75, 0.25), (0.9, 0.5), (0.5, 0.1)} if policy == "unidirectional" else {(0.75, 0.25)}

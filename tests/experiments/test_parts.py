@@ -22,6 +22,7 @@ OF_THE_WHOLE = {
     "surrogate_reference": {"run"},
     "routing_cost": {"run", "_check"},
     "transfer": {"run", "_made"},
+    "electronic_synapse": {"run", "_run_in", "_check"},
     "_finite": {"blamed", "_cure", "_factors"},
     "_training": set(), "_on_chips": set(), "_devices": set(),
 }  # fmt: skip
