@@ -12,7 +12,7 @@ Nothing is chosen by what is tested.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,10 @@ from rich.console import Console
 
 import hardware as hw
 from experiments import _folder, _run
-from neurojax import data, evaluate, fit
+from experiments._options import part
+from neurojax import evaluate, fit
 from neurojax._check import MOST
+from neurojax.data import Dataset, load
 from neurojax.learning import Backprop, Neurons, Perceptron, ZerothOrder
 from neurojax.network import fold
 
@@ -32,15 +34,9 @@ WAYS = ("imported", "waited", "tuned", "in_situ")
 
 
 @dataclass(frozen=True)
-class Config(_run.Run):
-    """What is learnt, on which devices, and for how long on each side."""
+class Learning:
+    """What learns, and for how long on each side."""
 
-    dataset: str = "digits"
-    """digits (embedded), mnist, or what else experiments.wta_broadcast knows."""
-    data_dir: Path | None = None
-    """Folder of the data."""
-    seeds: int = 3
-    """How many networks, from --seed on."""
     hidden: tuple[int, ...] = (32,)
     """Neurons of each hidden layer."""
     epochs: int = 40
@@ -55,6 +51,17 @@ class Config(_run.Run):
     """The same from weights that were brought there."""
     mu: float = 0.02
     """How far a neuron's current is shifted, both ways."""
+
+    whole: ClassVar = dict(
+        hidden=(1, MOST), epochs=(1, MOST), tuned=(1, MOST), batch_size=(1, MOST)
+    )
+    within: ClassVar = dict(lr="(0, inf)", lr_tuned="(0, inf)", mu="(0, inf)")
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What holds the weights."""
+
     stuck: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.3)
     """Parts of the devices that stay where they are, half of them at each end."""
     n_states: int = 64
@@ -67,22 +74,40 @@ class Config(_run.Run):
     """Exponent of the drift of conductances."""
     wait: float = 1e5
     """Time between writing and use, s."""
-    out: Path = Path("runs/in_situ")
+
+    whole: ClassVar = dict(n_states=(2, _run.STATES))
+    within: ClassVar = dict(
+        stuck="[0, 1]", sigma_d2d="[0, 1]", sigma_read="[0, 1]", nu="[0, 1]", wait="[0, inf)"
+    )
+
+
+@dataclass(frozen=True)
+class Data:
+    """What to learn from."""
+
+    dataset: str = "digits"
+    """digits (embedded), mnist, or what else experiments.wta_broadcast knows."""
+    data_dir: Path | None = None
+    """Folder of the data."""
 
     needs = _run.Data.needs
 
+
+@dataclass(frozen=True)
+class Run(_run.Run):
+    """Chance, and where results go."""
+
+    out: Path = Path("runs/in_situ")
+    seeds: int = 3
+    """How many networks, from --seed on."""
+
+
+@dataclass(frozen=True)
+class Config(Learning, Devices, Data, Run):
+    """What is learnt, on which devices, and for how long on each side."""
+
     def __post_init__(self):
         _run.require_sound(self)
-        _run.require_whole(self, epochs=(1, MOST), tuned=(1, MOST), batch_size=(1, MOST))
-        _run.require_whole(self, n_states=(2, _run.STATES), hidden=(1, MOST))
-        for name in ("lr", "lr_tuned", "mu"):
-            _run.require_within(f"--{name.replace('_', '-')}", getattr(self, name), "(0, inf)")
-        for name in ("nu", "wait"):
-            _run.require_within(f"--{name}", getattr(self, name), "[0, inf)")
-        _run.require_within("--sigma-d2d", self.sigma_d2d, "[0, 1]")
-        _run.require_within("--sigma-read", self.sigma_read, "[0, 1]")
-        for part in self.stuck:
-            _run.require_within("--stuck", part, "[0, 1]")
         if not self.stuck or len(set(self.stuck)) < len(self.stuck):
             got = " ".join(f"{x:g}" for x in self.stuck) or "none"
             raise ValueError(f"--stuck must name one or more, each once; got {got}")
@@ -90,8 +115,8 @@ class Config(_run.Run):
 
 def run(config: Config) -> dict[str, Any]:
     """All networks and parts; returns what it writes to metrics.json."""
-    sets = data.load(config.dataset, config.data_dir)
-    n_train = _run.n_train(config, sets)
+    sets = load(config.dataset, config.data_dir)
+    n_train = _run.n_train(sets, None, config.batch_size)
     _run.refuse_endless(max(config.epochs, config.tuned), n_train // config.batch_size)
     n_in = int(np.prod(sets.train.images.shape[1:]))
     neurons = sum(config.hidden) + sets.n_classes
@@ -101,25 +126,23 @@ def run(config: Config) -> dict[str, Any]:
         folder.begin()
         seeds = range(config.seed, config.seed + config.seeds)
         rows = [row for seed in seeds for row in _made(folder, config, sets, seed)]
-        table = [_summary([r for r in rows if r["stuck"] == part]) for part in config.stuck]
+        table = [_summary([r for r in rows if r["stuck"] == x]) for x in config.stuck]
         return folder.finish({"table": table, "runs": rows}, {"in_situ": drawn(table)})
 
 
-def _made(
-    folder: _folder.Folder, config: Config, sets: data.Dataset, seed: int
-) -> list[dict[str, Any]]:
+def _made(folder: _folder.Folder, config: Config, sets: Dataset, seed: int) -> list[dict[str, Any]]:
     """The runs of one network; if its part is there they are read, not run."""
     rows = folder.part(f"seed {seed}")
     if rows is None:
         rows = []
-        for row in _one(config, sets, seed):
+        for row in _one(part(config, Learning), part(config, Devices), sets, seed):
             rows.append(row)
             Console(highlight=False).print(_line(row), markup=False)
         folder.keep(f"seed {seed}", rows)
     return rows
 
 
-def _one(c: Config, sets: data.Dataset, seed: int):
+def _one(c: Learning, devices: Devices, sets: Dataset, seed: int):
     """One network on numbers, then in arrays of each part of stuck devices."""
     key = jax.random.key(seed)
     sizes = (int(np.prod(sets.train.images.shape[1:])), *c.hidden, sets.n_classes)
@@ -132,8 +155,8 @@ def _one(c: Config, sets: data.Dataset, seed: int):
     learnt = _fitted(c, known, sets, fresh, c.epochs, fold(key, "numbers"))
     w_max = max(float(jnp.abs(w.w).max()) for w in learnt.weights.values())
     numbers = evaluate(known, learnt, sets.test)
-    for part in c.stuck:
-        make, at = _arrays(c, part, w_max), fold(key, f"arrays {part!r}")
+    for stuck in devices.stuck:
+        make, at = _arrays(devices, stuck, w_max), fold(key, f"arrays {stuck!r}")
         here = lambda weights, at=at, make=make: hw.transferred(at, weights, make)  # noqa: E731
         seen = lambda name, state, at=at: evaluate(  # noqa: E731
             blind[name], state, sets.test, key=fold(at, name)
@@ -141,30 +164,30 @@ def _one(c: Config, sets: data.Dataset, seed: int):
         start = blind["tuned"].init(key)
         imported = start._replace(weights=here(learnt.weights))
         waited = start._replace(
-            weights={n: w.waited(c.wait) for n, w in imported.weights.items()}  # pyright: ignore[reportAttributeAccessIssue]
+            weights={n: w.waited(devices.wait) for n, w in imported.weights.items()}  # pyright: ignore[reportAttributeAccessIssue]
         )
         tuned = _fitted(c, blind["tuned"], sets, waited, c.tuned, fold(at, "tune"))
         begun = start._replace(weights=here(fresh.weights))
         in_situ = _fitted(c, blind["in_situ"], sets, begun, c.epochs, fold(at, "learn"))
         yield {
-            "seed": seed, "stuck": part, "w_max": w_max, "numbers": numbers,
+            "seed": seed, "stuck": stuck, "w_max": w_max, "numbers": numbers,
             "imported": seen("tuned", imported), "waited": seen("tuned", waited),
             "tuned": seen("tuned", tuned), "in_situ": seen("in_situ", in_situ),
             "queries": blind["tuned"].queries,
         }  # fmt: skip
 
 
-def _arrays(c: Config, part: float, w_max: float) -> Any:
+def _arrays(c: Devices, stuck: float, w_max: float) -> Any:
     """Pairs of devices about the middle, of which a part is stuck."""
     n = c.n_states - 1
     device = hw.Device(hw.linear(n), sigma_read=c.sigma_read, nu=c.nu)
     return hw.crossbar(
         device, hw.Bidirectional(hw.Single(n)), w_max, start="middle", sigma_d2d=c.sigma_d2d,
-        stuck_low=part / 2, stuck_high=part / 2, longest=2 * n,
+        stuck_low=stuck / 2, stuck_high=stuck / 2, longest=2 * n,
     )  # fmt: skip
 
 
-def _fitted(c: Config, learner: Any, sets: data.Dataset, state: Any, epochs: int, key: Any) -> Any:
+def _fitted(c: Learning, learner: Any, sets: Dataset, state: Any, epochs: int, key: Any) -> Any:
     """The state after all epochs."""
     return fit(
         learner, sets.train, key=key, epochs=epochs, batch_size=c.batch_size, state=state,

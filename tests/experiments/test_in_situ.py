@@ -24,8 +24,8 @@ def blobs(n_classes=3, n=60):
 
 
 def test_faults_are_made_up_for_where_they_lie_within_the_loss():
-    config = in_situ.Config(hidden=(12,), epochs=20, tuned=20, batch_size=20, stuck=(0.4,), mu=0.1)
-    (row,) = in_situ._one(config, blobs(), 1)
+    learning = in_situ.Learning(hidden=(12,), epochs=20, tuned=20, batch_size=20, mu=0.1)
+    (row,) = in_situ._one(learning, in_situ.Devices(stuck=(0.4,)), blobs(), 1)
     assert row["numbers"] > 0.95
     assert row["imported"] < row["numbers"]
     assert row["tuned"] > row["waited"]
@@ -33,23 +33,23 @@ def test_faults_are_made_up_for_where_they_lie_within_the_loss():
 
 
 def test_stuck_parts_and_drift_are_those_asked_for():
-    config = in_situ.Config(n_states=16, sigma_d2d=0.0)
+    devices = in_situ.Devices(n_states=16, sigma_d2d=0.0)
     wiring, key = Dense(40, 50), jax.random.key(0)
-    array = in_situ._arrays(config, 0.4, 1.0)(np.zeros((50, 40), np.float32), wiring, key)
+    array = in_situ._arrays(devices, 0.4, 1.0)(np.zeros((50, 40), np.float32), wiring, key)
     stuck = np.asarray(array.pair.plus.stuck)
     assert (stuck == -1).mean() == pytest.approx(0.2, abs=4 * (0.2 * 0.8 / stuck.size) ** 0.5)
     assert (stuck == 1).mean() == pytest.approx(0.2, abs=4 * (0.2 * 0.8 / stuck.size) ** 0.5)
-    assert float(array.pair.plus.nu) == pytest.approx(config.nu)
+    assert float(array.pair.plus.nu) == pytest.approx(devices.nu)
 
 
 def test_a_network_that_is_done_is_not_made_again(tmp_path, monkeypatch):
     made = []
 
-    def one(config, sets, seed):
+    def one(learning, devices, sets, seed):
         made.append(seed)
         if made == [3, 4]:
             raise KeyboardInterrupt
-        for part in config.stuck:
+        for part in devices.stuck:
             yield {"seed": seed, "stuck": part} | WAYS
 
     monkeypatch.setattr(in_situ, "_one", one)
