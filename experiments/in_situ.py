@@ -41,28 +41,26 @@ class Learning:
     """Neurons of each hidden layer."""
     epochs: int = 40
     """Passes over the training pictures on numbers; as many in the arrays from fresh weights."""
-    tuned: int = 10
+    tuned: int = 20
     """Passes in the arrays from weights that were brought there."""
     batch_size: int = 32
     """Pictures a weight change."""
     lr: float = 0.1
-    """Rate of plain descent on numbers, and in the arrays from fresh weights."""
-    lr_tuned: float = 0.03
-    """The same from weights that were brought there."""
-    mu: float = 0.02
+    """Rate of plain descent on either side."""
+    mu: float = 0.3
     """How far a neuron's current is shifted, both ways."""
 
     whole: ClassVar = dict(
         hidden=(1, MOST), epochs=(1, MOST), tuned=(1, MOST), batch_size=(1, MOST)
     )
-    within: ClassVar = dict(lr="(0, inf)", lr_tuned="(0, inf)", mu="(0, inf)")
+    within: ClassVar = dict(lr="(0, inf)", mu="(0, inf)")
 
 
 @dataclass(frozen=True)
 class Devices:
     """What holds the weights."""
 
-    stuck: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.3)
+    stuck: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3)
     """Parts of the devices that stay where they are, half of them at each end."""
     n_states: int = 64
     """States of a device."""
@@ -147,10 +145,7 @@ def _one(c: Learning, devices: Devices, sets: Dataset, seed: int):
     key = jax.random.key(seed)
     sizes = (int(np.prod(sets.train.images.shape[1:])), *c.hidden, sets.n_classes)
     known = Perceptron(sizes, Backprop(), optax.sgd(c.lr))
-    blind = {
-        name: ZerothOrder(sizes, Neurons(c.mu, central=True), optax.sgd(lr))
-        for name, lr in (("tuned", c.lr_tuned), ("in_situ", c.lr))
-    }
+    blind = ZerothOrder(sizes, Neurons(c.mu, central=True), optax.sgd(c.lr))
     fresh = known.init(fold(key, "first"))
     learnt = _fitted(c, known, sets, fresh, c.epochs, fold(key, "numbers"))
     w_max = max(float(jnp.abs(w.w).max()) for w in learnt.weights.values())
@@ -158,22 +153,19 @@ def _one(c: Learning, devices: Devices, sets: Dataset, seed: int):
     for stuck in devices.stuck:
         make, at = _arrays(devices, stuck, w_max), fold(key, f"arrays {stuck!r}")
         here = lambda weights, at=at, make=make: hw.transferred(at, weights, make)  # noqa: E731
-        seen = lambda name, state, at=at: evaluate(  # noqa: E731
-            blind[name], state, sets.test, key=fold(at, name)
-        )
-        start = blind["tuned"].init(key)
+        seen = lambda state, at=at: evaluate(blind, state, sets.test, key=fold(at, "test"))  # noqa: E731
+        start = blind.init(key)
         imported = start._replace(weights=here(learnt.weights))
         waited = start._replace(
             weights={n: w.waited(devices.wait) for n, w in imported.weights.items()}  # pyright: ignore[reportAttributeAccessIssue]
         )
-        tuned = _fitted(c, blind["tuned"], sets, waited, c.tuned, fold(at, "tune"))
+        tuned = _fitted(c, blind, sets, waited, c.tuned, fold(at, "tune"))
         begun = start._replace(weights=here(fresh.weights))
-        in_situ = _fitted(c, blind["in_situ"], sets, begun, c.epochs, fold(at, "learn"))
+        in_situ = _fitted(c, blind, sets, begun, c.epochs, fold(at, "learn"))
         yield {
             "seed": seed, "stuck": stuck, "w_max": w_max, "numbers": numbers,
-            "imported": seen("tuned", imported), "waited": seen("tuned", waited),
-            "tuned": seen("tuned", tuned), "in_situ": seen("in_situ", in_situ),
-            "queries": blind["tuned"].queries,
+            "imported": seen(imported), "waited": seen(waited), "tuned": seen(tuned),
+            "in_situ": seen(in_situ), "queries": blind.queries,
         }  # fmt: skip
 
 
