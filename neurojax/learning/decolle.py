@@ -96,14 +96,16 @@ class Decolle(eqx.Module):
 
     sizes: tuple = eqx.field(static=True, converter=layer_sizes)
     tx: Any = eqx.field(static=True, converter=lambda x: instance("tx", x, "init", "update"))
-    neuron: LIF = eqx.field(default_factory=lambda: LIF(reset="subtract"), converter=_srm)
+    neuron: LIF = eqx.field(
+        default_factory=lambda: LIF(tau_mem=10.0, reset="subtract"), converter=_srm
+    )
     tau_syn: Float[Array, ""] = eqx.field(default=5.0, converter=positive("tau_syn", "ms"))
-    window: Window = function("window", default_factory=boxcar)
+    window: Window = function("window", default_factory=lambda: boxcar(2.0))
     gain: float | Array = eqx.field(
-        default=3.0, converter=lambda x: known_finite("gain", real(x, "gain"))
+        default=8.0, converter=lambda x: known_finite("gain", real(x, "gain"))
     )
     n_steps: int = eqx.field(static=True, default=20, converter=count("n_steps"))
-    start: int = eqx.field(static=True, default=5, converter=count("start", 0))
+    start: int = eqx.field(static=True, default=8, converter=count("start", 0))
     dt: float | Array = eqx.field(default=1.0, converter=step_size)
 
     def __check_init__(self):

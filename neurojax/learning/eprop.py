@@ -109,8 +109,10 @@ class EProp(eqx.Module):
 
     sizes: tuple = eqx.field(static=True, converter=layer_sizes)
     tx: Any = eqx.field(static=True, converter=lambda x: instance("tx", x, "init", "update"))
-    neuron: LIF | ALIF = eqx.field(default_factory=lambda: LIF(reset="subtract"), converter=unheld)
-    tau_out: Float[Array, ""] = eqx.field(default=20.0, converter=positive("tau_out", "ms"))
+    neuron: LIF | ALIF = eqx.field(
+        default_factory=lambda: LIF(tau_mem=10.0, reset="subtract"), converter=unheld
+    )
+    tau_out: Float[Array, ""] = eqx.field(default=5.0, converter=positive("tau_out", "ms"))
     window: Window = function("window", default_factory=triangle)
     feedback: Literal["random", "symmetric"] = eqx.field(
         static=True, default="random", converter=choice("feedback", "random", "symmetric")

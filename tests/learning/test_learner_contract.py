@@ -32,19 +32,16 @@ LEARNERS: dict[str, Any] = {
     "wta_broadcast": lambda: learning.WTABroadcast(_system(), TX),
     "surrogate": lambda: bptt.learner(_system(), TX),
     "backprop": lambda: learning.Perceptron(SIZES, learning.Backprop(), TX),
-<<<<<<< HEAD
     "counter_current": lambda: learning.CounterCurrent(SIZES, TX),
     "noprop": lambda: learning.NoProp(
         learning.MLPBlock(6, 3, 5, 4, 5), TX, learning.cosine_noise(2)
     ),
     "ska": lambda: learning.SKA(SIZES, eta=0.5, n_passes=4, std=0.2),
-=======
     "decolle": lambda: learning.Decolle(
         SIZES, TX, nj.LIF(r_mem=4.0, reset="subtract"), n_steps=8, start=2
     ),
     "eprop": lambda: learning.EProp(SIZES, TX, nj.ALIF(r_mem=4.0), n_steps=8, start=2),
     "zeroth_order": lambda: learning.ZerothOrder(SIZES, learning.Neurons(), TX),
->>>>>>> 5ce4998 (Give the study in place its parts)
     "dfa": lambda: learning.Perceptron(SIZES, learning.DFA(), TX),
 }
 DIFFERENTIATES = {"surrogate"}  # by JAX; `backprop` does it by hand
