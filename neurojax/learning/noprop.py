@@ -9,10 +9,10 @@
                       c_t = (1 - abar_t) (1 - alpha) / (1 - abar_(t-1))
 
 u_y is the label one-hot. No block needs another while it learns, so all are stacked and learn in
-one `vmap`, bit for bit as each does alone. Of the published loss two factors are left out: the
-weight of block t, which is a learning rate of that block alone, and the readout of z_T, whose
-best is known for one-hot labels: the largest of z_T.
-Source: Li, Teh and Pascanu (2025), arXiv 2503.24322, eqs. 3 to 8 (discrete time).
+one `vmap`, bit for bit as each does alone (`only`). Of the published loss two factors are left
+out: the weight of block t, which is a learning rate of that block alone, and the readout of z_T,
+whose best is known for one-hot labels: the largest of z_T.
+Source: Li, Teh and Pascanu (2025), arXiv 2503.24322 (discrete time, one-hot labels).
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -24,7 +24,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
-from neurojax._check import brief, classes, count, instance, kind, positive, prng_key
+from neurojax._check import Converter, brief, classes, count, instance, kind, positive, prng_key
 from neurojax._repr import described
 from neurojax.learning import wta_broadcast
 from neurojax.learning._system import System
@@ -105,8 +105,7 @@ def cosine_noise(n_blocks: int, clip: float = 1e-5) -> NoiseSchedule:
     Array([0.01, 0.5 , 0.99], dtype=float32)
     """
     angle = np.linspace(0, np.pi / 2, count("n_blocks")(n_blocks) + 1)
-    if not 0 < clip < 0.5:
-        raise ValueError(f"clip must lie within (0, 0.5); got {brief(clip)}")
+    Converter("clip must lie within (0, 0.5)", "", 0.0, 0.5, closed=False)(clip)
     return NoiseSchedule(clip + (1 - 2 * clip) * np.sin(angle) ** 2)
 
 
