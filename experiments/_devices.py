@@ -105,9 +105,8 @@ def spent(w: Weights) -> Spent:
     if not isinstance(w, hw.Crossbar):
         return Spent(0.0, 0.0, 0.0, 0.0)
     now = w.pair.spent
-    return Spent(
-        w.n_pulses.astype(float).sum(), now.n_refresh.astype(float).sum(), now.energy, now.time
-    )
+    total = lambda x: jnp.asarray(x, float).sum()  # noqa: E731 - there may be many of a kind
+    return Spent(total(w.n_pulses), total(now.n_refresh), total(now.energy), total(now.time))
 
 
 def counted(w: Any, before: Spent) -> dict[str, float]:

@@ -13,22 +13,12 @@ from jaxtyping import Array, Float, Int, Key
 from experiments import _config, _options, _training, surrogate_reference, wta_broadcast
 from experiments._options import Need, part
 from experiments._training import Task
-from neurojax.learning import (
-    DFA,
-    Backprop,
-    CounterCurrent,
-    Decolle,
-    EProp,
-    Neurons,
-    Perceptron,
-    WTABroadcast,
-    ZerothOrder,
-    bptt,
-    perceptron,
-)  # fmt: skip
+from neurojax import learning
+from neurojax.learning import Perceptron, WTABroadcast, bptt, equilibrium, perceptron
 from neurojax.learning.learner import error
 from neurojax.learning.perceptron import asked
 from neurojax.network import fold
+from neurojax.neurons.leaky import LIF
 from neurojax.neurons.surrogate import fast_sigmoid
 from neurojax.weights import Weights
 
@@ -36,10 +26,16 @@ if TYPE_CHECKING:
     from experiments.learn import Config
 
 Name = Literal[
-    "wta_broadcast", "surrogate", "backprop", "dfa", "decolle", "eprop", "counter_current",
-    "zeroth_order",
+    "wta_broadcast", "surrogate", "backprop", "fa", "dfa", "drtp", "pepita", "forward_forward",
+    "dtp", "predictive_coding", "decolle", "eprop", "softhebb", "node_perturbation",
+    "counter_current", "equilibrium", "noprop", "zeroth_order", "boltzmann", "ska",
 ]  # fmt: skip
-Activation = Literal["relu", "elu", "tanh", "sigmoid"]
+Activation = Literal["relu", "elu", "tanh", "sigmoid", "dsilu", "steep_sigmoid"]
+
+
+def _activation(c: "Config") -> Any:
+    room = equilibrium if hasattr(equilibrium, c.activation) else perceptron
+    return getattr(room, c.activation)
 
 
 class Given(NamedTuple):
@@ -64,6 +60,7 @@ class Recipe(NamedTuple):
         usual: its own defaults of options
         by_data: what of these is another for a data set, by its name
         numbers_only: why its weights can't be devices; empty where they can
+        reach: w_max sqrt(fan-in) of devices: trained numbers have less, but for a few
     """
 
     build: Callable[..., Any]
@@ -71,6 +68,7 @@ class Recipe(NamedTuple):
     usual: dict[str, Any]
     by_data: dict[str, dict[str, Any]] = {}
     numbers_only: str = ""
+    reach: float = 10.0
 
 
 def steps(c: "Config", given: Given) -> optax.GradientTransformation:
@@ -124,7 +122,7 @@ def _of_presets(*names: str, **own: Any) -> dict[str, Any]:
 
 _system_by_data = {name: _of_presets(name) for name in ("digits", _config._OTHER)}
 _SYSTEM = Recipe(
-    _system, f"{_OF_SYSTEMS} {_OVER_TIME} weight_decay",
+    _system, f"optimiser {_OF_SYSTEMS} {_OVER_TIME} weight_decay",
     _of_presets("static", optimiser="adam", readout_density=0.05, readout_population=10),
     _system_by_data,
 )  # fmt: skip
@@ -149,73 +147,167 @@ class Readout(eqx.Module):
         return [jnp.zeros_like(w.w) for w in weights[:-1]] + last, seen.scores
 
 
-_STEPS = "weight_decay schedule clip"
+_STEPS = "optimiser weight_decay schedule clip"
 _NET = dict(
-    hidden=(256, 256), activation="relu", epochs=10, batch_size=64, optimiser="momentum", lr=0.05,
-    weight_decay=0.0, schedule="constant", clip=0.0,
+    hidden=(256, 256), activation="tanh", init_gain=1.0, epochs=10, batch_size=64,
+    optimiser="momentum", lr=0.03, weight_decay=0.0, schedule="constant", clip=0.0,
 )  # fmt: skip
-_FEW = dict(digits=dict(epochs=40, batch_size=32))
+_FEW = dict(epochs=40, batch_size=32)
 
 
-def _perceptron(rule: Callable[[], Any], reads: str = "", **usual: Any) -> Recipe:
+def _of_net(without: str = "", digits: Any = None, **own: Any) -> dict[str, Any]:
+    """Defaults of a recipe: those of all nets, its own, and what it does not read left out."""
+    usual = {k: v for k, v in (_NET | own).items() if k not in without.split()}
+    return dict(usual=usual, by_data={"digits": _FEW | (digits or {})})
+
+
+def _perceptron(rule: Callable[[], Any], reads: str = "", **own: Any) -> Recipe:
     def build(c: "Config", given: Given, key: Key[Array, ""]) -> Perceptron:
-        activation = getattr(perceptron, c.activation)
         taught = Readout() if c.freeze_hidden else rule()
-        return Perceptron(given.sizes(c), taught, steps(c, given), activation)
+        return Perceptron(given.sizes(c), taught, steps(c, given), _activation(c), c.init_gain)
 
-    return Recipe(build, f"activation {_STEPS} {reads}", _NET | usual, _FEW)
+    return Recipe(build, f"activation init_gain {_STEPS} {reads}", **_of_net(**own))
 
 
-def _counter_current(c: "Config", given: Given, key: Key[Array, ""]) -> CounterCurrent:
-    return CounterCurrent(
-        given.sizes(c), steps(c, given), getattr(perceptron, c.activation), given.mean, given.std,
+def _forward_forward(c: "Config", given: Given, key: Key[Array, ""]) -> learning.ForwardForward:
+    return learning.ForwardForward(given.sizes(c), steps(c, given), gain=c.init_gain)
+
+
+def _dtp(c: "Config", given: Given, key: Key[Array, ""]) -> learning.DifferenceTarget:
+    tx, activation = steps(c, given), _activation(c)
+    return learning.DifferenceTarget(given.sizes(c), tx, activation, gain=c.init_gain)
+
+
+def _softhebb(c: "Config", given: Given, key: Key[Array, ""]) -> learning.SoftHebb:
+    return learning.SoftHebb(given.sizes(c), steps(c, given))
+
+
+def _counter_current(c: "Config", given: Given, key: Key[Array, ""]) -> learning.CounterCurrent:
+    return learning.CounterCurrent(
+        given.sizes(c), steps(c, given), activation=_activation(c), mean=given.mean, std=given.std,
         frozen="hidden" if c.freeze_hidden else "nothing",
     )  # fmt: skip
 
 
-def _zeroth_order(c: "Config", given: Given, key: Key[Array, ""]) -> ZerothOrder:
-    activation = getattr(perceptron, c.activation)
-    return ZerothOrder(given.sizes(c), Neurons(), steps(c, given), activation)
+def _zeroth_order(c: "Config", given: Given, key: Key[Array, ""]) -> learning.ZerothOrder:
+    asks = learning.Neurons() if c.active is None else learning.Coordinates(active=c.active)
+    return learning.ZerothOrder(given.sizes(c), asks, steps(c, given), _activation(c), c.init_gain)
+
+
+def _noprop(c: "Config", given: Given, key: Key[Array, ""]) -> learning.NoProp:
+    if len(c.hidden) != 2:
+        allowed = "--hidden must be two layers for --learner noprop, that of the picture and one"
+        raise ValueError(f"{allowed} above it; got {_options.shown(c.hidden)}")
+    image, hidden = c.hidden
+    block = learning.MLPBlock(given.task.n_in, given.task.n_classes, image=image, hidden=hidden)
+    return learning.NoProp(block, steps(c, given), learning.cosine_noise(c.n_blocks))
+
+
+def _ska(c: "Config", given: Given, key: Key[Array, ""]) -> learning.SKA:
+    return learning.SKA(given.sizes(c), eta=c.lr)
+
+
+# --- what settles ---
+
+
+def _equilibrium(c: "Config", given: Given, key: Key[Array, ""]) -> learning.Equilibrium:
+    return learning.Equilibrium(
+        given.sizes(c), steps(c, given), _activation(c), n_points=c.n_points, beta=c.beta,
+        gain=c.init_gain,
+    )  # fmt: skip
+
+
+def _boltzmann(c: "Config", given: Given, key: Key[Array, ""]) -> learning.Boltzmann:
+    """Hidden nodes of four states each, as many states as there are hidden neurons."""
+    states = sum(c.hidden)
+    if states % 4 or states < 8:
+        allowed = "--hidden must add up to a multiple of 4 from 8 on for --learner boltzmann"
+        raise ValueError(f"{allowed}; got {_options.shown(c.hidden)}")
+    return learning.Boltzmann(
+        given.task.n_in, given.task.n_classes, steps(c, given), n_hidden=states // 4, beta=c.beta,
+        n_bins=4 if c.dataset == "digits" else 2,
+    )  # fmt: skip
 
 
 # --- spiking nets taught locally ---
 
 
-def _decolle(c: "Config", given: Given, key: Key[Array, ""]) -> Decolle:
-    return Decolle(
-        given.sizes(c), steps(c, given), n_steps=given.task.n_steps, start=given.task.start
+def _decolle(c: "Config", given: Given, key: Key[Array, ""]) -> learning.Decolle:
+    task, neuron = given.task, LIF(10.0, reset="subtract")
+    return learning.Decolle(
+        given.sizes(c),
+        steps(c, given),
+        neuron,
+        gain=c.init_gain,
+        n_steps=task.n_steps,
+        start=task.start,
     )
 
 
-def _eprop(c: "Config", given: Given, key: Key[Array, ""]) -> EProp:
+def _eprop(c: "Config", given: Given, key: Key[Array, ""]) -> learning.EProp:
     if c.recurrence == "local":
         raise ValueError("--recurrence must be dense or none for --learner eprop; got local")
-    return EProp(
-        given.sizes(c), steps(c, given), recurrent=c.recurrence == "dense",
-        n_steps=given.task.n_steps, start=given.task.start,
+    task, neuron = given.task, LIF(10.0, reset="subtract")
+    return learning.EProp(
+        given.sizes(c), steps(c, given), neuron, 5.0, recurrent=c.recurrence == "dense",
+        gain=c.init_gain, n_steps=task.n_steps, start=task.start,
     )  # fmt: skip
 
 
-_SPIKES = _NET | dict(optimiser="adam", lr=1e-3, start=5)
-del _SPIKES["activation"]
-
+_SPIKES: dict[str, Any] = dict(optimiser="adam", lr=3e-3, schedule="cosine", start=5)
 
 RECIPES: dict[str, Recipe] = {
     "wta_broadcast": _SYSTEM,
     "surrogate": _SYSTEM._replace(usual=_SYSTEM.usual | dict(weight_decay=0.0)),
-    "backprop": _perceptron(Backprop, "freeze_hidden"),
-    "dfa": _perceptron(DFA),
-    "decolle": Recipe(_decolle, f"{_OVER_TIME} {_STEPS}", _SPIKES, _FEW),
-    "eprop": Recipe(
-        _eprop, f"recurrence {_OVER_TIME} {_STEPS}", _SPIKES | dict(recurrence="none"), _FEW
+    "backprop": _perceptron(learning.Backprop, "freeze_hidden"),
+    "fa": _perceptron(learning.FeedbackAlignment, lr=0.1),
+    "dfa": _perceptron(learning.DFA, lr=0.1),
+    "drtp": _perceptron(learning.DRTP, lr=0.003),
+    "pepita": _perceptron(learning.PEPITA, lr=0.1, activation="relu"),
+    "forward_forward": Recipe(
+        _forward_forward, f"init_gain {_STEPS}", **_of_net("activation", lr=0.001)
     ),
+    "dtp": Recipe(_dtp, f"activation init_gain {_STEPS}", **_of_net(optimiser="adam", lr=0.001)),
+    "predictive_coding": _perceptron(learning.PredictiveCoding, lr=0.1),
+    "decolle": Recipe(
+        _decolle, f"init_gain {_OVER_TIME} {_STEPS}",
+        **_of_net("activation", **(_SPIKES | dict(init_gain=8.0)), digits=dict(init_gain=15.0)),
+    ),
+    "eprop": Recipe(
+        _eprop, f"init_gain recurrence {_OVER_TIME} {_STEPS}",
+        **_of_net("activation", **(_SPIKES | dict(init_gain=3.0, recurrence="none"))),
+    ),
+    "softhebb": Recipe(
+        _softhebb, _STEPS,
+        **_of_net("activation init_gain", hidden=(2000,), optimiser="adam", lr=0.01), reach=60.0,
+    ),
+    "node_perturbation": _perceptron(lambda: learning.NodePerturbation(10), lr=0.003),
     "counter_current": Recipe(
         _counter_current, f"activation freeze_hidden {_STEPS}",
-        _NET | dict(hidden=(256,) * 5, activation="elu", optimiser="sgd", lr=1.0, clip=1.0,
-                    epochs=100, batch_size=256),
-        _FEW,
+        **_of_net("init_gain", hidden=(256,) * 5, activation="elu", optimiser="sgd", lr=1.0,
+                  clip=1.0, epochs=100, batch_size=256),
     ),
-    "zeroth_order": Recipe(_zeroth_order, f"activation {_STEPS}", _NET, _FEW),
+    "equilibrium": Recipe(
+        _equilibrium, f"activation init_gain beta n_points {_STEPS}",
+        **_of_net(activation="dsilu", lr=0.01, batch_size=50, beta=0.2, n_points=2),
+    ),
+    "noprop": Recipe(
+        _noprop, f"n_blocks {_STEPS}",
+        **_of_net("activation init_gain", hidden=(128, 128), optimiser="adam", lr=1e-3,
+                  weight_decay=1e-3, batch_size=128, epochs=15, n_blocks=10),
+    ),
+    "zeroth_order": Recipe(
+        _zeroth_order, f"activation init_gain active {_STEPS}", **_of_net(lr=0.05)
+    ),
+    "boltzmann": Recipe(
+        _boltzmann, f"beta {_STEPS}",
+        **_of_net("activation init_gain", hidden=(80,), optimiser="adam", lr=0.003, beta=0.5),
+    ),
+    "ska": Recipe(
+        _ska, "",
+        dict(hidden=(256, 128, 64), lr=0.01, epochs=1, batch_size=1000),
+        {"digits": dict(batch_size=500)},
+    ),
 }  # fmt: skip
 assert get_args(Name) == (*RECIPES,)  # noqa: S101 - what is typed, and what is known of it
 
@@ -262,7 +354,7 @@ def told(learner: str, name: str) -> str | None:
     recipe = RECIPES[learner]
     if name not in recipe.reads.split() and any(name in r.reads.split() for r in RECIPES.values()):
         return None
-    found = dict(w_max="10 / sqrt(fan-in)") | _ANYWHERE | recipe.usual
+    found = dict(w_max=f"{recipe.reach:g} / sqrt(fan-in)") | _ANYWHERE | recipe.usual
     if name not in found:
         return None
     text = _options.shown(found[name])

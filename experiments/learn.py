@@ -40,8 +40,6 @@ from neurojax.learning._progress import Progress
 from neurojax.network import fold
 from neurojax.weights import MakeWeights, Weights, connectivity_mask
 
-_REACH = 10.0  # w_max sqrt(fan-in) of devices: trained numbers have less, but for a few
-
 
 @dataclass(frozen=True)
 class Network:
@@ -51,6 +49,8 @@ class Network:
     """Neurons of each hidden layer."""
     activation: Preset[_learners.Activation] = UNSET
     """What a neuron makes of its input."""
+    init_gain: Preset[float] = UNSET
+    """First weights: standard deviation times sqrt(fan-in)."""
     recurrence: Preset[Literal["local", "dense", "none"]] = UNSET
     """Within each hidden layer: a ring of neighbours, a few sent far away; all to all; nothing."""
     readout_density: Preset[float] = UNSET
@@ -61,7 +61,7 @@ class Network:
     """Control: only the readout learns."""
 
     whole: ClassVar = dict(readout_population=(1, MOST))
-    within: ClassVar = dict(readout_density="(0, 1]")
+    within: ClassVar = dict(init_gain="[0, inf)", readout_density="(0, 1]")
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,20 @@ class Learner:
     """Part of a weight that it loses in a step, per unit of learning rate."""
     clip: Preset[float] = UNSET
     """The longest that the changes of a batch may be together, before the learning rate; 0: any."""
+    beta: Preset[float] = UNSET
+    """Size of a nudge."""
+    n_points: Preset[int] = UNSET
+    """Nudges: 1 against none, 2 up and down, more of them on a circle in the complex plane."""
+    n_blocks: Preset[int] = UNSET
+    """Blocks, each trained alone."""
+    active: float | None = None
+    """Part of the weights, drawn anew each batch, that are shifted alone; without, neurons are."""
 
     needs: ClassVar[tuple[Need, ...]] = _learners.needs()
-    whole: ClassVar = {name: (1, MOST) for name in ("epochs", "batch_size")}
-    within: ClassVar = {n: "[0, inf)" for n in ("lr", "lr_readout", "weight_decay", "clip")}
+    whole: ClassVar = {name: (1, MOST) for name in ("epochs", "batch_size", "n_points", "n_blocks")}
+    within: ClassVar = {n: "[0, inf)" for n in ("lr", "lr_readout", "weight_decay", "clip")} | {
+        "beta": "(0, inf)", "active": "(0, 1]",
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -182,7 +192,10 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
     with bar, _blamed(c.lr):
         for epoch, learnt in _training.train(step, state, train, key, epochs, c.batch_size, bar):
             val = float(right(learnt, sets.val))
-            seen = _whole(bar.means["accuracy"], given.n_batches // c.epochs * c.batch_size)
+            seen = bar.means.get("accuracy")
+            if seen is None:
+                seen = float(right(learnt, train))
+            seen = _whole(seen, given.n_batches // c.epochs * c.batch_size)
             history = history.grown(val, seen, bar.seconds(), c.epochs)
             folder.save(epoch, learnt, history)
             bar.finish_epoch(val)
@@ -224,18 +237,19 @@ def _given(c: Config, data: Data, train: Split, n_classes: int) -> Given:
 
 def fresh(c: Config, given: Given, key: Key[Array, ""]) -> tuple[Any, Any]:
     """The learner and its first state, all that is random drawn from `key`."""
-    learner = RECIPES[c.learner].build(c, given, key)
-    return learner, learner.init(fold(key, "state"), make_weights(part(c, Devices)))
+    recipe = RECIPES[c.learner]
+    learner = recipe.build(c, given, key)
+    return learner, learner.init(fold(key, "state"), make_weights(part(c, Devices), recipe.reach))
 
 
-def make_weights(devices: Devices) -> MakeWeights:
-    """Numbers, or devices; where no --w-max is given, they reach 10 / sqrt(fan-in)."""
+def make_weights(devices: Devices, reach: float) -> MakeWeights:
+    """Numbers, or devices; where no --w-max is given, they reach `reach` / sqrt(fan-in)."""
     synapses = devices.synapses
     if devices.synapse == "ideal" or devices.w_max is not None:
         return _devices.make_weights(synapses, devices.w_max)
 
     def make(w: Array, wiring: Any, key: Array) -> Weights:
-        return _devices.make_weights(synapses, _REACH / np.sqrt(wiring.n_pre))(w, wiring, key)
+        return _devices.make_weights(synapses, reach / np.sqrt(wiring.n_pre))(w, wiring, key)
 
     return make
 
@@ -292,11 +306,14 @@ def _blamed(lr: float) -> Iterator[None]:
         raise NotFinite(found.parts, found.since, cure) from None
 
 
+def _matrix(w: Any) -> Array:
+    """Of arrays that are many of a kind, the first."""
+    return w.connectivity.matrix(w.w[(0,) * (w.w.ndim - len(w.connectivity.shape))])
+
+
 def _figures(history: _folder.History, test: float, now: dict[str, Any]) -> dict[str, Any]:
     percent = lambda parts: [100 * x for x in parts]  # noqa: E731
-    tables: dict[str, Any] = {
-        n: np.asarray(w.connectivity.matrix(w.w)) for n, w in now.items() if w.w.ndim == 2
-    }
+    tables: dict[str, Any] = {n: np.asarray(_matrix(w)) for n, w in now.items()}
     return {
         "learning_curve": plotting.learning_curve(
             percent(history.val_accuracy), percent(history.train_accuracy), 100 * test

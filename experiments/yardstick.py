@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = Literal[
-    "frozen", "backprop", "dfa", "counter_current", "zeroth_order", "spiking_frozen", "surrogate",
-    "wta_broadcast", "decolle", "eprop",
+    "frozen", "backprop", "fa", "dfa", "drtp", "pepita", "forward_forward", "dtp",
+    "predictive_coding", "softhebb", "node_perturbation", "counter_current", "equilibrium",
+    "noprop", "zeroth_order", "boltzmann", "spiking_frozen", "surrogate", "wta_broadcast",
+    "decolle", "eprop",
 ]  # fmt: skip
 Set = Literal["mnist", "fashion", "digits"]
 

@@ -21,6 +21,9 @@ def option(words, name):
     return words[words.index(name) + 1]
 
 
+_DRAWN = yardstick._drawn
+
+
 class Runs:
     """Stands for `_signals.run`: notes each command, and leaves metrics as a run would."""
 
@@ -62,6 +65,8 @@ def runs(monkeypatch):
     monkeypatch.setattr(_runs._signals, "run", fake)
     monkeypatch.setattr(yardstick.data, "load", lambda *args: None)
     monkeypatch.setattr(yardstick._run, "n_train", lambda *args: None)
+    monkeypatch.setattr(_folder, "_git_revision", lambda: None)  # processes cost time
+    monkeypatch.setattr(yardstick, "_drawn", lambda figure: b"drawn")
     return fake
 
 
@@ -163,7 +168,10 @@ def test_all_learners_but_those_that_do_not_classify_are_rows():
 # --- what is shown ---
 
 
-def test_the_table_shows_means_over_seeds_updates_pulses_and_seconds(runs, config, capsys):
+def test_the_table_shows_means_over_seeds_updates_pulses_and_seconds(
+    runs, config, capsys, monkeypatch
+):
+    monkeypatch.setattr(yardstick, "_drawn", _DRAWN)
     rows = printed(config(seeds=3, lr=(0.01, 0.1, 1.0)), capsys)
     assert [*rows] == ["learner", "frozen hidden layers", "backprop"]
     # 10% + 0, 1 and 2; the median of 9, 1 and 3 seconds; a thousand updates or forty pulses
