@@ -25,6 +25,10 @@ __all__ = ["simulate"]
 # after another, the spikes of one being a moving input of the next; more would fill the memory.
 _MANY = 10**6  # steps kept, from which on it is worth asking how large they are
 _BLOCK = 512
+# Steps from which on two make a turn of the loop, which spares copies of what goes from one turn
+# to the next, a seventh of a step in all. What spikes under way or weights lie in is longer, and
+# would be copied for it.
+_LONG = 1000
 
 
 def __dir__() -> list[str]:
@@ -271,20 +275,22 @@ def _over_time(
         changed, state, own = net.step(weights | changing, state, drive, **given)
         return ({n: changed[n] for n in changing}, state), probe(before | own)
 
-    steps = start + jnp.arange(n_steps)
+    steps, state = start + jnp.arange(n_steps), _of(net, state)
+    a_turn = 2 if n_steps >= _LONG and not (state.delays or learn) else 1
     return _scan(
-        step, (changing, _of(net, state)), (steps, moving, varies, told, records or {}), last
+        step, (changing, state), (steps, moving, varies, told, records or {}), last, a_turn
     )
 
 
-def _scan(step: Callable, state, xs, last: bool):
+def _scan(step: Callable, state, xs, last: bool, unroll: int = 1):
     """`lax.scan`, or with `last` what the last step returns in place of all."""
     if not last:
-        return jax.lax.scan(step, state, xs)
+        return jax.lax.scan(step, state, xs, unroll=unroll)
     first = jax.tree.map(lambda x: x[0], xs)
     shapes = jax.eval_shape(lambda: step(state, first)[1])
     none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return jax.lax.scan(lambda carry, x: (step(carry[0], x), None), (state, none), xs)[0]
+    alone = lambda carry, x: (step(carry[0], x), None)  # noqa: E731
+    return jax.lax.scan(alone, (state, none), xs, unroll=unroll)[0]
 
 
 def _joined(old: tuple[dict, State], new: tuple[dict, State]) -> tuple[dict, State]:

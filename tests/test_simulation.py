@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import neurojax as nj
 from neurojax import recording
 from neurojax.network import Layer, Network, Projection, fold
 from neurojax.neurons import surrogate
@@ -474,3 +475,29 @@ def test_a_network_and_its_state_pickle_and_copy_to_equal_ones():
             chex.assert_trees_all_equal(again, x)
     for probe in (recording.potential("a", [0, 2]), recording.spikes("a"), recording.current("b")):
         assert pickle.loads(pickle.dumps(probe)) == probe
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_a_long_run_is_its_short_pieces_bit_for_bit(learns):
+    """A thousand steps and more are compiled another way."""
+    key, rule = jax.random.key(0), nj.STDP(tau_plus=20.0) if learns else None
+    wiring = nj.fan_out(key, 40, 40, 0.2).with_columns()
+    net = nj.Network(
+        {"h": nj.Layer(40, nj.LIF(t_ref=2.0), nj.Exponential(5.0))},
+        {
+            "in": nj.Projection("x", "h", nj.Dense(40, 40), gain=2.5, plastic=False),
+            "loop": nj.Projection("h", "h", wiring, delay=1, gain=0.5, rule=rule, plastic=learns),
+        },
+    )
+    weights, x = net.init_weights(key), {"x": jax.random.uniform(key, (40,))}
+    run = functools.partial(nj.simulate, net, dt=0.5, learn=learns)
+    pieces, state, seen = weights, net.init(learn=learns), []
+    for n in (999, 502):
+        *end, z = run(pieces, state, x, n_steps=n)
+        state, pieces = end[-1], end[0] if learns else pieces
+        seen.append(z["h"])
+    *whole, z = run(weights, net.init(learn=learns), x, n_steps=1501)
+    assert 100 < z["h"].sum() < 0.5 * z["h"].size
+    np.testing.assert_array_equal(z["h"], jnp.concatenate(seen))
+    assert eqx.tree_equal(whole[-1], state)
+    assert not learns or eqx.tree_equal(whole[0], pieces)
