@@ -18,7 +18,6 @@ from neurojax.learning import Perceptron, WTABroadcast, bptt, equilibrium, perce
 from neurojax.learning.learner import error
 from neurojax.learning.perceptron import asked
 from neurojax.network import fold
-from neurojax.neurons.leaky import LIF
 from neurojax.neurons.surrogate import fast_sigmoid
 from neurojax.weights import Weights
 
@@ -233,24 +232,18 @@ def _boltzmann(c: "Config", given: Given, key: Key[Array, ""]) -> learning.Boltz
 
 
 def _decolle(c: "Config", given: Given, key: Key[Array, ""]) -> learning.Decolle:
-    task, neuron = given.task, LIF(10.0, reset="subtract")
+    n_steps, start = given.task.n_steps, given.task.start
     return learning.Decolle(
-        given.sizes(c),
-        steps(c, given),
-        neuron,
-        gain=c.init_gain,
-        n_steps=task.n_steps,
-        start=task.start,
+        given.sizes(c), steps(c, given), gain=c.init_gain, n_steps=n_steps, start=start
     )
 
 
 def _eprop(c: "Config", given: Given, key: Key[Array, ""]) -> learning.EProp:
     if c.recurrence == "local":
         raise ValueError("--recurrence must be dense or none for --learner eprop; got local")
-    task, neuron = given.task, LIF(10.0, reset="subtract")
     return learning.EProp(
-        given.sizes(c), steps(c, given), neuron, 5.0, recurrent=c.recurrence == "dense",
-        gain=c.init_gain, n_steps=task.n_steps, start=task.start,
+        given.sizes(c), steps(c, given), recurrent=c.recurrence == "dense", gain=c.init_gain,
+        n_steps=given.task.n_steps, start=given.task.start,
     )  # fmt: skip
 
 
@@ -260,9 +253,9 @@ RECIPES: dict[str, Recipe] = {
     "wta_broadcast": _SYSTEM,
     "surrogate": _SYSTEM._replace(usual=_SYSTEM.usual | dict(weight_decay=0.0)),
     "backprop": _perceptron(learning.Backprop, "freeze_hidden"),
-    "fa": _perceptron(learning.FeedbackAlignment, lr=0.1),
-    "dfa": _perceptron(learning.DFA, lr=0.1),
-    "drtp": _perceptron(learning.DRTP, lr=0.003),
+    "fa": _perceptron(learning.FeedbackAlignment),
+    "dfa": _perceptron(learning.DFA),
+    "drtp": _perceptron(learning.DRTP),
     "pepita": _perceptron(learning.PEPITA, lr=0.1, activation="relu"),
     "forward_forward": Recipe(
         _forward_forward, f"init_gain {_STEPS}", **_of_net("activation", lr=0.001)
@@ -271,15 +264,16 @@ RECIPES: dict[str, Recipe] = {
     "predictive_coding": _perceptron(learning.PredictiveCoding, lr=0.1),
     "decolle": Recipe(
         _decolle, f"init_gain {_OVER_TIME} {_STEPS}",
-        **_of_net("activation", **(_SPIKES | dict(init_gain=8.0)), digits=dict(init_gain=15.0)),
+        **_of_net("activation", digits=dict(init_gain=15.0),
+                  **(_SPIKES | dict(init_gain=8.0, start=8))),
     ),
     "eprop": Recipe(
         _eprop, f"init_gain recurrence {_OVER_TIME} {_STEPS}",
-        **_of_net("activation", **(_SPIKES | dict(init_gain=3.0, recurrence="none"))),
+        **_of_net("activation", **(_SPIKES | dict(init_gain=3.0, recurrence="dense"))),
     ),
     "softhebb": Recipe(
         _softhebb, _STEPS,
-        **_of_net("activation init_gain", hidden=(2000,), optimiser="adam", lr=0.01), reach=60.0,
+        **_of_net("activation init_gain", hidden=(256,), optimiser="adam", lr=0.01), reach=60.0,
     ),
     "node_perturbation": _perceptron(lambda: learning.NodePerturbation(10), lr=0.003),
     "counter_current": Recipe(
@@ -289,15 +283,18 @@ RECIPES: dict[str, Recipe] = {
     ),
     "equilibrium": Recipe(
         _equilibrium, f"activation init_gain beta n_points {_STEPS}",
-        **_of_net(activation="dsilu", lr=0.01, batch_size=50, beta=0.2, n_points=2),
+        **_of_net(activation="dsilu", lr=0.01, batch_size=50, beta=0.2, n_points=2,
+                  digits=dict(lr=0.1)),
     ),
     "noprop": Recipe(
         _noprop, f"n_blocks {_STEPS}",
-        **_of_net("activation init_gain", hidden=(128, 128), optimiser="adam", lr=1e-3,
-                  weight_decay=1e-3, batch_size=128, epochs=15, n_blocks=10),
+        **_of_net("activation init_gain", hidden=(128, 128), optimiser="adam", lr=2e-3,
+                  schedule="cosine", weight_decay=0.01, batch_size=128, epochs=5, n_blocks=10,
+                  digits=dict(lr=3e-3)),
     ),
     "zeroth_order": Recipe(
-        _zeroth_order, f"activation init_gain active {_STEPS}", **_of_net(lr=0.05)
+        _zeroth_order, f"activation init_gain active {_STEPS}",
+        **_of_net(activation="relu", optimiser="sgd", lr=0.2),
     ),
     "boltzmann": Recipe(
         _boltzmann, f"beta {_STEPS}",
