@@ -195,7 +195,7 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
             seen = bar.means.get("accuracy")
             if seen is None:
                 seen = float(right(learnt, train))
-            seen = _whole(seen, given.n_batches // c.epochs * c.batch_size)
+            seen = _training.counted(seen, given.n_batches // c.epochs * c.batch_size)
             history = history.grown(val, seen, bar.seconds(), c.epochs)
             folder.save(epoch, learnt, history)
             bar.finish_epoch(val)
@@ -219,11 +219,6 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
     if c.synapse != "ideal":
         metrics["devices"] = {n: _devices.counted(now[n], spent) for n, spent in written.items()}
     return folder.finish(metrics, _figures(history, test, now))
-
-
-def _whole(part: float, n: int) -> float:
-    """Part of `n` pictures, without the rounding of sums, whose order wall clocks decide."""
-    return round(part * n) / n
 
 
 def _given(c: Config, data: Data, train: Split, n_classes: int) -> Given:

@@ -130,7 +130,8 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset, make: Make) -> dic
             steps.learn, state, lesson, key, epochs, rule.batch_size, bar, _finite.lost
         ):
             val = _training.evaluate(steps, learnt.average, sets.val, key).accuracy
-            history = history.grown(val, bar.means["accuracy"], bar.seconds(), rule.epochs)
+            seen = _training.counted(bar.means["accuracy"], n_batches * rule.batch_size)
+            history = history.grown(val, seen, bar.seconds(), rule.epochs)
             folder.save(epoch, learnt, history)
             bar.finish_epoch(val)
             state = learnt
