@@ -42,7 +42,8 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if not self._bar.disable:  # rich before 14.1 would print an empty line
+            self._bar.stop()
 
     def stretches(self) -> Iterator[tuple[int, int]]:
         """The batches of one epoch in runs of about half a second."""
