@@ -148,6 +148,8 @@ def function(name: str, **default: Any) -> Any:
 
 def _strong(x: Any) -> Array:
     """`x` as an array of its own float dtype, never a weak one: weak types retrace."""
+    if isinstance(x, bool | int | float | np.ndarray | np.generic):
+        x = np.asarray(x, _dtype(x))  # so that nothing is compiled for it, least of all at import
     return jnp.asarray(x, _dtype(x))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float, Int, Key
 
+from neurojax._draw import fold
 from neurojax.learning.learner import backward, error
 from neurojax.learning.perceptron import Perceptron, asked
 from neurojax.weights import Weights
@@ -30,8 +31,8 @@ class Backprop(eqx.Module):
         """Changes of each array, and the scores."""
         seen = net.passed(weights, x, key=key)
         delta = [error(seen.scores, y)]
-        for w, z in zip(weights[:0:-1], seen.z[-2::-1], strict=True):
-            back = backward(w, delta[0], key)[:, :-1]
+        for i, (w, z) in enumerate(zip(weights[:0:-1], seen.z[-2::-1], strict=True)):
+            back = backward(w, delta[0], fold(key, f"back {i}"))[:, :-1]
             delta.insert(0, back * net.activation.slope(z))
         return asked(weights, delta, seen.inputs), seen.scores
 

@@ -128,19 +128,18 @@ def fit(
     plan = _Plan(learner, train, val, key, epochs, batch_size, augment, encode)
     fresh = partial(learner.init, fold(key, "state"), make_weights)
     _refuse_labels(plan, jax.eval_shape(fresh) if state is None else state)
-    begin = fresh if state is None else lambda: state
     traced = any(isinstance(x, Tracer) for x in jax.tree.leaves((learner, data, key, state, val)))
     if not traced:
         if folder is not None and state is not None:
             raise ValueError("state and folder: pass one of them, as the folder holds a state")
         try:
             diary = _Diary(plan, folder, log, hook, patience)
-            return _run(plan, diary, begin, progress)
+            return _run(plan, diary, fresh, state, progress)
         except jax.errors.ConcretizationTypeError:
             pass  # what is mapped hides in a function, as a learning rate does in `tx`
     if not (patience is folder is log is hook is None):
         raise ValueError("patience, folder, log and hook must be None under jit and vmap")
-    return _traced(plan, begin())
+    return _traced(plan, fresh, state)
 
 
 def evaluate(
@@ -297,9 +296,14 @@ def settled(learner: Any, state: Any, x: Array, key: Array, batch_size: int, enc
     return jax.lax.scan(one, state, jnp.arange(_SETTLING))[0]
 
 
-def _traced(plan: _Plan, state: Any) -> Fitted:
+def _begun(plan: _Plan, fresh: Callable[[], Any], x: Array) -> Any:
+    """A state from nothing, settled on `x`."""
+    return settled(plan.learner, fresh(), x, plan.key, plan.batch_size, plan.encode)
+
+
+def _traced(plan: _Plan, fresh: Callable[[], Any], state: Any) -> Fitted:
     """All epochs as one loop, to be mapped and compiled."""
-    state = settled(plan.learner, state, plan.train[0], plan.key, plan.batch_size, plan.encode)
+    state = _begun(plan, fresh, plan.train[0]) if state is None else state
 
     def epoch(state: Any, number: Array):
         key = epoch_key(plan.key, number)
@@ -318,15 +322,19 @@ def _traced(plan: _Plan, state: Any) -> Fitted:
     return Fitted(*jax.lax.scan(epoch, state, jnp.arange(plan.epochs)))
 
 
-def _run(plan: _Plan, diary: "_Diary", fresh: Callable[[], Any], progress: bool) -> Fitted:
+def _run(
+    plan: _Plan, diary: "_Diary", fresh: Callable[[], Any], state: Any, progress: bool
+) -> Fitted:
     from neurojax.learning._progress import Progress  # rich is slow to import
 
-    learn, begin = released(partial(stretch, plan.learner)), released(lambda: fresh())
-    test = released(partial(_correct, plan.learner))
-    prepare = released(partial(settled, plan.learner, batch_size=plan.batch_size))
+    learn, test = (
+        released(partial(stretch, plan.learner)),
+        released(partial(_correct, plan.learner)),
+    )
     kept = diary.restored(jax.eval_shape(fresh))
     if kept is None:
-        state = prepare(begin(), plan.train[0], plan.key, encode=plan.encode)
+        begin = released(partial(_begun, plan, fresh))
+        state = begin(plan.train[0]) if state is None else state
         _refuse_lost(state, "before the first batch", state)
         kept = _Kept(state, state, 0)
     bar = Progress(plan.epochs, plan.n_batches, kept.epoch, quiet=not progress)

@@ -210,6 +210,9 @@ def test_one_that_settles_sees_inputs_before_it_learns():
     first = fit(Settling(), samples(), epochs=1, batch_size=13).state.w
     plain = fit(Counting(), samples(), epochs=1, batch_size=13).state.w
     assert first - plain == pytest.approx(15 * sum(range(N)), rel=1e-6)  # 30 batches of half
+    begun = Counting().init(KEY)
+    again = fit(Settling(), samples(), epochs=1, batch_size=13, state=begun)
+    same(again.state, fit(Counting(), samples(), epochs=1, batch_size=13).state)  # once is enough
 
 
 def test_what_is_lost_is_named_and_the_last_epoch_kept(tmp_path):
