@@ -8,7 +8,7 @@ A neuron's length changes by 2 y_i u_i (1 - |w_i|^2), so that it tends to 1, whe
 the rate anneals itself, neuron by neuron. As every input has length 1, u is a cosine then, and
 `tau` means the same for all data and layers. Without biases, as in the authors' runs on MNIST.
 Source: Moraitis et al. (2022), Neuromorphic Computing and Engineering 2:044017, eq. 9; the rate
-after Journe et al. (2023), ICLR, arXiv 2209.11883, and github.com/NeuromorphicComputing/SoftHebb,
+after Journé et al. (2023), ICLR, arXiv 2209.11883, and github.com/NeuromorphicComputing/SoftHebb,
 whose step is over the largest change that is asked of any synapse of the layer.
 """
 
