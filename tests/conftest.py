@@ -4,6 +4,7 @@ import functools
 import gc
 import importlib.metadata
 import os
+from pathlib import Path
 
 gc.set_threshold(100_000, 20, 100)  # tracing makes objects by the thousand, and few cycles
 
@@ -37,6 +38,16 @@ hypothesis.settings.load_profile("neurojax")
 def pytest_collection_finish():
     """What is imported stays: no collection looks through it again."""
     gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """A process may hold 65,530 memory maps, and a program takes ten or so of them."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > 30_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

@@ -269,6 +269,7 @@ def test_frozen_arrays_are_never_updated(tmp_path):
     assert m["weight_updates"] == 3 * 10 * 100
 
 
+@pytest.mark.slow
 def test_on_devices_pulses_are_counted(tmp_path):
     m = trained(tmp_path, [*NET, "--hidden", "12", "--epochs", "1", "--synapse", "linear"])
     assert set(m["devices"]) == {"w1", "w2"}

@@ -172,6 +172,7 @@ def test_two_nudges_give_the_implicit_derivative(x64):
         assert abs(expected).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_pixels_that_are_seen_stay_and_do_not_learn(x64):
     net = machine()
     state, x = strong(net.coupling), jnp.asarray(np.random.default_rng(5).random((2, 6)))
@@ -195,6 +196,7 @@ def pictures(n):
     return jnp.asarray(patterns[y], jnp.float32), jnp.asarray(y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("coupling", "rate"),
     [(bm.Monotone(31, gain=0.3), 0.003), (bm.Restricted(), 0.02)],
@@ -217,6 +219,7 @@ def test_it_learns_to_complete_and_to_name_without_a_derivative(monkeypatch, cou
     assert (scores.argmax(1) == y).all()
 
 
+@pytest.mark.slow
 def test_one_array_of_devices_keeps_its_mean_field_unique():
     device, policy = hw.Device(hw.linear(255)), hw.Bidirectional(hw.Train(255))
     make = hw.crossbar(device, policy, w_max=1.0, start="middle", sigma_d2d=0.2)

@@ -161,6 +161,7 @@ def refuse(*arguments, **options):
     raise AssertionError("nothing here may take a derivative")
 
 
+@pytest.mark.slow
 def test_it_learns_without_derivatives(monkeypatch):
     for name in ("grad", "value_and_grad", "vjp", "jvp", "linearize", "jacfwd", "jacrev"):
         monkeypatch.setattr(jax, name, refuse)
@@ -187,6 +188,7 @@ def test_it_learns_without_derivatives(monkeypatch):
     assert missed(state) < 0.7 * missed(first)
 
 
+@pytest.mark.slow
 def test_devices_are_pulsed():
     make = hw.crossbar(hw.Device(hw.linear(64)), hw.OneSide(hw.Single(7)), w_max=1.0)
     net, (x, y) = learner((5, 4, 4, 3), 50.0), samples()

@@ -189,6 +189,7 @@ def trained(net, state, x, y, n):
     return jax.lax.scan(step, state, jax.random.split(KEY, n))
 
 
+@pytest.mark.slow
 def test_it_learns_where_no_derivative_can_be_taken(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("nothing here may take a derivative")
@@ -202,6 +203,7 @@ def test_it_learns_where_no_derivative_can_be_taken(monkeypatch):
     assert (net.predict(state, x).argmax(1) == y).all()
 
 
+@pytest.mark.slow
 def test_it_runs_on_devices_whose_readout_is_read_both_ways():
     make = hardware.crossbar(
         hardware.Device(hardware.linear(64), sigma_read=0.01),

@@ -237,6 +237,7 @@ def fine(**parts):
     return hw.crossbar(device, policy, w_max=2.0, start="middle", **parts)
 
 
+@pytest.mark.slow
 def test_arrays_are_read_both_ways_by_real_and_imaginary_part_and_programmed():
     one = ep.Equilibrium(SIZES, optax.sgd(0.1), n_points=4, t_free=20, t_nudged=8, beta=0.3)
     (x, y), key = blobs(6), jax.random.key(1)

@@ -123,6 +123,7 @@ def test_scores_are_one_a_class_and_each_sample_by_itself(learner, state, batch)
     np.testing.assert_allclose(predict(state, x[4:7]), scores[4:7], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_seeds_are_mapped(learner, state, batch, stepped):
     keys = jnp.stack([jax.random.key(9), KEY])
     states = jax.vmap(learner.init)(keys)

@@ -262,6 +262,7 @@ def test_it_learns_where_no_derivative_can_be_taken(monkeypatch):
     assert (net.predict(state, x).argmax(1) == y).all()
 
 
+@pytest.mark.slow
 def test_faults_lie_within_the_loss():
     """Devices that are stuck have no gradient of use, and those about them make up for it."""
     device = hardware.Device(hardware.linear(64), sigma_read=0.02)
