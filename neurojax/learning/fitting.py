@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from neurojax import checkpoint
-from neurojax._check import classes, count, instance, prng_key, real
+from neurojax._check import brief, classes, count, instance, prng_key, real
 from neurojax._compile import compiled, released
 from neurojax._draw import fold
 from neurojax._files import located, write_whole
@@ -127,7 +127,7 @@ def fit(
             raise ValueError("patience needs validation samples; pass val=(x, y)")
     plan = _Plan(learner, train, val, key, epochs, batch_size, augment, encode)
     fresh = partial(learner.init, fold(key, "state"), make_weights)
-    _refuse_labels(plan, jax.eval_shape(fresh) if state is None else state)
+    _refuse_labels(plan, jax.eval_shape(fresh) if state is None else _own(learner, state))
     traced = any(isinstance(x, Tracer) for x in jax.tree.leaves((learner, data, key, state, val)))
     if not traced:
         if folder is not None and state is not None:
@@ -154,7 +154,9 @@ def evaluate(
     """
     learner = instance("learner", learner, "init", "step", "predict")
     (x, y), _, encode = _given(data, None, encode)
-    found = _evaluate(learner, state, x, y, prng_key(key) if key is not None else None, encode)
+    found = _evaluate(
+        learner, _own(learner, state), x, y, prng_key(key) if key is not None else None, encode
+    )
     return (found if isinstance(found, Tracer) else float(found)) / len(y)
 
 
@@ -204,6 +206,16 @@ def _pair(name: str, pair: Any) -> tuple[Array, Array]:
     if not isinstance(x, Tracer) and not np.isfinite(np.asarray(x)).all():
         raise ValueError(f"x of {name} must be finite; got NaN or infinity")
     return real(x, f"x of {name}"), jnp.asarray(y)
+
+
+def _own(learner: Learner, state: Any) -> Any:
+    """The state, refused unless it is of the kind that `learner.init` makes, by name."""
+    made = jax.eval_shape(learner.init, jax.random.key(0))
+    if hasattr(made, "_fields") and type(state) is not type(made):
+        raise TypeError(
+            f"state must be what learner.init makes, a {type(made).__name__}; got {brief(state)}"
+        )
+    return state
 
 
 def _refuse_labels(plan: _Plan, state: Any) -> None:

@@ -79,7 +79,7 @@ def outcome(metrics):
 
 
 @each_learner
-@pytest.mark.parametrize("synapse", ["ideal", "linear"])
+@pytest.mark.parametrize("synapse", ["ideal", pytest.param("linear", marks=pytest.mark.slow)])
 def test_each_name_is_a_learner_that_takes_the_data(name, synapse):
     if synapse != "ideal" and RECIPES[name].numbers_only:
         pytest.skip(RECIPES[name].numbers_only)

@@ -69,7 +69,7 @@ def test_each_epoch_shows_every_sample_once_but_for_what_is_left_over():
 def test_an_evaluation_sees_each_sample_once_in_blocks_or_beyond():
     for n in (1, 499, 500, 501, 1260):
         x = jnp.arange(float(n))[:, None]
-        found = nj.evaluate(Counting(right=300), None, (x, jnp.arange(n) % 2))
+        found = nj.evaluate(Counting(right=300), Counting().init(KEY), (x, jnp.arange(n) % 2))
         assert found == pytest.approx(min(300, n) / n)
 
 
@@ -269,8 +269,9 @@ ONES = np.ones((5, 3))
         (dict(data=(samples()[0], samples()[1] + 1)), r"y of data must be in \[0, 2\)"),
         (dict(val=(samples()[0], samples()[1] - 1)), r"y of val must be in \[0, 2\)"),
         (dict(data=(samples()[0], samples()[1].astype(float))), "y of data must be whole"),
-        (dict(state=0, folder="here"), "state and folder: pass one of them"),
+        (dict(state=Seen(0, 0, 0), folder="here"), "state and folder: pass one of them"),
         (dict(key=0), "key must be"),
+        (dict(state=3), "state must be what learner.init makes, a Seen; got 3"),
         (dict(learner=nj.learning.DFA()), "learner must have step, predict"),
         (dict(learner=nj.learning.DFA), "learner must be an instance"),
     ],

@@ -146,6 +146,7 @@ def test_it_runs_where_jax_takes_no_derivative(name, learner, state, batch, monk
         step()
 
 
+@pytest.mark.slow
 def test_devices_hold_what_it_learns(learner, batch):
     devices = hw.crossbar(
         hw.Device(hw.linear(2**14)), hw.Bidirectional(hw.Train(2**14)), w_max=4.0, write="open-loop"

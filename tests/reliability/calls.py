@@ -114,7 +114,7 @@ def models():
     """Neurons and releases that need no argument: each with its defaults."""
     for name in nj.__all__:
         model = getattr(nj, name)
-        if isinstance(model, type) and hasattr(model, "step") and hasattr(model, "init"):
+        if dataclasses.is_dataclass(model) and hasattr(model, "step") and hasattr(model, "init"):
             if all(
                 f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
                 for f in dataclasses.fields(model)
@@ -130,6 +130,7 @@ def calls():
     key, x, wiring = p.key, jnp.linspace(0.0, 1.0, 4), nj.Dense(2, 3)
     picture = jnp.ones((4, 4))
     v, th, z = jnp.array([0.5, 1.0]), jnp.ones(2), jnp.zeros(2)
+    learner = nj.learning.Perceptron((3, 2), nj.learning.DFA(), optax.sgd(0.1))
     system = dict(
         network=p.taught, feedback={"h1": nj.broadcast(key, 4, 2)}, n_steps=4, start=1, dt=1.0,
         population=1,
@@ -249,6 +250,12 @@ def calls():
         "nj.fold": (nj.fold, dict(key=key, name="a"), None),
         "nj.ideal": (nj.ideal, dict(bounds=(0.0, 1.0)), lambda m: m(jnp.full((3, 2), 0.5), wiring)),
         "nj.locally_dense": (nj.locally_dense, dict(key=key, n=20, radius=3, p_rewire=0.3), None),
+        "nj.evaluate": (nj.evaluate, dict(learner=learner, state=learner.init(key),
+            data=(jnp.ones((4, 3)), jnp.array([0, 1, 1, 0])), key=key), None),
+        "nj.fit": (functools.partial(nj.fit, epochs=1), dict(learner=learner,
+            data=(jnp.ones((4, 3)), jnp.array([0, 1, 1, 0])), key=key, batch_size=2,
+            patience=None, log=None, progress=False),
+            lambda f: f.state),
         "nj.merged": (nj.merged, dict(fan=nj.fan_in(key, 9, 6, 0.5), population=2), None),
         "nj.modulators": (nj.modulators, dict(key=key, n=2, layers={"h": 4}), None),
         "nj.normal": (nj.normal, dict(key=key, connectivity=wiring, gain=1.0, dtype=jnp.float32),
@@ -405,8 +412,8 @@ def calls():
 
 # What is called elsewhere, holds what it is given, or says what others must be.
 ELSEWHERE = """
-    nj.Post nj.Record nj.Visit nj.State nj.SplitBF16 nj.Weights checkpoint plotting data.Dataset
-    data.Split
+    nj.Post nj.Record nj.Visit nj.State nj.SplitBF16 nj.Weights nj.Learner checkpoint plotting
+    data.Dataset data.Split
     metrics.Degrees metrics.Paths metrics.SmallWorld recording.SpikeList surrogate.Surrogate
     wb.Instruction wb.Outcome wb.TrainState wb.deltas wb.excited wb.factors wb.online_deltas
     wb.probe wb.signal wb.update hw.Coder hw.Crossbar hw.Policy hw.Response hw.Write hw.Mesh
