@@ -24,6 +24,7 @@ from rich.console import Console
 import hardware as hw
 from experiments import _folder, _run
 from experiments._options import part
+from experiments.transfer import Data
 from neurojax import evaluate, fit
 from neurojax._check import MOST
 from neurojax.data import Dataset, load
@@ -77,18 +78,6 @@ class Devices:
     within: ClassVar = dict(
         stuck="[0, 1]", sigma_d2d="[0, 1]", sigma_read="[0, 1]", nu="[0, 1]", wait="[0, inf)"
     )
-
-
-@dataclass(frozen=True)
-class Data:
-    """What to learn from."""
-
-    dataset: str = "digits"
-    """digits (embedded), mnist, or what else experiments.wta_broadcast knows."""
-    data_dir: Path | None = None
-    """Folder of the data."""
-
-    needs = _run.Data.needs
 
 
 @dataclass(frozen=True)
