@@ -16,6 +16,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from experiments import _lock, _options, _signals
@@ -339,6 +340,8 @@ def provenance(config: Any) -> dict[str, Any]:
 
 def processor() -> str:
     """What the numbers were computed on: sums are ordered by what a processor can do at once."""
+    if (device := jax.devices()[0]).platform != "cpu":
+        return device.device_kind
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

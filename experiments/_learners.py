@@ -1,6 +1,7 @@
 """Which learner a name on the command line is, which options it reads, and its own defaults."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -44,6 +45,7 @@ class Given(NamedTuple):
     n_batches: int  # weight changes of the whole training
     mean: float  # of the training pictures
     std: float
+    rate: Any = None  # of all arrays, in place of --lr and --lr-readout; may be traced
 
     def sizes(self, c: "Config") -> tuple[int, ...]:
         """From the input to the classes."""
@@ -72,9 +74,9 @@ class Recipe(NamedTuple):
 
 def steps(c: "Config", given: Given) -> optax.GradientTransformation:
     """What turns changes into steps, for all arrays alike."""
-    rate = c.lr
+    rate = c.lr if given.rate is None else given.rate
     if c.schedule == "cosine":
-        rate = optax.cosine_decay_schedule(c.lr, given.n_batches)
+        rate = optax.cosine_decay_schedule(rate, given.n_batches)
     clip = [optax.clip_by_global_norm(c.clip)] if c.clip else []
     if c.optimiser == "adam":
         return optax.chain(*clip, optax.adamw(rate, weight_decay=c.weight_decay))
@@ -107,6 +109,8 @@ def _system(c: "Config", given: Given, key: Key[Array, ""]) -> _training.Learner
             spike = fast_sigmoid(whole.slope)
         make = partial(bptt.learner, spike=spike, gain=whole.gain)
     net, rule = part(whole, _config.Network), part(whole, _config.Learning)
+    if given.rate is not None:
+        rule = replace(rule, lr=given.rate, lr_readout=given.rate)
     system = wta_broadcast.build(net, rule, given.task, fold(key, "system"))
     return _training.learner(rule, system, given.n_batches, make)
 

@@ -77,9 +77,9 @@ def _run_one(job: Job, at_once: int, cores: SimpleQueue) -> tuple[bool, str]:
     metrics = None
     try:
         if not code:
-            metrics = _keep(job, _folder.results(job.folder))
+            metrics = keep(job, _folder.results(job.folder))
         elif job.may_be_lost and "must stay finite; got NaN or infinity" in said:
-            return True, f"{job.name}: {_keep(job, {'lost': said.strip()})['lost']}"
+            return True, f"{job.name}: {keep(job, {'lost': said.strip()})['lost']}"
     except (ValueError, OSError) as error:
         said = str(error)
     if metrics is None:
@@ -87,7 +87,7 @@ def _run_one(job: Job, at_once: int, cores: SimpleQueue) -> tuple[bool, str]:
     return True, f"{job.name}: {100 * metrics['test_accuracy']:.2f}%"
 
 
-def _keep(job: Job, metrics: dict[str, Any]) -> dict[str, Any]:
+def keep(job: Job, metrics: dict[str, Any]) -> dict[str, Any]:
     """Copy the metrics of a finished run to its result, with whose it is and the digest."""
     for place in ("out", "data_dir"):  # of this machine alone
         metrics.get("config", {}).pop(place, None)

@@ -170,7 +170,7 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
     data, key = part(c, Data), jax.random.key(c.seed)
     sets = _training.shown(data, sets)
     train = _training.lesson(data, sets.train, c.batch_size, c.seed)
-    given = _given(c, data, train, sets.n_classes)
+    given = known(c, data, train, sets.n_classes)
     _run.refuse_endless(c.epochs, given.n_batches // c.epochs)
     _refuse_large(c, given)
     make = partial(fresh, c, given)
@@ -179,8 +179,7 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
     _refuse_unfit(make, encode, train, c.batch_size, key)
     folder.begin()
     learner, state = made()
-    written = {name: _devices.spent(w) for name, w in plastic(state).items()}
-    begun = {name: np.asarray(w.w) for name, w in plastic(state).items()}
+    begun = plastic(state)
     done, state, history = folder.last(state)
     if done == 0:
         settle = released(partial(fitting.settled, learner, batch_size=c.batch_size, encode=encode))
@@ -203,7 +202,6 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
     test = float(right(state, sets.test))
     bar.console.print(f"test accuracy {100 * test:.2f}%", style="bold")
     now = plastic(state)
-    moved = [name for name, w in now.items() if not np.array_equal(w.w, begun[name])]
     metrics = {
         "test_accuracy": test,
         "val_accuracy": list(history.val_accuracy),
@@ -213,15 +211,26 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
         "seconds_per_epoch": list(history.seconds),
         "n_train": len(train.labels),
         "n_test": len(sets.test.labels),
-        "n_synapses": sum(_synapses(w) for w in now.values()),
-        "weight_updates": given.n_batches * sum(_synapses(now[name]) for name in moved),
-    }
-    if c.synapse != "ideal":
-        metrics["devices"] = {n: _devices.counted(now[n], spent) for n, spent in written.items()}
+    } | changes(c, given.n_batches, begun, now)
     return folder.finish(metrics, _figures(history, test, now))
 
 
-def _given(c: Config, data: Data, train: Split, n_classes: int) -> Given:
+def changes(
+    c: Config, n_batches: int, begun: dict[str, Any], now: dict[str, Any]
+) -> dict[str, Any]:
+    """How often weights were changed on the way from `begun` to `now`, what devices have spent."""
+    moved = [name for name, w in now.items() if not np.array_equal(w.w, begun[name].w)]
+    found: dict[str, Any] = {
+        "n_synapses": sum(_synapses(w) for w in now.values()),
+        "weight_updates": n_batches * sum(_synapses(now[name]) for name in moved),
+    }
+    if c.synapse != "ideal":
+        spent = {name: _devices.spent(w) for name, w in begun.items()}
+        found["devices"] = {name: _devices.counted(now[name], x) for name, x in spent.items()}
+    return found
+
+
+def known(c: Config, data: Data, train: Split, n_classes: int) -> Given:
     """What the learner is made for."""
     timed = data if data.start is not None else replace(data, start=0)
     task = _training.task(timed, train.images.shape, n_classes)

@@ -2,18 +2,20 @@
 
     python -m experiments.yardstick --data-dir mnist --fashion-dir fashion --jobs 2
 
-A perceptron n-256-256-10 and a spiking net of the same size, batches of 64, plain gradient steps
+A perceptron n-256-256-10 and a spiking net of the same size, batches of 100, plain gradient steps
 whose rate falls along a cosine. The rate of each cell is found by one search: each of --lr once,
 for --search-epochs, from a seed of its own; the best validation accuracy at its end decides, and
 no test picture. Then each seed is trained for --epochs, and the test set read once at the end.
 
 Each finished run leaves one file in --results, and is not run again; an interrupted run goes on
-from its last epoch. So the table can be made in pieces, across days.
+from its last epoch. So the table can be made in pieces, across days. With --together the rates of a
+search are one program, and so are all seeds, of both sets: what an accelerator wants, and the same
+runs to rounding, whose seconds an epoch are then those of all that ran side by side.
 """
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,9 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
+from jax.errors import JaxRuntimeError
 from rich.console import Console
 
-from experiments import _lock, _options, _run, _runs, _signals
+from experiments import _command, _lock, _options, _run, _runs, _signals
 from experiments._learners import RECIPES
 from neurojax import data
 from neurojax._check import MOST
@@ -58,7 +61,8 @@ COLUMNS = {
     ),
 }
 _ENDS = {"frozen": "frozen hidden layers", "backprop": "backprop"}
-_SETS = {"mnist": "mnist", "fashion": "idx", "digits": "digits"}
+# Files of the same names, and the same settings.
+_SETS = {"mnist": "mnist", "fashion": "mnist", "digits": "digits"}
 _SEARCH_SEED = 1_000_000  # what is chosen is not chosen for the table's own draws
 
 
@@ -78,9 +82,9 @@ class Learning:
 
     epochs: int = 10
     """Passes over the training pictures."""
-    batch_size: int = 64
+    batch_size: int = 100
     """Pictures a weight change."""
-    lr: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+    lr: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
     """Learning rates that the search tries, in each cell of the table."""
     search_epochs: int = 2
     """Passes of each trial of the search."""
@@ -123,10 +127,15 @@ class Run:
     """Seeds of each cell, from 0 on."""
     jobs: int = 1
     """Runs side by side, each on a core of its own."""
+    together: bool = False
+    """All rates of a search as one program, then all seeds, in this process: for accelerators."""
     show: bool = False
     """Only print the table of what is there."""
 
-    needs: ClassVar = (_options.one_of("jobs", "show", False),)
+    needs: ClassVar = (
+        _options.one_of("jobs together", "show", False),
+        _options.one_of("jobs", "together", False),
+    )
 
 
 @dataclass(frozen=True)
@@ -228,6 +237,8 @@ def _run_missing(config: Config, console: Console) -> bool:
     """The search of all cells, then one seed of all cells before the next; whether any failed."""
     able = [cell for cell in cells(config) if not cell.refused]
     say = lambda line: console.print(line, markup=False)  # noqa: E731
+    if config.together:
+        return _run_together(config, able, say)
     tried = [search(config, cell, lr) for cell in able for lr in config.lr]
     failed = _runs.run(tried, config.jobs, say)
     rates = {cell: chosen(config, cell, []) for cell in able}
@@ -238,6 +249,55 @@ def _run_missing(config: Config, console: Console) -> bool:
         if lr is not None
     ]
     return _runs.run(jobs, config.jobs, say) or failed
+
+
+def _run_together(config: Config, able: list[Cell], say: Callable[[str], Any]) -> bool:
+    """The search, then the seeds at the rates found, of cells of one kind; whether any failed."""
+    failed = False
+    for kind in dict.fromkeys(_SETS[name] for name in config.datasets):
+        names = [name for name in config.datasets if _SETS[name] == kind]
+        sets = [data.load(kind, _folder(config, name)) for name in names]
+        for row, column in dict.fromkeys((cell.row, cell.column) for cell in able):
+            alike = [Cell(name, row, column) for name in names]
+            tried = [
+                (search(config, x, lr), lr, i) for i, x in enumerate(alike) for lr in config.lr
+            ]
+            failed |= _as_one(tried, sets, say)
+            seeds = [
+                (final(config, cell, lr, seed), lr, i)
+                for i, cell in enumerate(alike)
+                if (lr := chosen(config, cell, [])) is not None
+                for seed in range(config.seeds)
+            ]
+            failed |= _as_one(seeds, sets, say)
+    return failed
+
+
+def _as_one(
+    jobs: list[tuple[_runs.Job, float, int]], sets: list[data.Dataset], say: Callable[[str], Any]
+) -> bool:
+    """Those without a result as one program: job, rate, which set it is of; whether any failed."""
+    from experiments import _lanes, learn  # compilers are slow to import
+
+    todo = [job for job in jobs if not job[0].result.exists()]
+    if not todo:
+        return False
+    failed, first = False, todo[0][0]
+    c = _command.parsed(learn.Config, first.command[3:], learn)
+    lanes = [_lanes.Lane(lr, job.seed, of) for job, lr, of in todo]
+    try:
+        found = list(_lanes.trained(c, sets, lanes))
+    except (ValueError, JaxRuntimeError) as error:
+        say(f"{first.name} and those beside it: failed\n{str(error)[-2000:]}")
+        return True
+    for (job, _, _), metrics in zip(todo, found, strict=True):
+        done = job.may_be_lost or "lost" not in metrics
+        said = metrics.get("lost") or f"{100 * metrics['test_accuracy']:.2f}%"
+        say(f"{job.name}: {'' if done else 'failed: '}{said}")
+        if done:
+            _runs.keep(job, metrics)
+        failed |= not done
+    return failed
 
 
 def search(config: Config, cell: Cell, lr: float) -> _runs.Job:

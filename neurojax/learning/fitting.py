@@ -32,7 +32,7 @@ Change = Callable[[Array, Array], Array]  # (key, x [batch, ...]) -> x
 Hook = Callable[[int, dict[str, float]], Any]
 Data = tuple[ArrayLike, ArrayLike] | Split | Dataset
 _AT_ONCE = 500  # samples of an evaluation
-_SETTLING = 30  # batches that a learner with `settle` sees before it learns
+SETTLING = 30  # batches that a learner with `settle` sees before it learns
 
 
 class Fitted(NamedTuple):
@@ -305,7 +305,7 @@ def settled(learner: Any, state: Any, x: Array, key: Array, batch_size: int, enc
         picked = (i * batch_size + jnp.arange(batch_size)) % len(x)
         return learner.settle(state, _encoded(encode, x[picked], at), key=at), None
 
-    return jax.lax.scan(one, state, jnp.arange(_SETTLING))[0]
+    return jax.lax.scan(one, state, jnp.arange(SETTLING))[0]
 
 
 def _begun(plan: _Plan, fresh: Callable[[], Any], x: Array) -> Any:
@@ -400,6 +400,12 @@ def lost(state: Any) -> list[str]:
         for path, x in numbers
         if not np.isfinite(np.asarray(x, np.float64)).all()
     ]
+
+
+def finite(state: Any) -> Array:
+    """Whether every number of a state is, traced as it is."""
+    numbers = [x for x in jax.tree.leaves(state) if eqx.is_inexact_array(x)]
+    return jnp.stack([jnp.isfinite(x).all() for x in numbers]).all()
 
 
 # --- what is kept ---

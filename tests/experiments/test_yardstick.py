@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from experiments import _folder, _learners, _run, _runs, learn, yardstick
+from experiments import _folder, _lanes, _learners, _run, _runs, learn, yardstick
 from experiments.yardstick import COLUMNS, Cell
 
 ROWS = ("frozen", "backprop")
@@ -142,6 +142,39 @@ def test_a_damaged_trial_is_named_and_loses_its_cell_alone(runs, config, capsys)
     assert end.value.code == 1
     said = capsys.readouterr().out
     assert f"left out: '{file}' is not what was written: " in said
+
+
+def test_together_the_same_runs_are_programs_of_a_search_and_of_all_seeds(
+    runs, config, capsys, monkeypatch
+):
+    asked = []
+
+    def trained(c, sets, lanes):
+        asked.append((c.freeze_hidden, c.synapse, sets, [*lanes]))
+        for rate, seed, of in lanes:
+            if rate > 100:
+                yield {"lost": "weights must stay finite"}
+                continue
+            val = 0.9 - 0.1 * abs(np.log10(rate / (1.0 if c.freeze_hidden else 0.1)))
+            devices = {"devices": {"w1": {"n_pulses": 40.0}}} if c.synapse != "ideal" else {}
+            yield {
+                "test_accuracy": 1 - val + 0.01 * (seed % 10) + of, "val_accuracy": [1.0, val],
+                "seconds_per_epoch": [9.0, 1.0, 3.0], "weight_updates": 1000,
+            } | devices  # fmt: skip
+
+    monkeypatch.setattr(_lanes, "trained", trained)
+    monkeypatch.setattr(yardstick.data, "load", lambda name, folder: name)
+    alone = printed(config(), capsys)
+    beside = config(results=config().results / "beside", together=True)
+    assert printed(beside, capsys) == alone
+    searches, seeds = asked[0::2], asked[1::2]
+    assert [x[:2] for x in searches] == [x[:2] for x in seeds]
+    assert len({x[:2] for x in searches}) == len(searches) == len(ROWS) * len(COLUMNS)
+    assert all(x[3] == [(lr, 1_000_000, 0) for lr in (0.1, 1.0, 1000.0)] for x in searches)
+    assert all(x[3] == [(1.0 if x[0] else 0.1, seed, 0) for seed in (0, 1)] for x in seeds)
+    asked.clear()
+    yardstick.main(beside)
+    assert asked == []
 
 
 @pytest.mark.parametrize("row", get_args(yardstick.Row))

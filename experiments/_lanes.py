@@ -1,0 +1,128 @@
+"""Trainings that differ in learning rate, seed and data alone, side by side in one program.
+
+Each is the training of `experiments.learn` with these, to rounding. An accelerator, whose time
+goes into starting small pieces of work, takes little longer for many than for one.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from experiments import _folder, _training, learn
+from experiments._config import Data
+from experiments._options import part
+from neurojax._compile import Parts
+from neurojax.data import Dataset, Split
+from neurojax.learning import fitting
+
+
+class Lane(NamedTuple):
+    """One training.
+
+    Fields:
+        rate: float; learning rate of all arrays
+        seed: int; of all its chance
+        of: int; which data set it learns from
+    """
+
+    rate: float
+    seed: int
+    of: int = 0
+
+
+class _Shown(NamedTuple):
+    """What all lanes are shown, [set, N, ...] each."""
+
+    train: tuple[Array, Array]
+    val: tuple[Array, Array]
+    test: tuple[Array, Array]
+
+
+def trained(
+    config: learn.Config, sets: Sequence[Dataset], lanes: Sequence[Lane]
+) -> Iterator[dict[str, Any]]:
+    """Metrics of each training as metrics.json has them; of one that was not finite any more after
+    an epoch, which epoch that was, as `lost`.
+
+    Data sets must be of one shape, for which `config` stands. `seconds` are those of all lanes
+    together, without compilation.
+    """
+    c = learn.resolved(config, len(sets[0].train.labels))
+    data = part(c, Data)
+    sets = [_training.shown(data, some) for some in sets]
+    taught = [_training.lesson(data, some.train, c.batch_size, c.seed) for some in sets]
+    given = [learn.known(c, data, x, some.n_classes) for x, some in zip(taught, sets, strict=True)]
+    mean, std = (jnp.asarray([getattr(g, name) for g in given]) for name in ("mean", "std"))
+    shown = _Shown(
+        _stacked(taught), _stacked([some.val for some in sets]),
+        _stacked([some.test for some in sets]),
+    )  # fmt: skip
+
+    def lane(rate: Array, key: Key[Array, ""], of: Array, shown: _Shown) -> Parts:
+        whose = given[0]._replace(rate=rate, mean=mean[of], std=std[of])
+        return Parts.of(_lane(c, whose, key, of, shown))
+
+    rates, of = jnp.asarray([x.rate for x in lanes], float), jnp.asarray([x.of for x in lanes])
+    asked = (rates, jnp.stack([jax.random.key(x.seed) for x in lanes]), of, shown)
+    program = jax.jit(jax.vmap(lane, in_axes=(0, 0, 0, None))).lower(*asked).compile()
+    begun = perf_counter()
+    found = jax.block_until_ready(program(*asked))
+    seconds = perf_counter() - begun
+    sizes = {"n_train": len(taught[0].labels), "n_test": len(sets[0].test.labels)}
+    for i, (rate, seed, _) in enumerate(lanes):
+        mine = jax.tree.map(lambda x: x[i], found).whole()  # noqa: B023
+        whose = _folder.provenance(c)
+        whose["config"] |= {"lr": rate, "seed": seed}
+        measures = _measures(c, given[0].n_batches, mine)
+        spent = {"seconds": seconds, "seconds_per_epoch": [seconds / c.epochs] * c.epochs}
+        yield measures | spent | {"lanes": len(lanes)} | sizes | whose | {"seed": seed}
+
+
+def _stacked(splits: Sequence[Split]) -> tuple[Array, Array]:
+    images, labels = zip(*splits, strict=True)
+    return jnp.stack(images), jnp.stack(labels)
+
+
+def _lane(
+    c: learn.Config, given: Any, key: Key[Array, ""], of: Array, shown: _Shown
+) -> tuple[Any, Any, dict[str, Any]]:
+    """The whole of one training: weights at its beginning and at its end, and what was seen."""
+    data = part(c, Data)
+    encode, augment = partial(_training.encoded, data), partial(_training.perturbed, data)
+    learner, state = learn.fresh(c, given, key)
+    begun = learn.plastic(state)
+    right = partial(fitting.evaluate, learner, encode=encode, key=key)
+    all_x, all_y = (a.reshape(-1, *a.shape[2:]) for a in shown.train)  # none is copied for a lane
+    val, test = ((x[of], y[of]) for x, y in (shown.val, shown.test))
+    size = shown.train[1].shape[1]
+    n = size // c.batch_size
+    few = min(size, fitting.SETTLING * c.batch_size)
+    first = jax.lax.dynamic_slice_in_dim(all_x, of * size, few)
+    state = fitting.settled(learner, state, first, key, c.batch_size, encode)
+
+    def epoch(state: Any, number: Array) -> tuple[Any, dict[str, Any]]:
+        at, ends = fitting.epoch_key(key, number), jnp.array([0, n])
+        order = of * size + fitting.shuffled(at, size, c.batch_size)
+        state, sums = fitting.stretch(
+            learner, state, all_x, all_y, order, at, ends, augment, encode
+        )
+        told = {"train_accuracy": sums["accuracy"] / n} if "accuracy" in sums else {}
+        return state, told | dict(val_accuracy=right(state, val), finite=fitting.finite(state))
+
+    state, seen = jax.lax.scan(epoch, state, jnp.arange(c.epochs))
+    return begun, learn.plastic(state), seen | {"test_accuracy": right(state, test)}
+
+
+def _measures(c: learn.Config, n_batches: int, found: tuple[Any, Any, Any]) -> dict[str, Any]:
+    """What metrics.json holds of one training."""
+    begun, now, seen = found
+    lost = np.flatnonzero(~seen.pop("finite"))
+    if len(lost):
+        return {"lost": f"weights must stay finite; got NaN or infinity in epoch {lost[0] + 1}"}
+    return {n: x.tolist() for n, x in seen.items()} | learn.changes(c, n_batches, begun, now)
