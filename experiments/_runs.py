@@ -70,7 +70,8 @@ def run(jobs: Iterable[Job], at_once: int, say: Callable[[str], Any]) -> bool:
 def _run_one(job: Job, at_once: int, cores: SimpleQueue) -> tuple[bool, str]:
     """One run, kept once it is complete: whether it is, and what to say."""
     core = cores.get()
-    env = os.environ | {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
+    env = os.environ | {"XLA_FLAGS": flags.strip()}
     pinned = ["taskset", "-c", str(core)] if at_once > 1 and shutil.which("taskset") else []
     code, _, said = _signals.run([*pinned, *job.command], env=env)
     cores.put(core)
