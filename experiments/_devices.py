@@ -1,10 +1,13 @@
 """The choices of synapse and update that experiments offer, as what makes weights."""
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 from typing import cast as typed
 
+import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 import hardware as hw
 from neurojax.weights import MakeWeights, Weights, connectivity_mask, ideal
@@ -109,12 +112,21 @@ def spent(w: Weights) -> Spent:
     return Spent(total(w.n_pulses), total(now.n_refresh), total(now.energy), total(now.time))
 
 
+def held(w: Weights) -> Array:
+    """What synapses hold; of arrays that are many of a kind, all of them, [many, ...]."""
+    read = attrgetter("w")
+    if isinstance(w, hw.Crossbar):
+        for _ in range(w.n_pulses.ndim - len(w.connectivity.shape)):
+            read = jax.vmap(read)
+    return read(w)
+
+
 def counted(w: Any, before: Spent) -> dict[str, float]:
     """What training has taken, beyond the writing of the first weights.
 
     But for `most_pulses`, all that one synapse has received: its two devices wear by them.
     """
-    present = connectivity_mask(w.connectivity, jnp.ones(w.w.shape))
+    present = connectivity_mask(w.connectivity, jnp.ones(held(w).shape))
     most = w.n_pulses.max() if isinstance(w, hw.Crossbar) else 0
     now = {name: float(x) for name, x in spent(w)._asdict().items()}
     since = {name: now[name] - float(x) for name, x in before._asdict().items()}

@@ -219,7 +219,11 @@ def changes(
     c: Config, n_batches: int, begun: dict[str, Any], now: dict[str, Any]
 ) -> dict[str, Any]:
     """How often weights were changed on the way from `begun` to `now`, what devices have spent."""
-    moved = [name for name, w in now.items() if not np.array_equal(w.w, begun[name].w)]
+    moved = [
+        name
+        for name, w in now.items()
+        if not np.array_equal(_devices.held(w), _devices.held(begun[name]))
+    ]
     found: dict[str, Any] = {
         "n_synapses": sum(_synapses(w) for w in now.values()),
         "weight_updates": n_batches * sum(_synapses(now[name]) for name in moved),
@@ -260,13 +264,14 @@ def make_weights(devices: Devices, reach: float) -> MakeWeights:
 
 def plastic(state: Any) -> dict[str, Any]:
     """All weights of a learner's state, by name."""
-    is_weights = lambda x: isinstance(x, Weights)  # noqa: E731
+    # By their kind: those that are many of a kind cannot be asked what they hold.
+    is_weights = lambda x: hasattr(type(x), "program")  # noqa: E731
     found = jax.tree_util.tree_flatten_with_path(state.weights, is_leaf=is_weights)[0]
     return {jax.tree_util.keystr(at, simple=True, separator="."): w for at, w in found}
 
 
 def _synapses(w: Any) -> int:
-    return int(connectivity_mask(w.connectivity, jnp.ones(w.w.shape)).sum())
+    return int(connectivity_mask(w.connectivity, jnp.ones(_devices.held(w).shape)).sum())
 
 
 def _refuse_unfit(
@@ -312,7 +317,8 @@ def _blamed(lr: float) -> Iterator[None]:
 
 def _matrix(w: Any) -> Array:
     """Of arrays that are many of a kind, the first."""
-    return w.connectivity.matrix(w.w[(0,) * (w.w.ndim - len(w.connectivity.shape))])
+    held = _devices.held(w)
+    return w.connectivity.matrix(held[(0,) * (held.ndim - len(w.connectivity.shape))])
 
 
 def _figures(history: _folder.History, test: float, now: dict[str, Any]) -> dict[str, Any]:

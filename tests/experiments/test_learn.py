@@ -270,6 +270,15 @@ def test_frozen_arrays_are_never_updated(tmp_path):
 
 
 @pytest.mark.slow
+def test_devices_of_many_blocks_are_read_and_counted_together(tmp_path):
+    words = "--learner noprop --hidden 8 8 --n-blocks 3 --epochs 1 --train-size 160"
+    m = trained(tmp_path, [*words.split(), "--synapse", "linear", "--batch-size", "32"], draw=True)
+    assert sum(d["n_synapses"] for d in m["devices"].values()) == m["n_synapses"]
+    assert all(d["n_pulses"] > 0 for d in m["devices"].values())
+    assert m["weight_updates"] == 5 * m["n_synapses"]
+
+
+@pytest.mark.slow
 def test_on_devices_pulses_are_counted(tmp_path):
     m = trained(tmp_path, [*NET, "--hidden", "12", "--epochs", "1", "--synapse", "linear"])
     assert set(m["devices"]) == {"w1", "w2"}
