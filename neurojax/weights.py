@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Key
 from neurojax._check import brief, instance, known_finite, prng_key, real
 from neurojax._draw import fold
 from neurojax._memory import affordable
+from neurojax.wiring.convolution import Conv1D, Conv2D, Local1D, Local2D
 from neurojax.wiring.layouts import Band, Dense, concrete
 from neurojax.wiring.sparse import Connectivity, FanOut, products
 from neurojax.wiring.visits import Visits
@@ -293,17 +294,18 @@ def normal(
     n = math.prod(connectivity.shape)
     size = jax.dtypes.canonicalize_dtype(dtype).itemsize
     affordable(f"weights of {brief(connectivity)}", n * size)
-    scale = known_finite("gain", real(gain, "gain")) / jnp.sqrt(
-        jnp.maximum(connectivity.fan_in, 1.0)
-    )
+    gain = known_finite("gain", real(gain, "gain"))
     w = jax.random.normal(key, connectivity.shape, dtype)
+    if isinstance(connectivity, Conv1D | Conv2D):  # all alike, by a window that sees no padding
+        return w * (gain * connectivity.spread).astype(dtype)
+    scale = gain / jnp.sqrt(jnp.maximum(connectivity.fan_in, 1.0))
     w = w * connectivity.at_post(scale.astype(dtype))
     return connectivity_mask(connectivity, w)
 
 
 def connectivity_mask(connectivity: Connectivity, w: Array) -> Array:
     """`w` [shape of the layout] with zeros where there is no synapse."""
-    if isinstance(connectivity, Band):
+    if isinstance(connectivity, Band | Local1D | Local2D):
         return jnp.where(connectivity.mask, w, 0)
     if isinstance(connectivity, Dense) and connectivity.count is not None:
         return jnp.where(connectivity.count.astype(bool), w, 0)

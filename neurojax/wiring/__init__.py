@@ -4,6 +4,7 @@ Layouts (dense, rows of senders, bands, event lists), what draws them, and what 
 says of them belong here. A layout holds no weights: they are handed to its products.
 """
 
+from neurojax.wiring.convolution import Conv1D, Conv2D, Local1D, Local2D
 from neurojax.wiring.generators import (
     bernoulli,
     blocks,
@@ -24,10 +25,10 @@ from neurojax.wiring.totals import fixed_total
 from neurojax.wiring.visits import Visit
 
 __all__ = [
-    "Band", "Connectivity", "Dense", "Edges", "FanIn", "FanOut", "Visit", "bernoulli", "blocks",
-    "by_sender", "distance_dependent", "exponential_profile", "fan_in", "fan_out", "fixed_total",
-    "gaussian_profile", "locally_dense", "merged", "one_to_one", "watts_strogatz",
-    "watts_strogatz_grid",
+    "Band", "Connectivity", "Conv1D", "Conv2D", "Dense", "Edges", "FanIn", "FanOut", "Local1D",
+    "Local2D", "Visit", "bernoulli", "blocks", "by_sender", "distance_dependent",
+    "exponential_profile", "fan_in", "fan_out", "fixed_total", "gaussian_profile",
+    "locally_dense", "merged", "one_to_one", "watts_strogatz", "watts_strogatz_grid",
 ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, PyTree, Shaped
 from neurojax._check import count, numbers, working
 from neurojax._memory import affordable
 from neurojax.wiring import events
+from neurojax.wiring.convolution import Conv1D, Conv2D, Local1D, Local2D
 from neurojax.wiring.layouts import (
     Band,
     Dense,
@@ -186,7 +187,7 @@ def _summable(a: Array, b: Array) -> tuple[tuple[Array, Array], Any]:
     return (a.astype(working(a.dtype)), b.astype(working(b.dtype))), a.dtype
 
 
-Connectivity = Dense | FanIn | FanOut | Band
+Connectivity = Dense | FanIn | FanOut | Band | Conv1D | Conv2D | Local1D | Local2D
 
 
 def products(
