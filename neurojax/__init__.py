@@ -8,6 +8,7 @@ from neurojax import checkpoint, data, learning, recording
 from neurojax._repr import short_types
 from neurojax._version import __version__ as __version__
 from neurojax.analysis import spikes
+from neurojax.convolutional import convolutional
 from neurojax.data import augment, decoding, encoding
 from neurojax.layers import Layer, Projection, Record
 from neurojax.learning import wta_broadcast
@@ -125,12 +126,12 @@ __all__ = [
     "Recurrence", "ResonateAndFire", "STDP", "SoftWTA", "SpikeTimes", "SplitBF16", "State",
     "StepCurrent", "SynapticScaling", "ThreeFactor", "TraubMiles", "TripletSTDP", "TsodyksMarkram",
     "Visit", "WangBuzsaki", "WeightDependence", "Weights", "always", "augment", "bernoulli",
-    "blocks", "boxcar", "broadcast", "by_sender", "checkpoint", "class_scores", "data", "decoding",
-    "distance_dependent", "encoding", "evaluate", "exponential_profile", "fan_in", "fan_out",
-    "fit", "fixed_total", "fold", "gaussian_profile", "ideal", "k_winners", "learning",
-    "locally_dense", "merged", "metrics", "modulators", "normal", "normalizing", "one_to_one",
-    "plotting", "post_spike", "recording", "simulate", "spikes", "split_bf16", "steps",
-    "structured", "surrogate", "traces", "triangle", "triplet_hippocampus",
+    "blocks", "boxcar", "broadcast", "by_sender", "checkpoint", "class_scores", "convolutional",
+    "data", "decoding", "distance_dependent", "encoding", "evaluate", "exponential_profile",
+    "fan_in", "fan_out", "fit", "fixed_total", "fold", "gaussian_profile", "ideal", "k_winners",
+    "learning", "locally_dense", "merged", "metrics", "modulators", "normal", "normalizing",
+    "one_to_one", "plotting", "post_spike", "recording", "simulate", "spikes", "split_bf16",
+    "steps", "structured", "surrogate", "traces", "triangle", "triplet_hippocampus",
     "triplet_visual_cortex", "unconstrained", "watts_strogatz", "watts_strogatz_grid",
     "wta_broadcast",
 ]  # fmt: skip
