@@ -249,7 +249,7 @@ def test_targets_of_make_exist():
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", PAGES[page]):
         path, _, anchor = target.partition("#")
-        found = (ROOT / page).parent / path
+        found = (ROOT / page).parent / path if path else ROOT / page
         assert found.exists(), target
         headings = re.findall(r"^#+ (.*)$", found.read_text(), re.M) if anchor else []
         named = [re.sub(r"[^\w\s-]", "", h.lower()).replace(" ", "-") for h in headings]
