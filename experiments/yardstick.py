@@ -31,7 +31,7 @@ from experiments import _command, _lock, _options, _run, _runs, _signals
 from experiments._learners import RECIPES
 from neurojax import data
 from neurojax._check import MOST
-from neurojax._files import write_whole
+from neurojax._files import unsealed, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -239,9 +239,10 @@ def _run_missing(config: Config, console: Console) -> bool:
     say = lambda line: console.print(line, markup=False)  # noqa: E731
     if config.together:
         return _run_together(config, able, say)
-    tried = [search(config, cell, lr) for cell in able for lr in config.lr]
+    new = [cell for cell in able if _taken(config, cell) is None]
+    tried = [search(config, cell, lr) for cell in new for lr in config.lr]
     failed = _runs.run(tried, config.jobs, say)
-    rates = {cell: chosen(config, cell, []) for cell in able}
+    rates = {cell: rate(config, cell, []) for cell in able}
     jobs = [
         final(config, cell, lr, seed)
         for seed in range(config.seeds)
@@ -260,13 +261,16 @@ def _run_together(config: Config, able: list[Cell], say: Callable[[str], Any]) -
         for row, column in dict.fromkeys((cell.row, cell.column) for cell in able):
             alike = [Cell(name, row, column) for name in names]
             tried = [
-                (search(config, x, lr), lr, i) for i, x in enumerate(alike) for lr in config.lr
+                (search(config, cell, lr), lr, i)
+                for i, cell in enumerate(alike)
+                if _taken(config, cell) is None
+                for lr in config.lr
             ]
             failed |= _as_one(tried, sets, say)
             seeds = [
                 (final(config, cell, lr, seed), lr, i)
                 for i, cell in enumerate(alike)
-                if (lr := chosen(config, cell, [])) is not None
+                if (lr := rate(config, cell, [])) is not None
                 for seed in range(config.seeds)
             ]
             failed |= _as_one(seeds, sets, say)
@@ -337,6 +341,22 @@ def _of(config: Config, cell: Cell, lr: float, epochs: int) -> str:
     return " ".join(filter(None, parts))
 
 
+def rate(config: Config, cell: Cell, damaged: list[str]) -> float | None:
+    """That of the seeds that are there, which need their search no more; else of its best trial."""
+    taken = _taken(config, cell)
+    return chosen(config, cell, damaged) if taken is None else taken
+
+
+def _taken(config: Config, cell: Cell) -> float | None:
+    """The rate of the first seed that is there."""
+    for seed in range(config.seeds):
+        try:
+            return float(unsealed(final(config, cell, 0.0, seed).result)["config"]["lr"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
 def chosen(config: Config, cell: Cell, damaged: list[str]) -> float | None:
     """The rate of the best trial, of equal ones the lowest; None where none is known."""
     best, rate = 0.0, None
@@ -363,7 +383,7 @@ def _kept(job: _runs.Job, damaged: list[str]) -> dict[str, Any] | None:
 
 def outcome(config: Config, cell: Cell, damaged: list[str]) -> Outcome | None:
     """What there is of a cell."""
-    lr = None if cell.refused else chosen(config, cell, damaged)
+    lr = None if cell.refused else rate(config, cell, damaged)
     if lr is None:
         return None
     jobs = [final(config, cell, lr, seed) for seed in range(config.seeds)]
