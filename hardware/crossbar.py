@@ -6,13 +6,15 @@ A `Crossbar` answers to `neurojax.Weights`, so a network moves from numbers to d
 makes its weights, and by nothing else.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key, Shaped
 
@@ -36,6 +38,7 @@ from neurojax._check import (
 from neurojax._repr import described, value
 from neurojax.network import fold
 from neurojax.weights import MakeWeights, Weights, connectivity_mask
+from neurojax.wiring.convolution import Conv1D, Conv2D
 from neurojax.wiring.sparse import Connectivity
 
 __all__ = ["Crossbar", "Held", "Quantiser", "crossbar", "transferred"]
@@ -103,7 +106,9 @@ class Crossbar(eqx.Module):
     `w_max` is the weight of a pair at its two ends. Converters, where given, act on what goes
     into the rows and on what comes out of the columns, whichever way the array is read; a
     matrix with more inputs than `rows` is spread over arrays whose outputs are converted
-    apart and then added. Noise of reading is drawn at the outputs, with the variance that
+    apart and then added. The kernel of a convolution is one array, of as many inputs as a window
+    has, which is read at each place in turn, with noise and converters of each reading; pools are
+    added up before it. Noise of reading is drawn at the outputs, with the variance that
     independent noise of the devices has there, and before an output is converted.
     `n_clipped` of the weights that it was made from lay beyond +-`w_max` and ended there.
     """
@@ -143,18 +148,20 @@ class Crossbar(eqx.Module):
 
     def apply(self, s: Shaped[Array, " pre"], *, key=None) -> Float[Array, " post"]:
         """Spikes or drive [n_pre] to current [n_post]; the noise of reading needs a key."""
-        return self._hold(s, key is not None, forward=True).read(key=key)
+        return self._hold(self._pooled(s), key is not None, forward=True).read(key=key)
 
     def apply_t(self, e: Shaped[Array, " post"], *, key=None) -> Float[Array, " pre"]:
         """The same conductances read the other way: [n_post] to [n_pre]."""
-        return self._hold(e, key is not None, forward=False).read(key=key)
+        x = self._hold(e, key is not None, forward=False).read(key=key)
+        wiring = self.connectivity
+        return wiring.unpooled(x) if _shares(wiring) else x
 
     def hold(self, s: Shaped[Array, " pre"]) -> Held | None:
         """What each step reads of an input [n_pre] held over time; None: it is always the same.
 
         `hold(s).read(key=key)` is `apply(s, key=key)` without its products.
         """
-        return self._hold(s, True, forward=True) if self.noisy else None
+        return self._hold(self._pooled(s), True, forward=True) if self.noisy else None
 
     def outer(
         self, post: Float[Array, "*lead post"], pre: Float[Array, "*lead pre"]
@@ -199,15 +206,24 @@ class Crossbar(eqx.Module):
             sigma = jnp.sqrt(self._product(self._sigma() ** 2, s**2, forward))
         return Held(current, sigma, self.adc)
 
-    def _driven(self, s: Array, forward: bool) -> Array:
-        """What the lines are driven with."""
-        name, n = ("s", self.connectivity.n_pre) if forward else ("e", self.connectivity.n_post)
+    def _pooled(self, s: Array) -> Array:
+        """Spikes as the array hears them: of windows that see pools, these are added before it."""
+        wiring = self.connectivity
+        return wiring.pooled(self._floats("s", s, wiring.n_pre)) if _shares(wiring) else s
+
+    def _floats(self, name: str, s: Array, n: int) -> Array:
         s = jnp.asarray(s)
         if s.shape != (n,):
             raise ValueError(
                 f"{name} must have shape ({n},); got {s.shape}: jax.vmap over batch and time"
             )
-        s = s if jnp.issubdtype(s.dtype, jnp.inexact) else s.astype(self.span.dtype)
+        return s if jnp.issubdtype(s.dtype, jnp.inexact) else s.astype(self.span.dtype)
+
+    def _driven(self, s: Array, forward: bool) -> Array:
+        """What the lines are driven with."""
+        wiring = self.connectivity
+        n_pre = math.prod(wiring.pooled_size) if _shares(wiring) else wiring.n_pre
+        s = self._floats(*(("s", s, n_pre) if forward else ("e", s, wiring.n_post)))
         if self.dac is None:
             return s
         if not (forward or self.dac.signed):
@@ -217,6 +233,8 @@ class Crossbar(eqx.Module):
     def _product(self, w: Array, s: Array, forward: bool) -> Float[Array, "arrays out"]:
         """What each array's columns give for its own rows."""
         wiring = self.connectivity
+        if _shares(wiring):
+            return self._by_place(wiring, w, s, forward)
         if self.rows is None or len(s) <= self.rows:
             return (wiring.apply(w, s) if forward else wiring.apply_t(w, s))[None]
         matrix = wiring.matrix(w) if forward else wiring.matrix(w).T
@@ -225,6 +243,30 @@ class Crossbar(eqx.Module):
         s = jnp.pad(s, (0, spare)).reshape(-1, self.rows)
         return jnp.einsum("oar,ar->ao", matrix, s)
 
+    def _by_place(
+        self, wiring: Conv1D | Conv2D, w: Array, s: Array, forward: bool
+    ) -> Float[Array, "arrays out"]:
+        """The same of a kernel [features, channels, *kernel], which is read at each place anew.
+
+        A place gives one output a feature or, backwards, one a channel and point of the kernel;
+        outputs of different places are converted apart, and then added.
+        """
+        features, _, *kernel = w.shape
+        lines = np.arange(w.size).reshape(w.shape)
+        if forward:
+            array = lines % wiring.window // (self.rows or wiring.window)
+            product = wiring.over_pools
+        else:
+            per_group = features // wiring.groups
+            rows = min(self.rows or per_group, per_group)
+            array = lines // wiring.window % per_group // rows * math.prod(kernel)
+            array += lines % math.prod(kernel)
+            product = wiring.over_pools_t
+            if self.adc is None:
+                array = np.zeros_like(lines)
+        masks = array == np.arange(array.max() + 1).reshape(-1, *(1,) * w.ndim)
+        return jax.vmap(lambda mask: product(jnp.where(mask, w, 0), s))(jnp.asarray(masks))
+
     def _sigma(self) -> Array:
         """Standard deviation of each weight as it is read."""
         pair = self.pair
@@ -232,6 +274,11 @@ class Crossbar(eqx.Module):
         minus = pair.minus.read_sigma(pair.cells_minus, t=pair.t)
         sigma = jnp.sqrt(plus**2 + minus**2) * self._scale(plus.dtype)
         return jnp.broadcast_to(sigma, pair.cells_plus.G.shape)
+
+
+def _shares(wiring: Any) -> TypeGuard[Conv1D | Conv2D]:
+    """Whether one array serves many places."""
+    return isinstance(wiring, Conv1D | Conv2D)
 
 
 Write = Literal["exact", "open-loop"] | Policy

@@ -297,7 +297,7 @@ def normal(
     gain = known_finite("gain", real(gain, "gain"))
     w = jax.random.normal(key, connectivity.shape, dtype)
     if isinstance(connectivity, Conv1D | Conv2D):  # all alike, by a window that sees no padding
-        return w * (gain * connectivity.spread).astype(dtype)
+        return w * (gain * connectivity.scale).astype(dtype)
     scale = gain / jnp.sqrt(jnp.maximum(connectivity.fan_in, 1.0))
     w = w * connectivity.at_post(scale.astype(dtype))
     return connectivity_mask(connectivity, w)

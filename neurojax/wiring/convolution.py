@@ -22,6 +22,7 @@ import wadler_lindig
 from jaxtyping import Array, Bool, Float, Shaped
 
 from neurojax._check import brief, count
+from neurojax._memory import affordable
 from neurojax.wiring.layouts import Edges, alike, shaped, sides
 
 __all__ = ["Conv1D", "Conv2D", "Local1D", "Local2D"]
@@ -33,27 +34,38 @@ def __dir__() -> list[str]:
     return __all__
 
 
+def _sizes(x: Sizes) -> tuple[int, ...]:
+    """Field converter: a tuple, of one for all axes or of one an axis; checked in `_Windows`."""
+    return tuple(x) if isinstance(x, tuple | list) else (x,)
+
+
+def _around(x: Sizes | Literal["same"]) -> tuple[int, ...]:
+    """Field converter of a padding; () is "same" until the windows are known."""
+    if isinstance(x, str) and x != "same":
+        raise ValueError(f'padding must be whole numbers, or "same"; got {x!r}')
+    return () if isinstance(x, str) else _sizes(x)
+
+
 class _Windows(eqx.Module):
     """Which senders each receiver sees: geometry alone, the same for all kinds of weights."""
 
-    size: tuple[int, ...] = eqx.field(static=True)
-    features: int = eqx.field(static=True)
-    kernel: tuple[int, ...] = eqx.field(static=True)
-    stride: tuple[int, ...] = eqx.field(static=True)
-    padding: tuple[int, ...] = eqx.field(static=True)
-    dilation: tuple[int, ...] = eqx.field(static=True)
-    groups: int = eqx.field(static=True)
+    size: tuple[int, ...] = eqx.field(static=True, converter=_sizes)
+    features: int = eqx.field(static=True, converter=count("features"))
+    kernel: tuple[int, ...] = eqx.field(static=True, converter=_sizes)
+    stride: tuple[int, ...] = eqx.field(static=True, default=(1,), converter=_sizes, kw_only=True)
+    padding: tuple[int, ...] = eqx.field(static=True, default=(0,), converter=_around, kw_only=True)
+    dilation: tuple[int, ...] = eqx.field(static=True, default=(1,), converter=_sizes, kw_only=True)
+    groups: int = eqx.field(static=True, default=1, converter=count("groups"), kw_only=True)
     axes: ClassVar[int]
 
-    def __init__(
-        self, size: tuple[int, ...], features: int, kernel: Sizes, *, stride: Sizes = 1,
-        padding: Sizes | Literal["same"] = 0, dilation: Sizes = 1, groups: int = 1,
-    ):  # fmt: skip
-        self.size = self._size(size)
-        self.features, self.groups = count("features")(features), count("groups")(groups)
-        self.kernel, self.stride = self._each("kernel", kernel), self._each("stride", stride)
-        self.dilation = self._each("dilation", dilation)
-        self.padding = self._padding(padding)
+    def __check_init__(self):
+        fixed = partial(object.__setattr__, self)  # what is checked is one number an axis
+        fixed("size", self._size(self.size))
+        for name in ("kernel", "stride", "dilation"):
+            fixed(name, self._each(name, getattr(self, name)))
+        if hasattr(self, "pool"):
+            fixed("pool", self._each("pool", self.pools))
+        fixed("padding", self._padding(self.padding))
         self._refuse_unfit()
 
     def _refuse_unfit(self) -> None:
@@ -63,35 +75,33 @@ class _Windows(eqx.Module):
         if min(self.pooled_size) < 1:
             raise ValueError(f"pool must fit the maps, {self.size[1:]}; got {self.pools}")
         if min(self.size_post) < 1:
-            around = tuple(
-                n + 2 * p for n, p in zip(self.pooled_size[1:], self.padding, strict=True)
-            )
+            sides = zip(self.pooled_size[1:], self.padding, strict=True)
             raise ValueError(
-                f"kernel must fit the maps, {around} with padding; got {self._reach()}, dilated:"
-                " pass padding="
+                f"kernel must fit the maps, {tuple(n + 2 * p for n, p in sides)} with padding;"
+                f" got {self._reach()}, dilated: pass padding="
             )
 
-    def _size(self, size: Any) -> tuple[int, ...]:
-        if not isinstance(size, tuple | list) or len(size) != 1 + self.axes:
+    def _size(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        if len(size) != 1 + self.axes:
             named = "(channels, length)" if self.axes == 1 else "(channels, height, width)"
             raise ValueError(f"size must be {named} of the senders; got {brief(size)}")
         return tuple(count("size")(n) for n in size)
 
-    def _each(self, name: str, x: Any, least: int = 1) -> tuple[int, ...]:
+    def _each(self, name: str, x: tuple[int, ...], least: int = 1) -> tuple[int, ...]:
         """One number an axis."""
-        x = tuple(x) if isinstance(x, tuple | list) else (x,) * self.axes
+        x = x * self.axes if len(x) == 1 else x
         if len(x) != self.axes:
             raise ValueError(f"{name} must be one number or {self.axes}; got {brief(x)}")
         return tuple(count(name, least)(n) for n in x)
 
-    def _padding(self, x: Any) -> tuple[int, ...]:
-        if not isinstance(x, str):
+    def _padding(self, x: tuple[int, ...]) -> tuple[int, ...]:
+        if x:
             return self._each("padding", x, 0)
         reach = self._reach()
-        if x != "same" or any(n % 2 == 0 for n in reach) or set(self.stride) != {1}:
+        if any(n % 2 == 0 for n in reach) or set(self.stride) != {1}:
             raise ValueError(
-                'padding must be whole numbers, or "same" with stride 1 and a kernel of odd reach;'
-                f" got {x!r} with stride {self.stride} and reach {reach}"
+                'padding="same" needs stride 1 and a kernel of odd reach; got stride'
+                f" {self.stride} and reach {reach}: pass whole numbers"
             )
         return tuple(n // 2 for n in reach)
 
@@ -169,17 +179,7 @@ class _Windows(eqx.Module):
 class _Convolution(_Windows):
     """Products of shared weights [features, channels / groups, *kernel]."""
 
-    pool: tuple[int, ...] = eqx.field(static=True)
-
-    def __init__(
-        self, size: tuple[int, ...], features: int, kernel: Sizes, *, stride: Sizes = 1,
-        padding: Sizes | Literal["same"] = 0, dilation: Sizes = 1, groups: int = 1,
-        pool: Sizes = 1,
-    ):  # fmt: skip
-        self.pool = self._each("pool", pool)
-        super().__init__(
-            size, features, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups
-        )
+    pool: tuple[int, ...] = eqx.field(static=True, default=(1,), converter=_sizes, kw_only=True)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -197,8 +197,9 @@ class _Convolution(_Windows):
         return self.apply_t(jnp.ones(self.shape), jnp.ones(self.n_post)) * math.prod(self.pool)
 
     @property
-    def spread(self) -> float:
-        """sqrt(n / window): means over pools of n inputs have 1 / n of their variance."""
+    def scale(self) -> float:
+        """1 / sqrt(window), for means over pools of n inputs, of 1 / n of their variance, sqrt(n)
+        times that."""
         return math.sqrt(math.prod(self.pool) / self.window)
 
     def edges(self) -> Edges:
@@ -206,6 +207,8 @@ class _Convolution(_Windows):
 
         Places in the padding have number 0.
         """
+        n_in = self.window * math.prod(self.pool)
+        affordable(f"the pairs of neurons of {self}", 28 * self.n_post * n_in)
         seen = self.seen()
         pools = self._by_pool(np.arange(self.n_pre)).reshape(math.prod(self.pool), -1)
         heard = np.pad(pools.T, ((0, 1), (0, 0)), constant_values=-1)[seen]
@@ -238,7 +241,7 @@ class _Convolution(_Windows):
         """Transposed product."""
         w, e = alike(w, e)
         shaped(w=(w, self.shape), e=(e, (self.n_post,)))
-        return _transposed(partial(self.apply, w), (self.n_pre,), e)
+        return self.unpooled(self.over_pools_t(w, e))
 
     def outer(
         self, post: Shaped[Array, "*lead post"], pre: Shaped[Array, "*lead pre"]
@@ -254,6 +257,10 @@ class _Convolution(_Windows):
         if set(self.pool) == {1}:
             return s
         return self._by_pool(s).mean(0).reshape(-1)
+
+    def unpooled(self, x: Float[Array, " pools"]) -> Float[Array, " pre"]:
+        """The transpose of `pooled`: each sender has an equal part of its pool."""
+        return _transposed(self.pooled, (self.n_pre,), x)
 
     def _by_pool(self, s: Any) -> Any:
         """Numbers of all senders by where they are in their pool: [in a pool, channels, *maps]."""
@@ -276,6 +283,12 @@ class _Convolution(_Windows):
             dimension_numbers=(f"NC{axes}", f"OI{axes}", f"NC{axes}"),
         )  # fmt: skip
         return y.reshape(-1)
+
+    def over_pools_t(
+        self, w: Float[Array, "..."], e: Float[Array, " post"]
+    ) -> Float[Array, " pools"]:
+        """The transpose of `over_pools`."""
+        return _transposed(partial(self.over_pools, w), (math.prod(self.pooled_size),), e)
 
 
 def _transposed(linear: Any, shape: tuple[int, ...], y: Array) -> Array:

@@ -67,8 +67,10 @@ def drawn(c, dtype=jnp.float32):
     return [jax.random.normal(k, s, dtype) for k, s in zip(keys, shapes, strict=False)]
 
 
-@each
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [(x, "float32") for x in CASES.values()] + [(CASES[n], "float64") for n in ("all", "local")],
+)
 def test_products_are_those_of_the_equation(case, dtype):
     """At most 36 products of the order of 1 in a sum: 36 roundings, 8 samples in `outer`."""
     with jax.enable_x64(dtype == "float64"):
@@ -169,12 +171,12 @@ def test_repr_says_how_large_it_is():
         (lambda: nj.Conv2D((1, 0, 5), 2, 3), "size must be a whole number >= 1; got 0"),
         (lambda: nj.Conv2D((1, 5, 5), 0, 3), "features must be a whole number >= 1; got 0"),
         (lambda: nj.Conv2D((1, 5, 5), 2, 3.5), "kernel must be a whole number >= 1; got 3.5"),
-        (lambda: nj.Conv2D((1, 5, 5), 2, (3,)), r"kernel must be one number or 2; got \(3,\)"),
+        (lambda: nj.Conv2D((1, 5, 5), 2, (3, 3, 3)), r"kernel must be one number or 2; got \(3, 3"),
         (lambda: nj.Conv2D((1, 5, 5), 2, 3, stride=0), "stride must be a whole number >= 1; got 0"),
         (lambda: nj.Conv2D((1, 5, 5), 2, 3, padding=-1), "padding must be a whole number >= 0"),
         (
             lambda: nj.Conv2D((1, 5, 5), 2, 2, padding="same"),
-            '"same" with stride 1 and a kernel of',
+            '"same" needs stride 1 and a kernel of',
         ),
         (lambda: nj.Conv2D((1, 5, 5), 2, 3, padding="full"), "padding must be whole numbers, or"),
         (
