@@ -8,9 +8,9 @@ for --search-epochs, from a seed of its own; the best validation accuracy at its
 no test picture. Then each seed is trained for --epochs, and the test set read once at the end.
 
 Each finished run leaves one file in --results, and is not run again; an interrupted run goes on
-from its last epoch. So the table can be made in pieces, across days. With --together the rates of a
-search are one program, and so are all seeds, of both sets: what an accelerator wants, and the same
-runs to rounding, whose seconds an epoch are then those of all that ran side by side.
+from its last epoch. So the table can be made in pieces, across days. With --together the rates of
+a search are one program, and so are all seeds, of both sets: what an accelerator wants, and the
+same runs to rounding, whose seconds an epoch are then those of all that ran side by side.
 """
 
 import os
@@ -128,7 +128,7 @@ class Run:
     jobs: int = 1
     """Runs side by side, each on a core of its own."""
     together: bool = False
-    """All rates of a search as one program, then all seeds, in this process: for accelerators."""
+    """A search is one program, and so are the seeds, in this process: for accelerators."""
     show: bool = False
     """Only print the table of what is there."""
 
