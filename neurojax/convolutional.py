@@ -62,6 +62,8 @@ def convolutional(
         projections[f"{pre}->{name}"] = Projection(pre, name, wiring, gain=gain)
         before, pre = wiring.size_post, name
     whole = tuple(x // pool for x in before[1:])
+    if not all(whole):
+        raise ValueError(f"pool must fit the maps of the last layer, {before[1:]}; got {pool}")
     wiring = Conv2D(before, n_classes, whole, pool=pool)
     projections[f"{pre}->{READOUT}"] = Projection(pre, READOUT, wiring, gain=0.0)
     neuron = LeakyIntegrator(tau_mem=-1 / jnp.log(0.9)) if readout is None else readout
