@@ -153,6 +153,7 @@ def killed_state(step):
     return {"w": jax.random.bits(key, (128, 128)), "key": key}
 
 
+@pytest.mark.slow
 def test_a_process_killed_at_any_moment_leaves_its_last_whole_step(tmp_path):
     folder, metrics = tmp_path / "checkpoints", tmp_path / "metrics.json"
     reached = -1

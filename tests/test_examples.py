@@ -22,7 +22,15 @@ MODULES = [
 ]
 
 
-@pytest.mark.parametrize("name", MODULES)
+LONG = {
+    f"neurojax.learning.{name}"
+    for name in ("boltzmann", "counter_current", "equilibrium", "noprop", "zeroth_order")
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in MODULES]
+)
 def test_examples_of_a_module_come_out_as_written(name):
     known = {"jax": jax, "jnp": jnp, "np": np, "nj": neurojax, "hardware": hardware, "hw": hardware}
     known |= {"os": os, "tempfile": tempfile}

@@ -130,6 +130,7 @@ def toy(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_survivors_are_those_that_no_value_tells(toy):
     survivors, last = toy()
     assert survivors == [

@@ -51,6 +51,7 @@ def test_products_with_spikes_err_by_the_bound_of_the_weights_alone(parts, kind)
             assert np.abs(np.asarray(got) - true).max() > 2.0**-14 * size.max()
 
 
+@pytest.mark.slow
 def test_a_network_learns_on_them_as_on_float32():
     wiring, sent, made = jax.random.split(jax.random.key(0), 3)
     net = nj.structured(

@@ -185,6 +185,7 @@ def whole(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_the_results_hold_what_was_trained(whole):
     m = json.loads((whole / "metrics.json").read_text())
     assert m["n_trainings"] == len(m["trainings"]) == 2 * (2 * 2 * 2) + 2
@@ -210,6 +211,7 @@ def test_figures_have_a_colour_for_every_policy():
     assert set(_device_figures._COLOURS) == set(get_args(Update))
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_trained_again(whole, monkeypatch):
     before = json.loads((whole / "metrics.json").read_text())
     (whole / "metrics.json").unlink()

@@ -33,6 +33,7 @@ def command(*argv):
     return 0
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_it_found_and_ends_with_whether_it_agrees(tmp_path, capsys):
     small = ["cuba", "--scale", 0.05, "--seconds", 0.3, "--seeds", 2, "--out", tmp_path]
     code = command(*small)

@@ -56,6 +56,7 @@ def priced(request):
     return Priced(shown, report, seen, learner.system, some, average, counts)
 
 
+@pytest.mark.slow
 def test_what_is_priced_is_what_the_network_did(priced):
     shown, report, seen, system, some, *_ = priced
     did = report["activity"]
@@ -77,6 +78,7 @@ def test_what_is_priced_is_what_the_network_did(priced):
     assert did["updates_active"] + did["updates_idle"] == pytest.approx(8 * report["neurons"])
 
 
+@pytest.mark.slow
 def test_all_that_is_counted_is_that_of_trees_on_the_mesh(priced):
     report, system, (counts, inputs) = priced.report, priced.system, priced.counts
     n = 74 if priced.shown.encoding == "poisson" else 54
@@ -95,6 +97,7 @@ def test_all_that_is_counted_is_that_of_trees_on_the_mesh(priced):
         assert tree.hops_ew + tree.hops_ns < one.hops_ew + one.hops_ns
 
 
+@pytest.mark.slow
 def test_every_chip_is_there_and_its_parts_add_up(priced, capsys):
     report, system = priced.report, priced.system
     assert list(report["energy"]) == [chip.name for chip in CHIPS]
@@ -117,6 +120,7 @@ def test_every_chip_is_there_and_its_parts_add_up(priced, capsys):
     assert max(map(len, said.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_pictures_are_counted_batch_by_batch_each_with_its_own_chance(priced, monkeypatch):
     shown, _, _, system, some, average, whole = priced
     monkeypatch.setattr(_on_chips, "_AT_ONCE", 20)  # of 40

@@ -43,6 +43,7 @@ def whole(tmp_path_factory):
     return out, study(out, *SMALL)
 
 
+@pytest.mark.slow
 def test_wiring_that_goes_far_costs_more(whole):
     local, random = whole[1]["table"]
     assert (local["p_rewire"], random["p_rewire"]) == (0.0, 1.0)
@@ -61,6 +62,7 @@ def test_wiring_that_goes_far_costs_more(whole):
         assert row["test_accuracy"] > 0.3  # chance is .1
 
 
+@pytest.mark.slow
 def test_accuracies_are_those_of_the_split_that_they_name(whole):
     assert len(DIGITS.val.labels) != len(DIGITS.test.labels)
     for row in whole[1]["networks"]:
@@ -70,6 +72,7 @@ def test_accuracies_are_those_of_the_split_that_they_name(whole):
         assert row["val_accuracy"] != row["test_accuracy"]
 
 
+@pytest.mark.slow
 def test_the_study_says_what_it_was_run_on(whole):
     found = whole[1]
     assert (found["n_neurons"], found["chip"], found["placement"]) == (120, "Loihi", "columns")
@@ -79,6 +82,7 @@ def test_the_study_says_what_it_was_run_on(whole):
         assert 0 < row["spikes_per_neuron_step"] < 0.5
 
 
+@pytest.mark.slow
 def test_the_table_is_the_mean_over_seeds(whole):
     for row in whole[1]["table"]:
         mine = [n for n in whole[1]["networks"] if n["p_rewire"] == row["p_rewire"]]
@@ -101,6 +105,7 @@ def test_a_network_does_not_depend_on_those_beside_it(whole, tmp_path):
         assert row["hops_per_spike"] == pytest.approx(other["hops_per_spike"], rel=0.02)
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_trained_again(whole, monkeypatch):
     out, before = whole
     (out / "metrics.json").unlink()
@@ -177,6 +182,7 @@ def test_a_study_takes_sizes_from_its_options_and_gains_from_the_main_experiment
     assert made.data.dataset == "digits"
 
 
+@pytest.mark.slow
 def test_a_network_is_taught_as_in_the_main_experiment():
     told = dict(kappa_e=0.7, window_width=0.4, tau_mem=15.0, r_mem=1.5, tau_out=9.0, gain=3.0,
                 margin=0.2, target_rate=0.07, homeostasis=0.011, n_steps=13, start=3)  # fmt: skip

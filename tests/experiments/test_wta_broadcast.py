@@ -123,6 +123,7 @@ def whole(tmp_path_factory) -> Run:
         return trained(tmp_path_factory.mktemp("whole") / "run", SMALL, draw=True)
 
 
+@pytest.mark.slow
 def test_metrics_hold_all_that_is_asked_for(whole):
     m = whole.metrics
     assert len(m["val_accuracy"]) == len(m["train_accuracy"]) == 8
@@ -142,6 +143,7 @@ def test_metrics_hold_all_that_is_asked_for(whole):
     assert m["git_revision"] is None or re.fullmatch(r"[0-9a-f]{40}\+?", m["git_revision"])
 
 
+@pytest.mark.slow
 def test_figures_are_pictures(whole):
     for name in ("learning_curve", "raster", "weights"):
         pixels = matplotlib.image.imread(whole.out / f"{name}.png")
@@ -159,6 +161,7 @@ def rasters(whole) -> dict[str, np.ndarray]:
     return {n: np.asarray(record[n].z) for n in ("h1", "h2")}
 
 
+@pytest.mark.slow
 def test_activity_is_that_of_the_rasters(whole, rasters):
     rates = [rasters[n].mean() for n in ("h1", "h2")]
     np.testing.assert_allclose(whole.metrics["spikes_per_neuron_step"], rates, rtol=1e-6)
@@ -167,6 +170,7 @@ def test_activity_is_that_of_the_rasters(whole, rasters):
     assert whole.metrics["active_fraction"] == active
 
 
+@pytest.mark.slow
 def test_synaptic_events_are_those_counted_spike_by_spike(whole, rasters):
     events, reached = 0, {}
     for name, p in whole.steps.system.network.projections.items():
@@ -187,6 +191,7 @@ def test_synaptic_events_are_those_counted_spike_by_spike(whole, rasters):
     assert whole.metrics["synaptic_events_per_inference"] == pytest.approx(mean, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_accuracies_are_those_of_a_readout_written_out(whole, rasters):
     c, (weights, _) = whole.config, whole.state.average
     kappa = np.exp(-1 / c.tau_out)
@@ -209,6 +214,7 @@ def test_accuracies_are_those_of_a_readout_written_out(whole, rasters):
     assert whole.metrics["layer_readout_accuracy"] == pytest.approx(alone, abs=one_picture)
 
 
+@pytest.mark.slow
 def test_validation_is_judged_by_its_own_pictures_and_the_test_by_its(whole):
     sets = whole.sets
     parts = [sets.train, sets.val, sets.test]
@@ -221,6 +227,7 @@ def test_validation_is_judged_by_its_own_pictures_and_the_test_by_its(whole):
     assert found[0] != found[1]  # of 287 and of 360
 
 
+@pytest.mark.slow
 def test_the_last_checkpoint_is_the_state_at_the_end(whole):
     epoch, state = last_checkpoint(whole)
     assert epoch == 8
@@ -230,7 +237,8 @@ def test_the_last_checkpoint_is_the_state_at_the_end(whole):
 # --- to go on ---
 
 
-@pytest.mark.parametrize("epochs", [pytest.param(0, marks=pytest.mark.slow), 5])
+@pytest.mark.slow
+@pytest.mark.parametrize("epochs", [0, 5])
 def test_an_interrupted_run_goes_on_to_the_same_end(whole, tmp_path, monkeypatch, epochs):
     shown = Progress.show
 
@@ -692,6 +700,7 @@ def test_an_out_that_cannot_be_written_is_refused(tmp_path, capsys):
     assert "--out must be a folder that can be written; got " in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -286,6 +286,7 @@ def _written(write, sigma_d2d):
     return make(w, Dense(60, 60), KEY), w
 
 
+@pytest.mark.slow
 def test_writing_in_the_open_shows_the_spread_of_devices_and_verifying_takes_it_back():
     error = {}
     for name, write in WRITES.items():

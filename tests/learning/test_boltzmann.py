@@ -77,6 +77,7 @@ def prox(y, alpha):
     return z(optimize.brentq(lambda nu: z(nu).sum() - 1, -y.max() - 3, -y.min() + 3, xtol=1e-15))
 
 
+@pytest.mark.slow
 def test_proximal_iteration_of_the_paper_ends_where_damping_does(x64):
     net = machine(bm.Monotone(5))
     state = strong(net.coupling)
@@ -136,6 +137,7 @@ def test_free_energy_falls_at_each_step_up_to_one_over_l(x64):
     assert not fell[8.0]
 
 
+@pytest.mark.slow
 def test_two_nudges_give_the_implicit_derivative(x64):
     rng = np.random.default_rng(4)
     for coupling in (bm.Monotone(5), bm.Restricted()):

@@ -111,6 +111,7 @@ def test_a_block_alone_learns_bit_for_bit_what_it_learns_with_all():
         jax.tree.map(np.testing.assert_array_equal, block(alone, other), block(state, other))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_block_on_a_core_of_its_own_learns_the_same_to_rounding():
     """Another program adds in another order: 1e-12 is that of some 50 numbers."""
@@ -189,6 +190,7 @@ def refuse(*arguments, **options):
     raise AssertionError("nothing here may take a derivative")
 
 
+@pytest.mark.slow
 def test_spiking_blocks_pass_nothing_back(monkeypatch):
     for name in ("grad", "value_and_grad", "vjp", "jvp", "linearize", "jacfwd", "jacrev"):
         monkeypatch.setattr(jax, name, refuse)

@@ -188,6 +188,7 @@ def test_what_is_not_asked_for_stays_but_for_momentum_and_decay():
     assert moved[2] > 0
 
 
+@pytest.mark.slow
 def test_grasp_is_that_of_a_loop(x64):
     net = learner(Coordinates(), (4, 3, 2))
     state, (x, y) = net.init(KEY), batch(net)
@@ -278,6 +279,7 @@ def test_faults_lie_within_the_loss():
     assert pulses(state) > before
 
 
+@pytest.mark.slow
 def test_noise_of_reading_is_drawn_anew_in_each_query():
     device = hardware.Device(hardware.linear(64), sigma_read=0.05)
     make = hardware.crossbar(device, hardware.OneSide(hardware.Train(64)), w_max=1.0)

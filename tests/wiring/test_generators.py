@@ -181,6 +181,7 @@ def test_without_autapses_all_others_are_equally_likely(draw):
     assert_frequency(linked[:, ~np.eye(12, dtype=bool)], 3 / 11)
 
 
+@pytest.mark.slow
 def test_blocks_without_autapses_leave_out_the_diagonal_alone():
     n, p = 120, np.array([[1.0, 0.3], [0.3, 0.3]])
     c = blocks(KEY, [1, n], [1, n], p, autapses=False)
@@ -319,6 +320,7 @@ def test_bernoulli_of_nothing_and_of_all(p):
     np.testing.assert_array_equal(c.matrix(jnp.ones(c.shape)), np.full((12, 7), p))
 
 
+@pytest.mark.slow
 @settings(max_examples=4)
 @given(seed=SEEDS)
 def test_blocks_have_their_densities(seed):

@@ -76,6 +76,7 @@ def modes(folder):
     return {oct(stat.S_IMODE(path.stat().st_mode)) for path in folder.rglob("*")}
 
 
+@pytest.mark.slow
 def test_the_kernel_is_compiled_by_what_is_found(cache):
     assert load().scattered
     assert kept(cache).name.startswith("events-")

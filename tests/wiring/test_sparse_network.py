@@ -28,6 +28,7 @@ def test_every_spike_is_that_of_brian2(x64, native):
     np.testing.assert_array_equal(np.nonzero(z), (RECORDED["t"], RECORDED["i"]))
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_brian2_where_chaos_has_parted_the_spikes():
     n, seconds = oracle.LARGE
     runs = sparse_network.neurojax(n, seconds, 0, n, range(oracle.STARTS), True)
