@@ -4,12 +4,13 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from neurojax import checkpoint, data, learning, recording
+from neurojax import checkpoint, data, interchange, learning, recording
 from neurojax._repr import short_types
 from neurojax._version import __version__ as __version__
 from neurojax.analysis import spikes
 from neurojax.convolutional import convolutional
 from neurojax.data import augment, decoding, encoding
+from neurojax.interchange import check_nir, from_nir, to_nir
 from neurojax.layers import Layer, Projection, Record
 from neurojax.learning import wta_broadcast
 from neurojax.learning.fitting import evaluate, fit
@@ -126,14 +127,14 @@ __all__ = [
     "Recurrence", "ResonateAndFire", "STDP", "SoftWTA", "SpikeTimes", "SplitBF16", "State",
     "StepCurrent", "SynapticScaling", "ThreeFactor", "TraubMiles", "TripletSTDP", "TsodyksMarkram",
     "Visit", "WangBuzsaki", "WeightDependence", "Weights", "always", "augment", "bernoulli",
-    "blocks", "boxcar", "broadcast", "by_sender", "checkpoint", "class_scores", "convolutional",
-    "data", "decoding", "distance_dependent", "encoding", "evaluate", "exponential_profile",
-    "fan_in", "fan_out", "fit", "fixed_total", "fold", "gaussian_profile", "ideal", "k_winners",
-    "learning", "locally_dense", "merged", "metrics", "modulators", "normal", "normalizing",
-    "one_to_one", "plotting", "post_spike", "recording", "simulate", "spikes", "split_bf16",
-    "steps", "structured", "surrogate", "traces", "triangle", "triplet_hippocampus",
-    "triplet_visual_cortex", "unconstrained", "watts_strogatz", "watts_strogatz_grid",
-    "wta_broadcast",
+    "blocks", "boxcar", "broadcast", "by_sender", "check_nir", "checkpoint", "class_scores",
+    "convolutional", "data", "decoding", "distance_dependent", "encoding", "evaluate",
+    "exponential_profile", "fan_in", "fan_out", "fit", "fixed_total", "fold", "from_nir",
+    "gaussian_profile", "ideal", "interchange", "k_winners", "learning", "locally_dense", "merged",
+    "metrics", "modulators", "normal", "normalizing", "one_to_one", "plotting", "post_spike",
+    "recording", "simulate", "spikes", "split_bf16", "steps", "structured", "surrogate", "to_nir",
+    "traces", "triangle", "triplet_hippocampus", "triplet_visual_cortex", "unconstrained",
+    "watts_strogatz", "watts_strogatz_grid", "wta_broadcast",
 ]  # fmt: skip
 
 short_types({name: globals()[name] for name in __all__ if name not in _SLOW})

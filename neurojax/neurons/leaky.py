@@ -11,7 +11,7 @@ What that dtype cannot hold of a potential is kept beside it, so that no step is
 small beside v_rest or in however long a run: spikes of a bfloat16 state are those of float32.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -33,6 +33,7 @@ from neurojax._check import (
 )
 from neurojax._decay import add, fade, felt, leak, left_out, moved, whole
 from neurojax._repr import described
+from neurojax.neurons._foreign import eulers, lasting
 from neurojax.neurons._steps import (
     after_reset,
     checked,
@@ -41,7 +42,7 @@ from neurojax.neurons._steps import (
     stored,
     towards_rest,
 )
-from neurojax.neurons.surrogate import Spike, heaviside
+from neurojax.neurons.surrogate import Spike, above, heaviside
 
 __all__ = [
     "ALIF",
@@ -146,6 +147,69 @@ class LIF(eqx.Module):
 
     def __check_init__(self):
         ordered("v_reset", self.v_reset, "v_th", self.v_th, "mV")
+
+    @classmethod
+    def from_snntorch(
+        cls, beta: Any, threshold: Any = 1.0, reset: str = "subtract", *, dt: Any = 1.0,
+        spike: Spike = above,
+    ) -> "LIF":  # fmt: skip
+        """snnTorch's `Leaky`, exactly, where it is run with steps of `dt` ms.
+
+            u_t = beta u_{t-1} + x_t - z_{t-1} threshold,    z_t = [u_t > threshold]
+
+        so with `reset` "subtract"; "zero" multiplies u_{t-1} by 1 - z_{t-1} instead. `beta` and
+        `threshold` are one number or one a neuron. snnTorch subtracts after the decay, this
+        class before it: v_reset is threshold (1 - 1 / beta), so that both come to the same.
+        Pass a surrogate as `spike` to train on.
+        Raises `ValueError` for a beta outside [0, 1), a threshold that is not positive and
+        another reset, "none" included.
+        Source: Eshraghian et al. (2023), Training spiking neural networks, eq. 4.
+
+        >>> neuron = nj.LIF.from_snntorch(beta=0.9, threshold=1.0, reset="zero")
+        >>> neuron.decay(dt=1.0)
+        Array(0.9, dtype=float32)
+        """
+        return cls(**lasting(beta, threshold, reset, dt), spike=spike)
+
+    @classmethod
+    def from_spyx(
+        cls, beta: Any, threshold: Any = 1.0, *, dt: Any = 1.0, spike: Spike = above
+    ) -> "LIF":
+        """Spyx's `LIF`, exactly, but for its spikes, which it sends one step late.
+
+            z_t = [V_{t-1} > threshold],    V_t = beta V_{t-1} + x_t - z_t threshold
+
+        V is the potential of this neuron in the same step of `dt` ms, whose spikes of step t - 1
+        Spyx sends in step t: give the projections of a layer that hears them one step of
+        `delay`. Arguments and errors are those of `from_snntorch`.
+        Source: Heckel and Nowotny (2024), Spyx.
+
+        >>> nj.LIF.from_spyx(beta=0.5, threshold=2.0).v_reset  # 2 (1 - 1 / 0.5), mV
+        Array(-2., dtype=float32)
+        """
+        return cls(**lasting(beta, threshold, "subtract", dt), spike=spike)
+
+    @classmethod
+    def from_norse(
+        cls, tau_mem_inv: Any = 100.0, v_leak: Any = 0.0, v_th: Any = 1.0, v_reset: Any = 0.0, *,
+        dt: Any = 1.0, spike: Spike = above,
+    ) -> "LIF":  # fmt: skip
+        """Norse's `LIFBoxCell`, exactly, and the membrane of its `LIFCell`, with steps of `dt` ms.
+
+            v_t = v_{t-1} + dt tau_mem_inv (v_leak - v_{t-1} + x_t),    z_t = [v_t > v_th]
+            v_t = v_reset where it fired
+
+        `tau_mem_inv` in 1/s, as there; potentials in mV. That is Euler's method: the time
+        constant becomes the one that leaves 1 - dt tau_mem_inv after a step, so that another dt
+        than the one given here is another neuron. Norse starts at 0, this class at v_leak.
+        Raises `ValueError` for dt tau_mem_inv outside (0, 1] and v_th <= v_reset.
+        Source: Pehle and Pedersen (2021), Norse.
+
+        >>> nj.LIF.from_norse(tau_mem_inv=100.0).decay(dt=1.0)  # 1 - 0.1
+        Array(0.9, dtype=float32)
+        """
+        tau = eulers(tau_mem_inv, dt)
+        return cls(tau, v_th=v_th, v_rest=v_leak, v_reset=v_reset, spike=spike)
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> LIFState:
         """A population of `shape` at rest."""

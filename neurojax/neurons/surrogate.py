@@ -1,13 +1,14 @@
 """Spike functions: `heaviside`, which has no derivative, and surrogates, which pretend one.
 
-Each maps x = v - v_th (mV) to 1 where x >= 0 and to 0 elsewhere, in the dtype of x. They
-differ in the derivative alone. Slopes and widths are leaves: they vmap, and models that
-differ in them share one compiled program.
+Each maps x = v - v_th (mV) to 1 where x >= 0 and to 0 elsewhere, in the dtype of x; `above`
+alone is 0 at x = 0, as other simulators have it. They differ in the derivative alone. Slopes and
+widths are leaves: they vmap, and models that differ in them share one compiled program.
 """
 
 import abc
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -18,7 +19,9 @@ from jaxtyping import Array, Float
 from neurojax._check import cast, positive, real
 from neurojax._repr import described
 
-__all__ = ["Surrogate", "arctan", "boxcar", "fast_sigmoid", "heaviside", "sigmoid", "triangle"]
+__all__ = [
+    "Surrogate", "above", "arctan", "boxcar", "fast_sigmoid", "heaviside", "sigmoid", "triangle",
+]  # fmt: skip
 
 Spike = Callable[[ArrayLike], Array]
 
@@ -36,18 +39,20 @@ class Surrogate(eqx.Module):
     >>> neuron = nj.LIF(spike=Straight())
     """
 
+    strict: ClassVar[bool] = False  # whether it takes more than the threshold to fire
+
     @abc.abstractmethod
     def derivative(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """What stands for the derivative of the step at x = v - v_th (mV), in 1/mV."""
 
     def __call__(self, x: ArrayLike) -> Array:
-        """1 where x >= 0, else 0; in the shape and dtype of x."""
+        """1 where x >= 0, else 0 (`above`: where x > 0); in the shape and dtype of x."""
         return _fire(self, jnp.asarray(real(x)))
 
 
 @jax.custom_jvp
 def _fire(surrogate: Surrogate, x: Array) -> Array:
-    return jnp.asarray(x >= 0).astype(x.dtype)
+    return jnp.asarray(x > 0 if surrogate.strict else x >= 0).astype(x.dtype)
 
 
 @_fire.defjvp
@@ -66,7 +71,7 @@ class _Heaviside(Surrogate):
     def derivative(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """None: it raises."""
         raise TypeError(
-            "heaviside has no derivative: pass spike=surrogate.fast_sigmoid() to train by gradient"
+            f"{self!r} has no derivative: pass spike=surrogate.fast_sigmoid() to train by gradient"
         )
 
     def __repr__(self) -> str:
@@ -74,6 +79,25 @@ class _Heaviside(Surrogate):
 
 
 heaviside = _Heaviside()
+
+
+class _Above(_Heaviside):
+    """1 where x = v - v_th (mV) > 0, else 0: the step of snnTorch, Norse, Spyx and NIR.
+
+    It differs from `heaviside` where the potential meets the threshold to the last digit, as it
+    does with weights in whole numbers. Raises `TypeError` where it is differentiated.
+
+    >>> nj.surrogate.above(jnp.array([-0.1, 0.0, 0.1]))
+    Array([0., 0., 1.], dtype=float32)
+    """
+
+    strict: ClassVar[bool] = True
+
+    def __repr__(self) -> str:
+        return "above"
+
+
+above = _Above()
 
 
 @described
