@@ -70,8 +70,9 @@ def to_nir(
     built = _Graph(kept, held, how)
     built.write(_sinks(kept, outputs))
     graph = built.graph(nir)
-    _same(kept, held, graph, how, built.outputs)
-    if path is not None:
+    if path is None:
+        _same(kept, held, graph, how, built.outputs)
+    else:
         _stored(nir, graph, Path(os.fspath(path)), kept, held, how, dropped, built.outputs)
     return graph
 
@@ -182,27 +183,35 @@ class _Graph:
         self.edges: list[tuple[str, str]] = []
         self.outputs: dict[str, str] = {}
         self.shapes = _maps(net)
+        self.own: dict[str, np.ndarray] = {}
         self.biases = self._biases()
         self.marked = _marked(net)
 
     def _biases(self) -> dict[str, dict[int, np.ndarray]]:
-        """Currents of constant sources by the layer and delay that they reach, [n]."""
+        """Currents of constant sources by the layer and delay that they reach, [n].
+
+        One called "name.bias" is that of projection "name", as `from_nir` calls them.
+        """
         found: dict[str, dict[int, np.ndarray]] = {}
         for name, p in self.net.projections.items():
             source = self.net.layers.get(p.pre)
             if source is None or not isinstance(source.neuron, StepCurrent):
                 continue
-            times, values = (
-                np.asarray(x, float) for x in (source.neuron.times, source.neuron.values)
-            )
-            if times.shape != (1,) or times[0] != 0 or p.delays is not None:
-                cure = "NIR has constant ones alone, from 0 ms on"
-                raise _refuse("layer", p.pre, "currents that change in time", cure)
-            sent = np.broadcast_to(values[0], (source.n,))
-            w = np.asarray(p.connectivity.matrix(self.weights[name].w), float)
+            sent = _constant(p.pre, source, p)
+            current = np.asarray(p.connectivity.matrix(self.weights[name].w), float) @ sent
+            beside = self.net.projections.get(name.removesuffix(".bias"), p)
+            if p.delay == 0 and beside is not p and beside.post == p.post and _takes_bias(beside):
+                self.own[name.removesuffix(".bias")] = current
+                continue
             onto = found.setdefault(p.post, {})
-            onto[p.delay] = onto.get(p.delay, 0) + w @ sent
+            onto[p.delay] = onto.get(p.delay, 0) + current
         return found
+
+    def _bias(self, name: str, post: str) -> np.ndarray | None:
+        """What a projection takes with it: its own, or what is left for its layer."""
+        if name in self.own:
+            return self.own.pop(name)
+        return self.biases.get(post, {}).pop(0, None)
 
     def write(self, outputs: dict[str, str]) -> None:
         """All layers, projections and ends."""
@@ -294,7 +303,7 @@ class _Graph:
             if self.shapes.get(p.post, (c.n_post,)) != shape:
                 raise _refuse("projection", name, "ends at maps of another shape", "use a Conv2D")
             scale = np.asarray(w).reshape(shape)
-            if (scale == 1).all() and not self.biases.get(p.post, {}).get(0) is not None:
+            if (scale == 1).all():
                 return at
             return self._next(at, self.node(name, "Scale", {"scale": scale}))
         if len(self.shapes.get(p.post, (c.n_post,))) > 1:
@@ -306,7 +315,7 @@ class _Graph:
         if len(shape) > 1:
             fields = {"input_type": np.array(shape), "start_dim": 0, "end_dim": -1}
             at = self._next(at, self.node(f"{name}.flatten", "Flatten", fields))
-        bias = self.biases.get(p.post, {}).pop(0, None)
+        bias = self._bias(name, p.post)
         if bias is None:
             return self._next(at, self.node(name, "Linear", {"weight": full}))
         fields = {"weight": full, "bias": bias.astype(full.dtype)}
@@ -326,12 +335,13 @@ class _Graph:
             at = self._next(at, self.node(f"{name}.pool", "AvgPool2d", fields))
         sizes = (lambda x: int(x[0])) if one else (lambda x: np.array(x))  # noqa: E731
         bias = np.zeros(c.features, w.dtype)
-        given = self.biases.get(p.post, {}).get(0)
+        given = self._bias(name, p.post)
         if given is not None:
             maps = given.reshape(c.features, -1)
-            if (maps == maps[:, :1]).all():
-                bias = maps[:, 0].astype(w.dtype)
-                self.biases[p.post].pop(0)
+            if (maps != maps[:, :1]).any():
+                told = "its bias differs within a map"
+                raise _refuse("projection", name, told, "give each map one")
+            bias = maps[:, 0].astype(w.dtype)
         fields = {
             "input_shape": sizes(c.pooled_size[1:]), "weight": w, "stride": sizes(c.stride),
             "padding": sizes(c.padding), "dilation": sizes(c.dilation), "groups": c.groups,
@@ -369,6 +379,21 @@ class _Graph:
             made[name] = getattr(nir, kind)(**fields, metadata=metadata)
         trusted = not any(kind.startswith(("Conv", "Avg")) for kind, _, _ in self.nodes.values())
         return nir.NIRGraph(nodes=made, edges=self.edges, metadata={}, type_check=trusted)
+
+
+def _constant(name: str, source: Layer, p: Projection) -> np.ndarray:
+    """What a source sends in every step, [n]."""
+    neuron: Any = source.neuron
+    times, values = np.asarray(neuron.times), np.asarray(neuron.values, float)
+    if times.shape != (1,) or times[0] != 0 or p.delays is not None:
+        cure = "NIR has constant ones alone, from 0 ms on"
+        raise _refuse("layer", name, "currents that change in time", cure)
+    return np.broadcast_to(values[0], (source.n,))
+
+
+def _takes_bias(p: Projection) -> bool:
+    """Whether it becomes one Affine or convolution, which has room for a bias."""
+    return p.delays is None and not (isinstance(p.connectivity, FanIn) and _each(p.connectivity))
 
 
 def _each(c: FanIn) -> bool:
