@@ -47,12 +47,12 @@ class Reading(NamedTuple):
         choice("time_unit", *UNITS)(time_unit)
         return cls(float(dt), leak, reset, input, order, UNITS[time_unit])
 
-    def share(self, tau: Any) -> np.ndarray:
+    def share(self, tau: Any) -> Any:
         """What a step loses of what decays with `tau` ms, as the file has it."""
         part = self.dt / np.asarray(tau, float)
         return -np.expm1(-part) if self.leak == "exact" else part
 
-    def ours(self, tau: Any, name: str) -> np.ndarray:
+    def ours(self, tau: Any, name: str) -> Any:
         """The time constant, ms, that loses exactly that: `tau` in the file's unit."""
         tau = np.asarray(tau, float) * self.unit
         if self.leak == "exact":
@@ -63,17 +63,17 @@ class Reading(NamedTuple):
             raise ValueError(f"{said}; got {got}: pass a smaller dt, or leak='exact'")
         return time_constant(np.maximum(1 - self.dt / tau, 0.0), self.dt)
 
-    def theirs(self, tau: Any) -> np.ndarray:
+    def theirs(self, tau: Any) -> Any:
         """The file's time constant, in its unit, for one of ours in ms."""
         tau = np.asarray(tau, float)
         return (tau if self.leak == "exact" else self.dt / -np.expm1(-self.dt / tau)) / self.unit
 
-    def jump(self, tau: Any) -> np.ndarray:
+    def jump(self, tau: Any) -> Any:
         """How far an arrival of height 1 moves a synapse of `tau`, in the file's unit."""
         tau = np.asarray(tau, float)
         return self.dt / self.unit / tau if self.input == "hold" else 1 / tau
 
-    def gain(self, tau: Any) -> np.ndarray:
+    def gain(self, tau: Any) -> Any:
         """By how much an arrival moves a membrane more than one that is held does."""
         if self.input == "hold":
             return np.ones(np.shape(tau))
@@ -112,7 +112,7 @@ def model(node: Node, how: Reading) -> tuple[Any, Any]:
     return LeakyIntegrator(**held), synapse
 
 
-def _spiking(node: Node, f: dict[str, np.ndarray], how: Reading) -> dict[str, Any]:
+def _spiking(node: Node, f: dict[str, Any], how: Reading) -> dict[str, Any]:
     at = node.metadata.get("fires") == AT_THRESHOLD["fires"]
     return {
         "v_th": _one(f["v_threshold"]), "v_reset": _one(f.get("v_reset", np.zeros(()))),
@@ -126,12 +126,12 @@ def _synapse(tau: Any, how: Reading) -> Any:
     return SteppedExponential(tau, how.order, how.leak == "euler")  # pyright: ignore[reportArgumentType]
 
 
-def _near_one(x: np.ndarray) -> np.ndarray:
+def _near_one(x: Any) -> Any:
     """1 where it is 1 but for rounding, as where a file was written to be read this way."""
     return np.where(np.abs(x - 1) < 1e-9, 1.0, x)
 
 
-def _one(x: np.ndarray) -> Any:
+def _one(x: Any) -> Any:
     """One number where all are the same: models are then smaller, and read better."""
     x = np.asarray(x, float)
     return float(x.reshape(-1)[0]) if x.size and (x == x.reshape(-1)[0]).all() else x.reshape(-1)
@@ -163,18 +163,18 @@ def node(layer: Any, shape: tuple[int, ...], how: Reading) -> tuple[str, dict[st
     return f"Cuba{kind}", held | fields, note
 
 
-def _wide(x: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _wide(x: Any, shape: tuple[int, ...]) -> Any:
     x = np.asarray(x, float)
     return x.reshape(shape) if x.ndim else x
 
 
-def _fires(neuron: Any, how: Reading, full: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _fires(neuron: Any, how: Reading, full: Any) -> tuple[dict[str, Any], dict[str, str]]:
     v_th, note = _threshold(neuron, how)
     reset = np.asarray(neuron.v_reset, float)
     return {"v_threshold": full(v_th), "v_reset": full(reset)}, note
 
 
-def _threshold(neuron: Any, how: Reading) -> tuple[np.ndarray, dict[str, str]]:
+def _threshold(neuron: Any, how: Reading) -> tuple[Any, dict[str, str]]:
     """NIR fires above its threshold, ours at it: the next number below is the same.
 
     Not so where the reset subtracts the threshold, which must then stay what it is: a note says

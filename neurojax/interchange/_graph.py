@@ -194,10 +194,11 @@ def shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
                 heard = next(found[pre] for pre in before[post] if pre in found)
                 found[post] = _through(graph.where, post, graph.nodes[post], heard)
                 waiting.append(post)
-    for name in graph.nodes:
-        if name not in found:
-            cure = "lead an edge there from an Input, or take it out"
-            raise refusal(graph.where, name, f"hears no Input: {cure}")
+    for name, node in graph.nodes.items():
+        if name not in found or (node.kind != "Input" and not before[name]):
+            raise refusal(graph.where, name, "hears no Input: lead an edge there, or take it out")
+        if node.kind == "Input" and not after[name]:
+            raise refusal(graph.where, name, "is heard by nothing: lead an edge from it")
     for pre, post in graph.edges:
         sent = found[pre]
         if _through(graph.where, post, graph.nodes[post], sent, pre) != found[post]:
@@ -269,7 +270,7 @@ def convolved(where: str, name: str, node: Node, heard: tuple[int, ...]) -> Any:
     axes = 1 if one else 2
     if len(heard) != axes + 1:
         raise refusal(where, name, f"must hear (channels, {axes} sizes); got {heard}")
-    each = lambda x: x if isinstance(x, str) else _sizes(where, name, x, axes)  # noqa: E731
+    each: Any = lambda x: x if isinstance(x, str) else _sizes(where, name, x, axes)  # noqa: E731
     padding = 0 if isinstance(f["padding"], str) and f["padding"] == "valid" else each(f["padding"])
     pool = node.kind in ("SumPool2d", "AvgPool2d")
     groups = heard[0] if pool else int(f["groups"].reshape(-1)[0])

@@ -367,9 +367,9 @@ def check_nir(source: Any, **reading: Any) -> bool:
     except (ValueError, OSError) as error:
         sys.stdout.write(f"refused: {error}\n")
         return False
-    width = [max(len(row[i]) for row in rows) for i in range(3)]
+    width = [max(len(str(row[i])) for row in rows) for i in range(3)]
     for row in rows:
-        cells = (x.ljust(n) for x, n in zip(row[:3], width, strict=True))
+        cells = (str(x).ljust(n) for x, n in zip(row[:3], width, strict=True))
         refused = "" if row.taken else "refused: "
         sys.stdout.write("  ".join([*cells, refused + row.becomes]) + "\n")
     return all(row.taken for row in rows)

@@ -71,7 +71,7 @@ def _heard(graph: Graph, name: str, shapes: dict[str, tuple[int, ...]]) -> tuple
     return next(shapes[pre] for pre, post in graph.edges if post == name)
 
 
-def _steps(graph: Graph, name: str, n: int, how: Reading) -> np.ndarray:
+def _steps(graph: Graph, name: str, n: int, how: Reading) -> Any:
     """Delays [n] in whole steps, refused where they are not."""
     delay = np.asarray(graph.nodes[name].fields["delay"], float) * how.unit
     steps = delay / how.dt
@@ -101,7 +101,7 @@ def _scaled(x: Map, s: np.ndarray, n: int) -> Map:
     return Map("matrix", _product(s[:, None], w))
 
 
-def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _product(a: np.ndarray, b: np.ndarray) -> Any:
     return np.asarray(a, float) * np.asarray(b, float)
 
 
@@ -142,17 +142,17 @@ def _plain_pool(layout: Any) -> bool:
     return layout.kernel == layout.stride and set(layout.padding) == {0}
 
 
-def _weights(x: Map) -> np.ndarray:
+def _weights(x: Map) -> Any:
     return np.full(x.layout.shape, x.w) if x.kind == "pool" else x.w
 
 
-def _columns(x: Map, before: np.ndarray) -> np.ndarray:
+def _columns(x: Map, before: np.ndarray) -> Any:
     """Windows of each column, in the precision that there is."""
     w, columns = jnp.asarray(_weights(x), float), jnp.asarray(before.T, float)
     return np.asarray(jax.vmap(partial(x.layout.apply, w))(columns)).T
 
 
-def matrix(x: Map, n: int) -> np.ndarray:
+def matrix(x: Map, n: int) -> Any:
     """The map as a matrix [n_post, n_pre], where `n` elements are heard."""
     if x.kind == "matrix":
         return x.w

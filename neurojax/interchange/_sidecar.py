@@ -64,6 +64,5 @@ def _adaptive(layer: Layer, x: dict[str, Any]) -> Layer:
     if not isinstance(old, LIF):
         raise ValueError(f"only a LIF can adapt; got {type(old).__name__}")
     shared = {name: getattr(old, name) for name in old.__dataclass_fields__}
-    return replace(
-        layer, neuron=ALIF(**shared, **{n: np.asarray(x[n], float) for n in _ADAPTATION})
-    )
+    more: Any = {n: np.asarray(x[n], float) for n in _ADAPTATION}
+    return replace(layer, neuron=ALIF(**shared, **more))

@@ -9,7 +9,7 @@ from neurojax._check import brief, choice, step_size
 _AT_ONCE = 1000.0  # exp(-1000) is 0 in every float type
 
 
-def time_constant(decay: Any, dt: float) -> np.ndarray:
+def time_constant(decay: Any, dt: float) -> Any:
     """ms; what is left of a potential after `dt` is `decay`, in [0, 1); nothing for 0."""
     lasting = np.asarray(decay) > 0
     shown = np.where(lasting, decay, 0.5)
@@ -30,7 +30,7 @@ def lasting(beta: Any, threshold: Any, reset: str, dt: Any) -> dict[str, Any]:
     return fields | {"v_reset": threshold * (1 - 1 / beta), "reset": "subtract"}
 
 
-def eulers(tau_inv: Any, dt: Any) -> np.ndarray:
+def eulers(tau_inv: Any, dt: Any) -> Any:
     """ms; of a membrane that a step of Euler's method moves by dt tau_inv, which is in 1/s."""
     dt = float(step_size(dt))
     part = numbers("tau_mem_inv", tau_inv, "finite, in 1/s", -np.inf, np.inf) * dt / 1000
@@ -43,7 +43,7 @@ def eulers(tau_inv: Any, dt: Any) -> np.ndarray:
     return time_constant(np.maximum(1 - part, 0), dt)
 
 
-def numbers(name: str, x: Any, allowed: str, low: float, high: float) -> np.ndarray:
+def numbers(name: str, x: Any, allowed: str, low: float, high: float) -> Any:
     """Doubles in [low, high), refused by the name of the argument."""
     try:
         value = np.asarray(x, float)
