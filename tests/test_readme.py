@@ -75,7 +75,9 @@ def test_the_readme_learns_in_each_way_that_it_shows(tmp_path):
     assert min(accuracies) > 0.87, accuracies
 
 
-LONG = ("docs/hardware.md", "docs/learning.md", "docs/networks.md")  # whole trainings
+LONG = tuple(
+    f"docs/{page}.md" for page in ("extending", "hardware", "learning", "models", "networks")
+)
 
 ONE_BY_ONE = """
 import json, sys, traceback

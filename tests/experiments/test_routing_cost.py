@@ -316,6 +316,7 @@ def test_hidden_layers_of_three_neurons_are_the_least():
         routing_cost.Config(p_rewire=())
 
 
+@pytest.mark.slow
 def test_the_price_of_an_inference_is_that_of_its_links_counted_one_by_one():
     """In steps of 20 ns, so that links are busy for a good part of the time."""
     net, mesh = make(jax.random.key(0), jnp.ones(())), topology.Mesh(4, 4, 8)

@@ -720,6 +720,7 @@ def test_results_stay_as_they_are_when_a_run_is_refused(argv, message, whole, ca
     assert {p: p.read_bytes() for p in whole.out.rglob("*") if p.is_file()} == files
 
 
+@pytest.mark.slow
 def test_in_a_process_of_its_own_an_error_is_one_line_too(tmp_path):
     words = "-m experiments.wta_broadcast --dataset idx --data-dir missing --out".split()
     ended = subprocess.run(

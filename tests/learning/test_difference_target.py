@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-import hardware as hw
 import neurojax as nj
 from neurojax.learning import DifferenceTarget
 from neurojax.learning.perceptron import Activation
@@ -157,14 +156,8 @@ def test_noise_of_the_inverses_is_of_its_size():
     assert asked.std() == pytest.approx(0.5, rel=4 / 6000**0.5)
 
 
-def refuse(*arguments, **options):
-    raise AssertionError("nothing here may take a derivative")
-
-
 @pytest.mark.slow
-def test_it_learns_without_derivatives(monkeypatch):
-    for name in ("grad", "value_and_grad", "vjp", "jvp", "linearize", "jacfwd", "jacrev"):
-        monkeypatch.setattr(jax, name, refuse)
+def test_it_learns_without_derivatives(no_derivatives):
     net, y = learner((6, 16, 12, 3), 0.3), np.arange(30) % 3
     x = np.random.default_rng(1).normal(size=(3, 6))[y]
     x = jnp.asarray(x + 0.3 * np.random.default_rng(2).normal(size=(30, 6)), float)
@@ -186,21 +179,6 @@ def test_it_learns_without_derivatives(monkeypatch):
         return float(jnp.square(net.inverse(state.weights["v2"], above)[0] - a).mean())
 
     assert missed(state) < 0.7 * missed(first)
-
-
-@pytest.mark.slow
-def test_devices_are_pulsed():
-    make = hw.crossbar(hw.Device(hw.linear(64)), hw.OneSide(hw.Single(7)), w_max=1.0)
-    net, (x, y) = learner((5, 4, 4, 3), 50.0), samples()
-
-    @quick
-    def run(key):
-        state = net.init(key, make)
-        return state, net.step(state, x, y, key=key)[0]
-
-    state, after = run(KEY)
-    for name in ("w1", "w2", "v2"):
-        assert after.weights[name].n_pulses.sum() > state.weights[name].n_pulses.sum(), name
 
 
 def test_bad_input_is_refused():

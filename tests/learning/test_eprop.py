@@ -190,12 +190,7 @@ def trained(net, state, x, y, n):
 
 
 @pytest.mark.slow
-def test_it_learns_where_no_derivative_can_be_taken(monkeypatch):
-    def refuse(*_, **__):
-        raise AssertionError("nothing here may take a derivative")
-
-    for name in ("grad", "value_and_grad", "vjp", "jvp", "linearize", "jacfwd", "jacrev"):
-        monkeypatch.setattr(jax, name, refuse)
+def test_it_learns_where_no_derivative_can_be_taken(no_derivatives):
     net = learner((4, 30, 2), optax.adam(1e-2), "alif")
     x, y = patterns()
     state, info = trained(net, net.init(KEY), x, y, 150)

@@ -202,10 +202,6 @@ def test_one_array_learns_what_its_two_ways_would_together(x64):
         np.testing.assert_allclose(changes[True][name], changes[False][name], atol=1e-13)
 
 
-def refuse(*arguments, **options):
-    raise AssertionError("nothing here may take a derivative")
-
-
 def blobs(n=64):
     """Four classes, five numbers each."""
     rng = np.random.default_rng(6)
@@ -215,9 +211,7 @@ def blobs(n=64):
 
 
 @pytest.mark.parametrize(("n_points", "tied"), [(2, True), (4, False)])
-def test_it_learns_and_takes_no_derivative(monkeypatch, n_points, tied):
-    for name in ("grad", "value_and_grad", "vjp", "jvp", "linearize", "jacfwd", "jacrev"):
-        monkeypatch.setattr(jax, name, refuse)
+def test_it_learns_and_takes_no_derivative(no_derivatives, n_points, tied):
     one = ep.Equilibrium(
         (5, 12, 4), optax.sgd(0.3, 0.9), n_points=n_points, tied=tied, t_free=20, t_nudged=8
     )

@@ -134,6 +134,7 @@ def test_another_fit_does_not_go_on(net, blobs, tmp_path, other, told):
         fit(eqx.tree_at(lambda n: n.gain, net, jnp.float32(2.0)), train, **how)
 
 
+@pytest.mark.slow
 def test_many_seeds_at_once_are_each_by_itself(net, blobs):
     train, val = blobs
     run = lambda key: fit(net, train, val=val, key=key, epochs=2, batch_size=8)  # noqa: E731
@@ -168,6 +169,7 @@ class Falling(Counting):
         return jax.nn.one_hot(jnp.where(x[:, 0].astype(int) < few, right, 1 - right).astype(int), 2)
 
 
+@pytest.mark.slow
 def test_patience_stops_and_gives_back_the_best(tmp_path):
     run = partial(fit, Falling(), samples(), val=samples(), batch_size=N)
     fitted = run(epochs=20, patience=2)

@@ -249,12 +249,7 @@ def trained(net, state, x, y, n):
     return loss, state
 
 
-def test_it_learns_where_no_derivative_can_be_taken(monkeypatch):
-    def refuse(*_, **__):
-        raise AssertionError("nothing here may take a derivative")
-
-    for name in ("grad", "value_and_grad", "vjp", "jvp", "linearize", "jacfwd", "jacrev"):
-        monkeypatch.setattr(jax, name, refuse)
+def test_it_learns_where_no_derivative_can_be_taken(no_derivatives):
     net = learner(Neurons(), (4, 8, 2), optax.sgd(0.5), perceptron.relu)
     state, x = net.init(KEY), jnp.eye(4)
     y = jnp.array([0, 1, 1, 0])
