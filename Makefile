@@ -2,6 +2,8 @@
 # make test         runs the tests in the same environment; make slow, its long ones
 # make test-lowest  runs the tests with the lowest versions that pyproject.toml allows;
 #                   make test-highest, with the highest
+# make docs         builds the site, strictly: site/index.html
+# make release      builds and tries what is released, of a tree that is tagged with its version
 # make check        format, lint, types and tests: what a change must pass
 # make torture      kills runs at random moments and has them go on: KILLS, SEED; half an hour
 # make mutants      plants faults and prints those that no test sees: MODULES, SAMPLE, SEED
@@ -19,7 +21,7 @@ stamp := .venv/.installed
 # uv, which resolves the lowest, fetches no Python of its own.
 uv := UV_PYTHON_DOWNLOADS=never .envs/uv/bin/uv
 
-.PHONY: demo test slow test-lowest test-highest check torture mutants bench bench-peers
+.PHONY: demo test slow test-lowest test-highest docs release check torture mutants bench bench-peers
 .PHONY: constraints clean
 .NOTPARALLEL: # two targets at once would install into one .venv
 
@@ -45,6 +47,9 @@ test-lowest test-highest: test-%: .envs/uv/bin/uv
 
 .envs/uv/bin/uv:
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .envs/uv uv
+
+docs: $(stamp)-docs
+	@$(python) docs/site/make_site.py
 
 check: $(stamp)-dev
 	$(python) -m ruff format --check
@@ -87,8 +92,9 @@ benchmarks/.peers/%/.installed: benchmarks/peers/%.txt
 # interruption left half-made is made afresh; one that was made by hand is used as it is.
 $(stamp): extras :=
 $(stamp)-test: extras := [test]
+$(stamp)-docs: extras := [docs]
 $(stamp)-dev: extras := [dev]
-$(stamp) $(stamp)-test $(stamp)-dev: pyproject.toml constraints.txt $(python)
+$(stamp) $(stamp)-test $(stamp)-docs $(stamp)-dev: pyproject.toml constraints.txt $(python)
 	@$(usable) || { $(new_enough) && $(make_venv) && touch .venv/.unfinished; }
 	@echo 'Installing neurojax$(extras) into .venv; the first time takes minutes'
 	@$(python) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.$(extras)'
@@ -120,5 +126,5 @@ constraints:
 	rm -rf .constraints
 
 clean:
-	rm -rf .venv .envs .constraints .hypothesis .pytest_cache .ruff_cache dist benchmarks/.peers
+	rm -rf .venv .envs .constraints .site site .hypothesis .pytest_cache .ruff_cache dist benchmarks/.peers
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
