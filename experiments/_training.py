@@ -201,11 +201,6 @@ def train(
         yield epoch + 1, state
 
 
-def counted(part: float, n: int) -> float:
-    """Part of `n` pictures, without the rounding of sums, whose order wall clocks decide."""
-    return round(part * n) / n
-
-
 def settled(steps: Trainer, state: wb.TrainState, split: Split, batch_size: int) -> wb.TrainState:
     """Thirty batches in which only the thresholds move."""
     for i in range(30):

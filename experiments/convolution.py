@@ -195,7 +195,7 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset, n: int) -> dict[st
     with bar:
         for epoch, learnt in _training.train(step, state, train, key, epochs, c.batch_size, bar):
             val = float(right(learnt, sets.val))
-            seen = _training.counted(bar.means["accuracy"], n_batches * c.batch_size)
+            seen = fitting.counted(bar.means["accuracy"], n_batches * c.batch_size)
             history = history.grown(val, seen, bar.seconds(), c.epochs)
             folder.save(epoch, learnt, history)
             bar.finish_epoch(val)

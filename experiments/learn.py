@@ -194,7 +194,7 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
             seen = bar.means.get("accuracy")
             if seen is None:
                 seen = float(right(learnt, train))
-            seen = _training.counted(seen, given.n_batches // c.epochs * c.batch_size)
+            seen = fitting.counted(seen, given.n_batches // c.epochs * c.batch_size)
             history = history.grown(val, seen, bar.seconds(), c.epochs)
             folder.save(epoch, learnt, history)
             bar.finish_epoch(val)

@@ -26,7 +26,7 @@ from experiments._training import Make, Task, Trainer
 from neurojax._compile import released
 from neurojax.analysis import plotting
 from neurojax.data import Dataset, Split, load
-from neurojax.learning import WTABroadcast
+from neurojax.learning import WTABroadcast, fitting
 from neurojax.learning import wta_broadcast as wb
 from neurojax.learning._progress import Progress
 from neurojax.network import Layer, fold
@@ -130,7 +130,7 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset, make: Make) -> dic
             steps.learn, state, lesson, key, epochs, rule.batch_size, bar, _finite.lost
         ):
             val = _training.evaluate(steps, learnt.average, sets.val, key).accuracy
-            seen = _training.counted(bar.means["accuracy"], n_batches * rule.batch_size)
+            seen = fitting.counted(bar.means["accuracy"], n_batches * rule.batch_size)
             history = history.grown(val, seen, bar.seconds(), rule.epochs)
             folder.save(epoch, learnt, history)
             bar.finish_epoch(val)

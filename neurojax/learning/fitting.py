@@ -40,8 +40,9 @@ class Fitted(NamedTuple):
 
     Fields:
         state: any; that of the learner, of the best epoch where `patience` was asked for
-        history: dict[str, float [epochs]]; means over each epoch's batches of what `step` tells,
-            `val_accuracy`, and `seconds`, which wall clocks measure
+        history: dict[str, float [epochs]]; means over each epoch's batches of what `step` tells
+            (accuracy exact, others to a last digit that wall clocks decide, as they decide how many
+            batches are added up at once), `val_accuracy`, and `seconds`, which they measure
     """
 
     state: Any
@@ -358,7 +359,7 @@ def _run(
             if plan.val is not None:
                 right = test(state, *plan.val, fold(plan.key, "val"), plan.encode)
                 val = float(right) / len(plan.val[1])
-            kept = diary.written(kept, state, bar.means, val, bar.seconds())
+            kept = diary.written(kept, state, _means(plan, bar), val, bar.seconds())
             bar.finish_epoch(val)
     best = kept.state if diary.patience is None else kept.best
     return Fitted(best, {name: np.array(x) for name, x in diary.history.items()})
@@ -383,6 +384,17 @@ def _epoch(plan: _Plan, learn: Callable, kept: _Kept, bar: Any) -> Any:
         )
         bar.show(last - first, sums)
     return state
+
+
+def _means(plan: _Plan, bar: Any) -> dict[str, float]:
+    """Of an epoch's batches; accuracy is a number of samples, so that no rounding is in it."""
+    n = plan.n_batches * plan.batch_size
+    return {k: counted(x, n) if k == "accuracy" else x for k, x in bar.means.items()}
+
+
+def counted(part: float, n: int) -> float:
+    """Part of `n` samples, without the rounding of sums, whose order wall clocks decide."""
+    return round(part * n) / n
 
 
 def _refuse_lost(state: Any, since: str, last: Any) -> None:

@@ -335,14 +335,6 @@ def test_a_run_that_goes_on_sees_what_it_would_have_seen():
     assert (other[1][0] != expected[0][0]).any()
 
 
-def test_what_was_right_in_an_epoch_is_a_number_of_pictures_however_it_was_summed():
-    right = np.random.default_rng(0).integers(0, 51, 23) / np.float32(50)  # batches of 50
-    whole, n = round(float(right.sum() * 50)), 23 * 50
-    sums = [sum(float(some.sum()) for some in np.split(right, at)) for at in ([], [3, 9], [17])]
-    assert len(set(sums)) > 1  # stretches are as long as a clock says
-    assert {_training.counted(x / 23, n) for x in sums} == {whole / n}
-
-
 def test_no_epoch_begins_or_ends_with_what_is_lost():
     with pytest.raises(_finite.NotFinite, match="in batch 3 of epoch 2"):
         shown(lost_at=6)

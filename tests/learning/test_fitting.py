@@ -13,6 +13,7 @@ import pytest
 
 import neurojax as nj
 from neurojax.learning import NotFinite
+from neurojax.learning._progress import Progress
 
 KEY = jax.random.key(0)
 N = 26
@@ -48,6 +49,19 @@ class Counting(eqx.Module):
         return jax.nn.one_hot(wrong.astype(int), 2)
 
 
+class Broad(Counting):
+    """The same for any number of samples."""
+
+    def init(self, key, make_weights=None):
+        return super().init(key)._replace(count=jnp.zeros(1150))
+
+
+def told(bar, parts):
+    """`Progress.stretches` of these parts of an epoch."""
+    bar._sums, bar._since, bar._batches = {}, 0.0, 0
+    yield from parts
+
+
 def samples(n=N):
     x = jnp.arange(float(n))
     return x[:, None], x.astype(int) % 2
@@ -64,6 +78,19 @@ def test_each_epoch_shows_every_sample_once_but_for_what_is_left_over():
     assert longer.count.sum() == 40 * 24
     assert longer.count.min() > 28  # the two left over are drawn anew each time: 4.4 sigma
     np.testing.assert_array_equal(fitted.history["accuracy"], [1.0])  # labels go with samples
+
+
+def test_what_was_right_in_an_epoch_is_a_number_of_samples_however_it_was_summed(monkeypatch):
+    x, n = jnp.arange(1150.0), 23 * 50
+    y = jnp.where(jax.random.bernoulli(KEY, 0.3, (n,)), 1 - x % 2, x % 2).astype(int)
+    found = set()
+    for ends in ([0, 23], [0, 3, 9, 23], [0, 17, 23]):  # stretches are as long as a clock says
+        parts = [*zip(ends, ends[1:], strict=False)]
+        monkeypatch.setattr(Progress, "stretches", lambda bar, parts=parts: told(bar, parts))
+        found.add(
+            float(fit(Broad(), (x[:, None], y), epochs=1, batch_size=50).history["accuracy"][0])
+        )
+    assert found == {int((y == x.astype(int) % 2).sum()) / n}
 
 
 def test_an_evaluation_sees_each_sample_once_in_blocks_or_beyond():
