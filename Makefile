@@ -43,10 +43,16 @@ test-lowest test-highest: test-%: .envs/uv/bin/uv
 	@echo 'Installing the $* versions allowed into .envs/$*'
 	@$(uv) venv --quiet --clear --python $(PYTHON) .envs/$*
 	@$(uv) pip install --quiet --python .envs/$* --resolution $(resolution) -e '.[test]'
-	.envs/$*/bin/python -m pytest -n 2 --dist loadfile
+	.envs/$*/bin/python -m pytest $(or $(PYTEST),-n 2 --dist loadfile)
 
 .envs/uv/bin/uv:
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .envs/uv uv
+
+# Tags first: git tag v0.2.0. The whole takes hours of two cores; PYTEST="-q tests/neurons" is
+# what pytest is given in place of the quick tests.
+release: $(stamp)-test .envs/uv/bin/uv
+	@$(python) tests/release.py $(PYTEST)
+	@$(MAKE) --no-print-directory test-lowest test-highest
 
 docs: $(stamp)-docs
 	@$(python) docs/site/make_site.py
