@@ -1,4 +1,4 @@
-"""Plain-text equations, as docstrings and pages write them, as MathML that a browser sets by itself.
+"""Plain-text equations, as docstrings and pages write them, as MathML that a browser sets.
 
 `tau_mem dv/dt = -(v - v_rest) + r_mem I,  where v >= v_th: spike` becomes a fraction, subscripts
 and Greek letters; words stay words. Nothing has to be loaded, from the network or from a file.
@@ -16,10 +16,20 @@ GREEK = dict(
     )
 )
 FUNCTIONS = set(
-    "exp ln log log2 expm1 max min argmax sin cos tan tanh sign Var clip softmax onehot round ceil floor "
-    "sup arctan sqrt diag erf sum".split()
+    "exp ln log log2 expm1 max min argmax sin cos tan tanh sign Var clip softmax onehot round ceil "
+    "floor sup arctan sqrt diag erf sum".split()
 )
-SYMBOLS = {"<-": "←", "->": "→", ">=": "≥", "<=": "≤", "+-": "±", "-": "−", "*": "·", "!=": "≠", "...": "…"}
+SYMBOLS = {
+    "<-": "←",
+    "->": "→",
+    ">=": "≥",
+    "<=": "≤",
+    "+-": "±",
+    "-": "−",
+    "*": "·",
+    "!=": "≠",
+    "...": "…",
+}
 WORDLIKE = {"a", "A", "i", "s"}  # beside a word: an article, a name, a unit
 
 TOKEN = re.compile(
@@ -41,7 +51,9 @@ LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋", "0123456789+−", str
 
 def is_equation(block: str) -> bool:
     """Whether an indented block is equations, and neither code nor a drawing."""
-    drawn = re.search(r"[─│╲╱┌└├⟲]|python -m|^\s*\w+=\w|^\s*\$|lambda |^\s*(make|git|pip) ", block, re.M)
+    drawn = re.search(
+        r"[─│╲╱┌└├⟲]|python -m|^\s*\w+=\w|^\s*\$|lambda |^\s*(make|git|pip) ", block, re.M
+    )
     return not drawn and bool(re.search(r"\s(=|<-|←|<=|≤|≥|becomes|→|->)\s|^\w+ / \w", block))
 
 
@@ -66,7 +78,7 @@ def inline(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    """Text of a page in which symbols that are lowered or Greek, and what they stand among, are set."""
+    """Text of a page in which lowered and Greek symbols, and what they stand among, are set."""
     parts = re.split(r"(`[^`]*`|\]\([^)]*\)|<[^>]*>|\*\*|^#.*$)", text, flags=re.MULTILINE)
     for i in range(0, len(parts), 2):
         runs = _runs(parts[i])

@@ -1,4 +1,6 @@
-"""Build the site: `python docs/site/make_site.py` gathers its pages, has them built and looks through the result.
+"""Build the site: gather its pages, have them built and look through the result.
+
+    python docs/site/make_site.py
 
 Pages are docs/*.md, four files of the root, the notebooks, and the reference, made of docstrings.
 Nothing but the built site stays; what is wrong ends it with one line each.
