@@ -51,7 +51,7 @@ def report(
             chip.name: {
                 "scope": chip.scope,
                 "not_published": list(chip.missing),
-                **{task: _parts(energy(what, chip)) for task, what in did.items()},
+                **{task: parts(energy(what, chip)) for task, what in did.items()},
             }
             for chip in CHIPS
         },
@@ -64,7 +64,8 @@ def _square(n: int) -> topology.Mesh:
     return topology.Mesh(side, side, NEURONS_PER_CORE)
 
 
-def _parts(e: Energy) -> dict[str, float | None]:
+def parts(e: Energy) -> dict[str, float | None]:
+    """Each part of an energy, and their sum, J."""
     parts = {name: None if x is None else float(x) for name, x in e._asdict().items()}
     return parts | {"total": float(e.total)}
 
@@ -101,14 +102,15 @@ def show(found: dict[str, Any], console: Console) -> None:
     table = Table("nJ a picture", *parts, "inference", "learning", box=None)
     for chip, row in found["energy"].items():
         shown = row["inference"]
-        cells = [_cell(shown[part]) for part in parts]
+        cells = [cell(shown[part]) for part in parts]
         if shown["lumped"] is not None:
-            cells[0] = _cell(shown["lumped"]) + "*"
+            cells[0] = cell(shown["lumped"]) + "*"
         learnt = None if row["learning"]["learning"] is None else row["learning"]["total"]
-        table.add_row(chip, *cells, _cell(shown["total"]), _cell(learnt))
+        table.add_row(chip, *cells, cell(shown["total"]), cell(learnt))
     console.print(table)
     console.print("*: whole or in part with neurons, routing and static power; -: not published")
 
 
-def _cell(joule: float | None) -> str:
+def cell(joule: float | None) -> str:
+    """nJ to three digits, or a dash."""
     return "-" if joule is None else f"{float(f'{1e9 * joule:.3g}'):,.10g}"

@@ -140,7 +140,7 @@ def _projection(name: str, p: Projection, drop: set[str], lost: dict[str, Any]) 
 
 
 def _numbers(name: str, w: Any, drop: set[str], lost: dict[str, Any]) -> Ideal:
-    if isinstance(w, Ideal):
+    if type(w) is Ideal:
         return Ideal(w.w, w.connectivity)
     _drop("projection", name, "devices", f"{type(w).__name__}", drop)
     lost["devices"] = f"weights as they read at the time, of {type(w).__name__}"

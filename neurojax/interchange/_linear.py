@@ -5,6 +5,7 @@ as the file has it, so its weights are the file's to the last bit.
 """
 
 import math
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -51,7 +52,7 @@ def folded(
         node, at = graph.nodes[name], graph.where
         if node.kind == "Delay":
             steps = _steps(graph, name, math.prod(shapes[name]), how)
-            terms = [(d + more, x) for d, old in terms for more, x in _split(old, steps, n)]
+            terms = _merged((d + more, x) for d, old in terms for more, x in _split(old, steps, n))
             if len(terms) > MOST_DELAYS:
                 told = f"at most {MOST_DELAYS} different delays a path are read"
                 raise refusal(at, name, f"{told}; got {len(terms)}: round them")
@@ -92,6 +93,14 @@ def _split(x: Map, steps: np.ndarray, n: int) -> list[tuple[int, Map]]:
     if len(different) == 1:
         return [(int(different[0]), x)]
     return [(int(d), _scaled(x, (steps == d).astype(np.float32), n)) for d in different]
+
+
+def _merged(terms: Iterable[tuple[int, Map]]) -> list[tuple[int, Map]]:
+    """One map for each delay: what came to the same on two ways is added."""
+    found: dict[int, Map] = {}
+    for d, x in terms:
+        found[d] = Map(x.kind, found[d].w + x.w) if d in found else x
+    return sorted(found.items())
 
 
 def _scaled(x: Map, s: np.ndarray, n: int) -> Map:

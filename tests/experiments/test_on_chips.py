@@ -151,7 +151,7 @@ def test_the_mesh_is_the_smallest_square_that_holds_the_neurons(n, side):
     [(None, "-"), (0.0, "0"), (2.364e-11, "0.0236"), (1.2345e-6, "1,230"), (9.876e-9, "9.88")],
 )
 def test_energies_are_shown_in_nj_to_three_digits(joule, shown):
-    assert _on_chips._cell(joule) == shown
+    assert _on_chips.cell(joule) == shown
 
 
 def test_a_line_of_the_table_is_that_of_its_chip(capsys):

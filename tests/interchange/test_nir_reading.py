@@ -82,13 +82,16 @@ def everything(rng, n=5):
     nodes |= {
         "rec": nir.Linear(weight=weights(rng, n, n)), "scale": nir.Scale(scale=rng.normal(size=n)),
         "late": nir.Delay(delay=1e-3 * DT * np.array([3, 1, 3, 0, 2])),
+        # Of two in a row some come to the same.
+        "later": nir.Delay(delay=1e-3 * DT * np.array([0, 2, 1, 3, 1])),
         "both": nir.Affine(weight=weights(rng, n, n), bias=rng.normal(size=n) * 0.1),
         "soon": nir.Delay(delay=1e-3 * DT * np.full(n, 2)),
         "out": nir.Output(np.array([n])), "sum": nir.Output(np.array([n])),
     }  # fmt: skip
     edges += [
         ("LIF", "rec"), ("rec", "CubaLIF"), ("CubaLIF", "LIF"), ("CubaLIF", "CubaLIF"),
-        ("IF", "late"), ("late", "both"), ("LIF", "both"), ("both", "LI"), ("both", "Threshold"),
+        ("IF", "late"), ("late", "later"), ("later", "both"), ("LIF", "both"), ("both", "LI"),
+        ("both", "Threshold"),
         ("Threshold", "soon"), ("soon", "Threshold"), ("y", "scale"), ("scale", "IF"), ("y", "LIF"),
         ("LI", "out"), ("both", "sum"), ("CubaLI", "sum"), ("I", "sum"),
     ]  # fmt: skip
