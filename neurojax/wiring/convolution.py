@@ -23,6 +23,7 @@ from jaxtyping import Array, Bool, Float, Shaped
 
 from neurojax._check import brief, count
 from neurojax._memory import affordable
+from neurojax.wiring._windows import mean_of_pools, mean_plain, slid, slid_by_w, slid_plain
 from neurojax.wiring.layouts import Edges, alike, shaped, sides
 
 __all__ = ["Conv1D", "Conv2D", "Local1D", "Local2D"]
@@ -249,18 +250,22 @@ class _Convolution(_Windows):
         """Summed outer product, over all places that a weight is read at too."""
         post, pre = sides(self, post, pre)
         pools = jax.vmap(self.pooled)(pre)
-        read = lambda w: jax.vmap(partial(self.over_pools, w))(pools)  # noqa: E731
-        return _transposed(read, self.shape, post)
+        maps = pools.reshape(-1, *self.pooled_size)
+        read = lambda w: jax.vmap(partial(slid_by_w, self, w))(maps)  # noqa: E731
+        return _transposed(read, self.shape, post.reshape(-1, *self.size_post))
 
     def pooled(self, s: Float[Array, " pre"]) -> Float[Array, " pools"]:
         """Mean of each pool of senders; what is left over at the far ends is not seen."""
         if set(self.pool) == {1}:
             return s
-        return self._by_pool(s).mean(0).reshape(-1)
+        return mean_of_pools(self.pool, s.reshape(self.size)).reshape(-1)
 
     def unpooled(self, x: Float[Array, " pools"]) -> Float[Array, " pre"]:
         """The transpose of `pooled`: each sender has an equal part of its pool."""
-        return _transposed(self.pooled, (self.n_pre,), x)
+        if set(self.pool) == {1}:
+            return x
+        mean = partial(mean_plain, self.pool)
+        return _transposed(mean, self.size, x.reshape(self.pooled_size)).reshape(-1)
 
     def _by_pool(self, s: Any) -> Any:
         """Numbers of all senders by where they are in their pool: [in a pool, channels, *maps]."""
@@ -276,19 +281,17 @@ class _Convolution(_Windows):
         self, w: Float[Array, "..."], x: Float[Array, " pools"]
     ) -> Float[Array, " post"]:
         """The windows alone, over what the pools give."""
-        axes = "HW"[: self.axes]
-        y = jax.lax.conv_general_dilated(
-            x.reshape(1, *self.pooled_size), w, self.stride, [(p, p) for p in self.padding],
-            rhs_dilation=self.dilation, feature_group_count=self.groups,
-            dimension_numbers=(f"NC{axes}", f"OI{axes}", f"NC{axes}"),
-        )  # fmt: skip
-        return y.reshape(-1)
+        maps = x.reshape(self.pooled_size)
+        if self.kernel == maps.shape[1:] and self.groups == 1 and set(self.padding) == {0}:
+            return w.reshape(self.features, -1) @ x  # one place, all of the maps: dense
+        return slid(self, w, maps).reshape(-1)
 
     def over_pools_t(
         self, w: Float[Array, "..."], e: Float[Array, " post"]
     ) -> Float[Array, " pools"]:
         """The transpose of `over_pools`."""
-        return _transposed(partial(self.over_pools, w), (math.prod(self.pooled_size),), e)
+        plain = partial(slid_plain, self, w)
+        return _transposed(plain, self.pooled_size, e.reshape(self.size_post)).reshape(-1)
 
 
 def _transposed(linear: Any, shape: tuple[int, ...], y: Array) -> Array:

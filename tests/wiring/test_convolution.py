@@ -24,13 +24,18 @@ CASES = {
         dict(stride=(2, 1), padding=(2, 1), dilation=(1, 2), groups=2, pool=(2, 1)),
     ),
     "pooled": (nj.Conv2D, ((2, 5, 7), 3, 2), dict(pool=2, padding=1)),
+    "whole": (nj.Conv2D, ((2, 5, 4), 3, 2), dict(pool=2)),
     "depthwise": (nj.Conv2D, ((3, 4, 4), 3, 2), dict(stride=2, groups=3)),
     "line": (nj.Conv1D, ((2, 11), 3, 3), dict(stride=2, padding=1, dilation=2)),
     "line pooled": (nj.Conv1D, ((2, 9), 4, 2), dict(pool=2, groups=2)),
     "local": (nj.Local2D, ((2, 6, 5), 4, 3), dict(stride=2, padding=1, groups=2)),
     "local line": (nj.Local1D, ((2, 9), 3, 2), dict(dilation=3, padding=1)),
 }
-each = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+QUICK = {"all", "whole", "line", "local"}
+marked = [
+    pytest.param(x, id=n, marks=() if n in QUICK else pytest.mark.slow) for n, x in CASES.items()
+]
+each = pytest.mark.parametrize("case", marked)
 
 
 def made(case):
@@ -67,10 +72,8 @@ def drawn(c, dtype=jnp.float32):
     return [jax.random.normal(k, s, dtype) for k, s in zip(keys, shapes, strict=False)]
 
 
-@pytest.mark.parametrize(
-    ("case", "dtype"),
-    [(x, "float32") for x in CASES.values()] + [(CASES[n], "float64") for n in ("all", "local")],
-)
+@each
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_products_are_those_of_the_equation(case, dtype):
     """At most 36 products of the order of 1 in a sum: 36 roundings, 8 samples in `outer`."""
     with jax.enable_x64(dtype == "float64"):
@@ -96,6 +99,29 @@ def test_products_are_those_of_the_equation(case, dtype):
         some = range(0, len(basis), max(1, len(basis) // 7))
         asked = [(slow_matrix(c, basis[k]) * full).sum() for k in some]
         np.testing.assert_allclose(outer.reshape(-1)[np.array(some)], asked, **close)
+
+
+@pytest.mark.parametrize("case", [CASES["all"], CASES["whole"]], ids=["all", "whole"])
+def test_derivatives_are_the_other_two_products(case):
+    """Forth and back: <jvp(dw, ds), e> = <dw, outer(e, s)> + <ds, apply_t(w, e)>."""
+    c = made(case)
+    w, s, e = drawn(c)
+    dw, ds = jnp.roll(w, 1, 0) + 1, jnp.roll(s, 1)
+
+    @jax.jit
+    def both(w, s, e, dw, ds):
+        over = lambda w, s: jax.vmap(lambda s: c.apply(w, s))(s)  # noqa: E731
+        y, there = jax.jvp(over, (w, s), (dw, ds))
+        return y, there, jax.vjp(over, w, s)[1](e), c.outer(e, s)
+
+    y, there, (by_w, by_s), asked = both(w, s[0], e[0], dw, ds[0])
+    np.testing.assert_allclose(y, jax.vmap(lambda s: c.apply(w, s))(s[0]), atol=1e-5)
+    np.testing.assert_allclose(by_w, asked, atol=1e-4)
+    np.testing.assert_allclose(by_s, jax.vmap(lambda e: c.apply_t(w, e))(e[0]), atol=1e-4)
+    # sums of some 1,000 products of the order of 1 each
+    np.testing.assert_allclose(
+        (there * e[0]).sum(), (dw * by_w).sum() + (ds[0] * by_s).sum(), atol=5e-3
+    )
 
 
 def test_shared_weights_are_a_correlation_of_scipy():
