@@ -198,7 +198,7 @@ class _Graph:
             if source is None or not isinstance(source.neuron, StepCurrent):
                 continue
             sent = _constant(p.pre, source, p)
-            current = np.asarray(p.connectivity.matrix(self.weights[name].w), float) @ sent
+            current = np.asarray(_dense(p.connectivity, self.weights[name].w), float) @ sent
             beside = self.net.projections.get(name.removesuffix(".bias"), p)
             if p.delay == 0 and beside is not p and beside.post == p.post and _takes_bias(beside):
                 self.own[name.removesuffix(".bias")] = current

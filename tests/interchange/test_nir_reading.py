@@ -206,6 +206,8 @@ def graphs(draw):
     links = [(0, 1)] + draw(
         st.lists(st.tuples(st.integers(0, len(layers)), st.integers(1, len(layers))), max_size=5)
     ) + [(0, i) for i in range(2, len(layers) + 1)]  # fmt: skip
+    graded = ("I", "LI", "CubaLI")  # a loop of these alone may grow without bounds
+    links = [(a, b) for a, b in links if a < b or layers[a - 1] not in graded]
     for k, (a, b) in enumerate(dict.fromkeys(links)):
         (at, n_pre), (post, n_post) = ends[a], ends[b]
         for j, kind in enumerate(draw(st.lists(st.sampled_from(("Scale", "Delay")), max_size=2))):
@@ -240,7 +242,7 @@ def test_random_graphs_spike_for_spike(x64, case, reading):
 
 
 @pytest.mark.slow
-@hypothesis.settings(max_examples=150, deadline=None, suppress_health_check=FIXTURE)
+@hypothesis.settings(max_examples=60, deadline=None, suppress_health_check=FIXTURE)
 @hypothesis.given(graphs(), st.sampled_from(READINGS))
 def test_many_random_graphs_spike_for_spike(x64, case, reading):
     random_graph(case, reading)
