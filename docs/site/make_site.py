@@ -93,7 +93,7 @@ def written(text: str, folder: Path, target: str, named: dict[str, str]) -> str:
     for i in range(0, len(parts), 2):
         part = INDENTED.sub(lambda m: reference.laid_out(m[1]) + "\n", parts[i])
         part = re.sub(r"\]\((?!https?:|#)([^)\s]+)\)", lambda m: _led(m[1], folder, target), part)
-        part = re.sub(r"\[([^]]*)\]\(\)<([^>]*)>", r"\1 (`\2`)", part)
+        part = re.sub(r"\[([^]]*)\]\(\)<([^>]*)>", _named, part)
         part = _tables(re.sub(r"\$([^$\n]+)\$", lambda m: _latex(m[1]), part))
         part = re.sub(r"(?:^(?![|#<]).+\n?)+", lambda m: equations.prose(m[0]), part, flags=re.M)
         parts[i] = re.sub("^<math", "<span></span><math", part, flags=re.M)  # a block, at the start
@@ -117,6 +117,11 @@ def _led(link: str, folder: Path, target: str) -> str:
         return f"]()<{source}>"
     anchor = re.sub("-+", "-", anchor).strip("-")  # as the site names its headings
     return f"]({_relative(page, target)}{'#' + anchor if anchor else ''})"
+
+
+def _named(found: re.Match) -> str:
+    text, source = found.groups()
+    return f"`{source}`" if source.endswith(text) else f"{text} (`{source}`)"
 
 
 def _relative(page: str, target: str) -> str:
@@ -146,7 +151,7 @@ def _breakable(name: str) -> str:
     return f"<code>{name.replace('_', '&#95;<wbr>')}</code>"
 
 
-EQUATION = r"\b(equation|derivative|at a spike of|error of a weight)\b"
+EQUATION = r"\b(equation|what it does|derivative|at a spike of|error of a weight)\b"
 
 
 def linked(text: str, target: str, named: dict[str, str]) -> str:
