@@ -63,6 +63,7 @@ COLUMNS = {
 _ENDS = {"frozen": "frozen hidden layers", "backprop": "backprop"}
 # Files of the same names, and the same settings.
 _SETS = {"mnist": "mnist", "fashion": "mnist", "digits": "digits"}
+_LEAST = 50.0  # %, that the figure has room for
 _SEARCH_SEED = 1_000_000  # what is chosen is not chosen for the table's own draws
 
 
@@ -433,17 +434,24 @@ def _texts(config: Config, cell: Cell, found: dict[Cell, Outcome | None]) -> str
 
 
 def figure(config: Config, found: dict[Cell, Outcome | None]) -> "Figure":
-    """Accuracy of each learner, a mark for each kind of synapse, a panel for each data set."""
+    """Accuracy of each learner, a mark for each kind of synapse, a panel for each data set.
+
+    What is below a half, where nothing was learnt to the end, is written at the edge.
+    """
     from matplotlib.figure import Figure
 
-    rows = list(dict.fromkeys(cell.row for cell in found))
+    rows = list(dict.fromkeys(cell.row for cell, seen in found.items() if seen))
     size = (1.5 + 4.2 * len(config.datasets), 1.4 + 0.32 * len(rows))
     drawn = Figure(size, layout="constrained")
     panels = drawn.subplots(1, len(config.datasets), sharey=True, squeeze=False)[0]
     for ax, dataset in zip(panels, config.datasets, strict=True):
         for column, mark in zip(COLUMNS, "os^", strict=True):
-            seen = {r: found[Cell(dataset, r, column)] for r in rows}
-            at = [(x, rows.index(r)) for r, x in seen.items() if x]
+            cells = [(found[Cell(dataset, r, column)], i) for i, r in enumerate(rows)]
+            seen = [(x, i) for x, i in cells if x is not None]
+            for x, i in ((x, i) for x, i in seen if x.accuracy < _LEAST):
+                text = f"← {x.accuracy:.0f}%, {column}"
+                ax.text(0.01, i, text, transform=ax.get_yaxis_transform(), va="center")
+            at = [(x, i) for x, i in seen if x.accuracy >= _LEAST]
             ax.errorbar(
                 [x.accuracy for x, _ in at], [i for _, i in at],
                 xerr=[x.spread or 0 for x, _ in at], fmt=mark, label=column, markersize=5,
@@ -452,7 +460,8 @@ def figure(config: Config, found: dict[Cell, Outcome | None]) -> "Figure":
         ax.set_yticklabels([_ENDS.get(r, r) for r in rows])
         ax.grid(axis="x", alpha=0.3)
     panels[0].invert_yaxis()
-    panels[-1].legend(fontsize="small", loc="best")
+    marks = panels[0].get_legend_handles_labels()
+    drawn.legend(*marks, fontsize="small", loc="outside lower center", ncols=len(COLUMNS))
     return drawn
 
 
