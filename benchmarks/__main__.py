@@ -38,12 +38,13 @@ PEERS = {  # name: (environment, workloads)
         for way in ("", COMPILED)
         for name in ("snntorch", "norse", "spikingjelly")
     },
+    "spikingjelly": ("torch", "W1 W2 W3 W14 W14-learn"),
     "brian2": ("brian2", "W4 W10 W11-cuba W11-coba W12 W13"),
     "aihwkit": ("aihwkit", "W5"),
 }
 OURS = {  # name: workloads
     "floor": "W1 W2 W3 W4 W5 W7 W8",
-    "neurojax": "W1 W2 W3 W4 W5 W7 W8 W10 W11-cuba W11-coba W12 W13",
+    "neurojax": "W1 W2 W3 W4 W5 W7 W8 W10 W11-cuba W11-coba W12 W13 W14 W14-learn",
     "neurojax_split": "W1 W3",
     "neurojax_xla": "W4",
     "neurojax_forward": "W7 W8",
@@ -51,6 +52,7 @@ OURS = {  # name: workloads
 }
 WORKLOADS = (
     "W1", "W2", "W3", "W4", "W5", "W7", "W8", "W9", "W10", "W11-cuba", "W11-coba", "W12", "W13",
+    "W14", "W14-learn",
 )  # fmt: skip
 
 

@@ -13,9 +13,12 @@ W11-cuba  4,000 neurons, Brette et al. (2007), synapses as currents: a biologica
 W11-coba  4,000 neurons, Brette et al. (2007), synapses as conductances: likewise
 W12  4,000 neurons with channels, Brette et al. (2007), synapses as conductances: likewise
 W13  W4 with a delay of its own for each synapse, .1 to 5 ms
+W14  28x28-32C3-P2-64C3-P2-10 LIF forward, 10 steps, batch 32, one core: output spikes
+W14-learn  W14 as a training step by surrogate gradient, as W2
 """
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +30,10 @@ BETA, V_TH, RATE = 0.9, 1.0, 0.1  # of the membrane in a step; threshold; of inp
 T, BATCH, N_IN, N_HIDDEN, N_OUT = 100, 32, 784, 512, 10  # W1 and W2
 N_RECURRENT = 1024  # W3
 SPARSE = 20_000, 1.0, 0  # W4: neurons, biological seconds, seed
-ONE_CORE = {"W11-cuba": "cuba", "W11-coba": "coba", "W12": "cobahh"}  # networks held to one
+BALANCED = {"W11-cuba": "cuba", "W11-coba": "coba", "W12": "cobahh"}
+ONE_CORE = (*BALANCED, "W14", "W14-learn")  # in processor time, as others may use the machine
 T_LOCAL, BATCH_LOCAL = 25, 64  # W7, N_HIDDEN neurons
+T_CONV, MAPS, SIDE = 10, (32, 64), 28  # W14: steps, maps of both layers, width of a picture
 BATCHES, STRETCH = 859, 43  # W8: batches of an epoch, and of those that are timed in one go
 
 
@@ -44,6 +49,17 @@ class Case:
     """Where its semantics differ."""
     calls: int = field(default=3)
     """How many calls of `run` make a repeat."""
+
+
+def in_processor_time(run: Callable[[], Any]) -> Callable[[], float]:
+    """`run`, which answers with the seconds that this process had a processor for it."""
+
+    def timed() -> float:
+        begin = time.process_time()
+        run()
+        return time.process_time() - begin
+
+    return timed
 
 
 def mnist() -> Path:
@@ -71,5 +87,11 @@ def weights(n_in: int, n: int, gain: float, seed: int = 0) -> np.ndarray:
     )
 
 
+def kernels(shape: tuple[int, ...], gain: float) -> np.ndarray:
+    """The same of a shape [features, channels, height, width]."""
+    return weights(int(np.prod(shape[1:])), shape[0], gain).reshape(shape)
+
+
+W_CONV = 3.0, 6.0, 6.0  # gains of both convolutions, and of the readout
 W_IN, W_OUT, W_REC = 1.5, 1.5, 0.5  # gains of input, output and recurrent weights
 SLOPE, LR = 25.0, 0.1  # of the surrogate fast sigmoid where a peer has it; of plain SGD

@@ -29,4 +29,4 @@ def one_core(name: str) -> Case:
 
 
 CASES = {name: partial(sparse, name) for name in ("W4", "W10", "W13")}
-CASES |= {name: partial(one_core, net) for name, net in workloads.ONE_CORE.items()}
+CASES |= {name: partial(one_core, net) for name, net in workloads.BALANCED.items()}

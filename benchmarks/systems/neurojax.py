@@ -90,10 +90,8 @@ def w1(make_weights: MakeWeights = nj.ideal()) -> Case:
     return forward(feedforward(), "out", make_weights)
 
 
-def w2() -> Case:
-    net = feedforward(nj.surrogate.fast_sigmoid(w.SLOPE))
-    weights = net.init_weights(jax.random.key(0))
-    x, target = jnp.asarray(w.spikes()), jnp.asarray(w.classes())
+def descent(net: nj.Network, x, target):
+    """A step of plain gradient descent on the cross-entropy of spike counts."""
 
     def loss(weights):
         count = spiking(net, weights, x, "out").sum(0)
@@ -103,7 +101,46 @@ def w2() -> Case:
     def step(weights):
         return jax.tree.map(lambda value, g: value - w.LR * g, weights, jax.grad(loss)(weights))
 
+    return step
+
+
+def w2() -> Case:
+    net = feedforward(nj.surrogate.fast_sigmoid(w.SLOPE))
+    weights = net.init_weights(jax.random.key(0))
+    x = jnp.asarray(w.spikes())
+    step = descent(net, x, jnp.asarray(w.classes()))
     return Case(lambda: jax.block_until_ready(step(weights)), lambda: rates(net, weights, x))
+
+
+def convolutional(spike) -> nj.Network:
+    """32C3-P2-64C3-P2-10, its layers of neurons all alike."""
+    first, second = w.MAPS
+    one = nj.Conv2D((1, w.SIDE, w.SIDE), first, 3, padding=1)
+    two = nj.Conv2D(one.size_post, second, 3, padding=1, pool=2)
+    out = nj.Conv2D(two.size_post, w.N_OUT, w.SIDE // 4, pool=2)
+    layers, links, pre = {}, {}, "input"
+    for name, c, gain in zip(("one", "two", "out"), (one, two, out), w.W_CONV, strict=True):
+        values = jnp.asarray(w.kernels(c.shape, gain))
+        layers[name] = nj.Layer(c.n_post, lif(spike))
+        links[name] = nj.Projection(pre, name, c, w=values)
+        pre = name
+    return nj.Network(layers, links)
+
+
+def w14() -> Case:
+    net = convolutional(nj.surrogate.heaviside)
+    weights, x = net.init_weights(jax.random.key(0)), jnp.asarray(w.spikes(w.T_CONV))
+    run = jax.jit(lambda weights, x: spiking(net, weights, x, "out", bool).astype(float))
+    timed = w.in_processor_time(lambda: run(weights, x).block_until_ready())
+    return Case(timed, lambda: rates(net, weights, x))
+
+
+def w14_learn() -> Case:
+    net = convolutional(nj.surrogate.fast_sigmoid(w.SLOPE))
+    weights, x = net.init_weights(jax.random.key(0)), jnp.asarray(w.spikes(w.T_CONV))
+    step = descent(net, x, jnp.asarray(w.classes()))
+    timed = w.in_processor_time(lambda: jax.block_until_ready(step(weights)))
+    return Case(timed, lambda: rates(net, weights, x))
 
 
 def w3(make_weights: MakeWeights = nj.ideal()) -> Case:
@@ -190,4 +227,5 @@ def w8(changes=wb.deltas) -> Case:
 
 CASES = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W7": w7, "W8": w8}
 CASES |= {name: partial(w4, kind=name) for name in ("W10", "W13")}
-CASES |= {name: partial(one_core, net) for name, net in w.ONE_CORE.items()}
+CASES |= {name: partial(one_core, net) for name, net in w.BALANCED.items()}
+CASES |= {"W14": w14, "W14-learn": w14_learn}
