@@ -77,7 +77,9 @@ def test_the_readme_learns_in_each_way_that_it_shows(tmp_path):
 
 LONG = tuple(  # whole trainings, or much to compile
     f"docs/{name}.md"
-    for name in "coming-from convolution extending hardware howto learning networks neurons start".split()
+    for name in (
+        "coming-from convolution extending hardware howto learning networks neurons start"
+    ).split()
 )
 
 ONE_BY_ONE = """
