@@ -109,10 +109,10 @@ def _lane(
     def epoch(state: Any, number: Array) -> tuple[Any, dict[str, Any]]:
         at, ends = fitting.epoch_key(key, number), jnp.array([0, n])
         order = of * size + fitting.shuffled(at, size, c.batch_size)
-        state, sums = fitting.stretch(
+        state, seen = fitting.stretch(
             learner, state, all_x, all_y, order, at, ends, augment, encode
         )
-        told = {"train_accuracy": sums["accuracy"] / n} if "accuracy" in sums else {}
+        told = {"train_accuracy": seen["accuracy"].mean()} if "accuracy" in seen else {}
         return state, told | dict(val_accuracy=right(state, val), finite=fitting.finite(state))
 
     state, seen = jax.lax.scan(epoch, state, jnp.arange(c.epochs))

@@ -194,8 +194,8 @@ def train(
         begun = state
         for first, last in progress.stretches():
             stretch = jnp.asarray([first, last])  # traced: one program for all stretches
-            state, sums = now(state, ends=stretch)
-            progress.show(last - first, sums)
+            state, seen = now(state, ends=stretch)
+            progress.show(last - first, seen)
         if lost(state):
             raise _finite.first_loss(now, begun, len(order), epoch + 1, lost)
         yield epoch + 1, state

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -47,7 +48,7 @@ class Progress:
 
     def stretches(self) -> Iterator[tuple[int, int]]:
         """The batches of one epoch in runs of about half a second."""
-        self._sums: dict[str, float] = {}
+        self._seen: dict[str, np.ndarray] = {}
         self._since = time.perf_counter()
         self._batches = first = 0
         while first < self.n_batches:
@@ -58,12 +59,12 @@ class Progress:
             self._stretch = max(1, min(4 * self._stretch, round(0.5 / pace)))
             first = last
 
-    def show(self, batches: int, sums: dict[str, Any]) -> None:
-        """Take in the sums over a stretch of batches."""
-        now = {name: float(x) for name, x in sums.items()}  # waits until they are there
-        self._sums = {name: self._sums.get(name, 0.0) + x for name, x in now.items()}
+    def show(self, batches: int, seen: dict[str, Any]) -> None:
+        """Take in what a stretch showed: a number for each batch of the epoch, others 0."""
+        now = {n: np.asarray(x, np.float64) for n, x in seen.items()}  # waits until they are there
+        self._seen = {name: self._seen.get(name, 0.0) + x for name, x in now.items()}
         self._batches += batches
-        note = "  ".join(_running(name, x / batches) for name, x in now.items())
+        note = "  ".join(_running(name, x.sum() / batches) for name, x in now.items())
         self._bar.update(self._task, advance=batches, note=note)
 
     def finish_epoch(self, val: float | None) -> None:
@@ -79,8 +80,8 @@ class Progress:
 
     @property
     def means(self) -> dict[str, float]:
-        """Of each sum, over the batches of the epoch so far."""
-        return {name: x / self._batches for name, x in self._sums.items()}
+        """Over the batches of the epoch so far; to the bit the same however they were stretched."""
+        return {name: float(x.sum() / self._batches) for name, x in self._seen.items()}
 
     def seconds(self) -> float:
         """Since the epoch began."""

@@ -239,12 +239,13 @@ class Boltzmann(eqx.Module):
     3 / (1 + |A|^2).
 
     `step` hides each pixel with probability `p_hidden`, and the label. The loss is the mean
-    cross-entropy of the hidden pixels and that of the label, -log q of the true state, which goes
-    on straight below q = 0.1, so that no nudge is without bounds; both nudges have the size
-    `beta`. What it tells: accuracy (of the label), `completion` (part of the hidden
-    pixels whose likeliest bin is theirs), `residual` (without unit), `unsettled` (part of the
-    samples beyond `tol`). `predict` sees all pixels. `tx` is an optax transformation, which gets
-    the changes negated.
+    cross-entropy of the hidden pixels and `label_weight` times that of the label: at 1 as much as
+    all of them, so that pixels serve the label at the cost of their own values. Either is -log q of
+    the true state, which goes on straight below q = 0.1, so that no nudge is without bounds; both
+    nudges have the size `beta`. What it tells: accuracy (of the label), `completion` (part of the
+    hidden pixels whose likeliest bin is theirs), `residual` (without unit), `unsettled` (part of
+    the samples beyond `tol`). `predict` sees all pixels. `tx` is an optax transformation, which
+    gets the changes negated.
     Raises `ValueError` for numbers out of range; `TypeError` for a class in place of its instance.
     Source: Feng, Winston and Kolter (2023), arXiv 2307.04990.
 
@@ -270,6 +271,9 @@ class Boltzmann(eqx.Module):
     n_hidden: int = eqx.field(static=True, default=20, converter=count("n_hidden", 2))
     group: int = eqx.field(static=True, default=4, converter=count("group", 2))
     p_hidden: Float[Array, ""] = eqx.field(default=0.6, converter=inside("p_hidden"))
+    label_weight: Float[Array, ""] = eqx.field(
+        default=1.0, converter=nonnegative("label_weight", "")
+    )
     beta: Float[Array, ""] = eqx.field(default=0.5, converter=positive("beta", ""))
     alpha: Float[Array, ""] = eqx.field(default=0.25, converter=until_one("alpha"))
     tol: Float[Array, ""] = eqx.field(default=1e-4, converter=nonnegative("tol", ""))
@@ -363,9 +367,10 @@ class Boltzmann(eqx.Module):
         return free, q, *jax.vmap(mean)(both.state)
 
     def _slope(self, q: Array, target: Array, seen: Array) -> Array:
-        """dl/dq of the hidden pixels, their mean, and of the label."""
+        """dl/dq of the hidden pixels, their mean, and of the label, weighted."""
         pixels, hidden, label = self.nodes.parts(-target / jnp.maximum(q, _FLOOR))
         n = jnp.maximum((~seen).sum(), 1).astype(q.dtype)
+        label = self.label_weight.astype(q.dtype) * label
         return self.nodes.joined([jnp.where(seen[:, None], 0, pixels / n), hidden * 0, label])
 
     def _programmed(self, state: BoltzmannState, plus: Array, minus: Array, key: Array):

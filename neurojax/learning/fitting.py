@@ -41,8 +41,8 @@ class Fitted(NamedTuple):
     Fields:
         state: any; that of the learner, of the best epoch where `patience` was asked for
         history: dict[str, float [epochs]]; means over each epoch's batches of what `step` tells
-            (accuracy exact, others to a last digit that wall clocks decide, as they decide how many
-            batches are added up at once), `val_accuracy`, and `seconds`, which they measure
+            (accuracy a number of samples, exact), `val_accuracy`, and `seconds`, which wall clocks
+            measure
     """
 
     state: Any
@@ -149,9 +149,10 @@ def evaluate(
 ) -> float | Float[Array, ""]:  # fmt: skip
     """Part of the samples (x, y) whose label has the largest score; 500 at a time.
 
-    Pictures of a `Split` are flattened. `encode` as in `fit`. Noise of reading, and of encoding,
-    is drawn from `key`: of sample block i, from fold_in(key, 500 i). A float, or traced as is the
-    state. Raises `ValueError` for no samples at all, and as `fit` does.
+    Pictures of a `Split` are flattened. `encode` as in `fit`; each such object is compiled once,
+    so hand over one function again rather than a new closure or partial. Noise of reading, and
+    of encoding, is drawn from `key`: of sample block i, from fold_in(key, 500 i). A float, or
+    traced as is the state. Raises `ValueError` for no samples at all, and as `fit` does.
     """
     learner = instance("learner", learner, "init", "step", "predict")
     (x, y), _, encode = _given(data, None, encode)
@@ -240,7 +241,7 @@ def stretch(
     learner: Learner, state: Any, x: Array, y: Array, order: Array, key: Array, ends: Array,
     augment: Change | None = None, encode: Change | None = None,
 ) -> tuple[Any, dict[str, Array]]:  # fmt: skip
-    """Batches ends[0] to ends[1] - 1 of an epoch, and sums of what they showed.
+    """Batches ends[0] to ends[1] - 1 of an epoch, and what each showed, [batches], others 0.
 
     `order` [batches, batch] says which samples; batch i draws from fold_in(key, i).
     """
@@ -255,10 +256,10 @@ def stretch(
 
     def one(i: Array, carry: tuple[Any, dict[str, Array]]):
         state, info = batch(carry[0], i)
-        return state, jax.tree.map(jnp.add, carry[1], info)
+        return state, jax.tree.map(lambda seen, x: seen.at[i].set(x), carry[1], info)
 
     shape = jax.eval_shape(batch, state, ends[0])[1]
-    none = jax.tree.map(lambda a: jnp.zeros(a.shape, jnp.result_type(a.dtype, jnp.float32)), shape)
+    none = jax.tree.map(lambda a: jnp.zeros((len(order), *a.shape), a.dtype), shape)
     return jax.lax.fori_loop(ends[0], ends[1], one, (state, none))
 
 
@@ -322,10 +323,10 @@ def _traced(plan: _Plan, fresh: Callable[[], Any], state: Any) -> Fitted:
         key = epoch_key(plan.key, number)
         order = shuffled(key, len(plan.train[1]), plan.batch_size)
         ends = jnp.array([0, plan.n_batches])
-        state, sums = stretch(
+        state, each = stretch(
             plan.learner, state, *plan.train, order, key, ends, plan.augment, plan.encode
         )
-        seen = {name: x / plan.n_batches for name, x in sums.items()}
+        seen = {name: x.mean(0) for name, x in each.items()}
         if plan.val is not None:
             at = fold(plan.key, "val")
             right = _correct(plan.learner, state, *plan.val, at, plan.encode)
@@ -379,10 +380,10 @@ def _epoch(plan: _Plan, learn: Callable, kept: _Kept, bar: Any) -> Any:
     state = kept.state
     for first, last in bar.stretches():
         ends = jnp.asarray([first, last])  # traced: one program for all stretches
-        state, sums = learn(
+        state, seen = learn(
             state, *plan.train, order, key, ends, augment=plan.augment, encode=plan.encode
         )
-        bar.show(last - first, sums)
+        bar.show(last - first, seen)
     return state
 
 
@@ -393,7 +394,7 @@ def _means(plan: _Plan, bar: Any) -> dict[str, float]:
 
 
 def counted(part: float, n: int) -> float:
-    """Part of `n` samples, without the rounding of sums, whose order wall clocks decide."""
+    """Part of `n` samples, without the rounding of sums."""
     return round(part * n) / n
 
 

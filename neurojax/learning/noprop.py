@@ -419,18 +419,27 @@ class NoProp(eqx.Module):
     def predict(
         self, state: NoPropState, x: Float[Array, "b ..."], *, key: Key[Array, ""] | None = None
     ) -> Float[Array, "b c"]:
-        """Scores [batch, n_classes]: z_T. Without a `key` no noise is drawn, and z_0 = 0."""
-        return self.path(state, x, key=key).z[-1]
+        """Scores [batch, n_classes]: z_T along the mean, z_0 = 0; `key` is that of the reads.
+
+        As published, with noise on the way, scores are `path(...).z[-1]`, and worse.
+        """
+        return self.path(state, x, key=key, noise=False).z[-1]
 
     def path(
-        self, state: NoPropState, x: Float[Array, "b ..."], *, key: Key[Array, ""] | None = None
-    ) -> NoPropPath:
-        """From noise through all blocks, with what each of them believed on the way."""
+        self, state: NoPropState, x: Float[Array, "b ..."], *,
+        key: Key[Array, ""] | None = None, noise: bool = True,
+    ) -> NoPropPath:  # fmt: skip
+        """From noise through all blocks, with what each of them believed on the way.
+
+        Without `noise`, or without a `key` to draw it from, z goes along its mean from 0.
+        """
         shape, dtype = (len(x), self.n_classes), self.schedule.noise.dtype
 
         def drawn(t):
-            at = None if key is None else jax.random.fold_in(fold(prng_key(key), "path"), t)
-            return jnp.zeros(shape, dtype) if at is None else jax.random.normal(at, shape, dtype)
+            if key is None or not noise:
+                return jnp.zeros(shape, dtype)
+            at = jax.random.fold_in(fold(prng_key(key), "path"), t)
+            return jax.random.normal(at, shape, dtype)
 
         def through(z, block):
             t, state, move = block

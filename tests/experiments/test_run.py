@@ -121,7 +121,7 @@ def test_stretches_cover_an_epoch_and_last_half_a_second(monkeypatch, pace, n_ba
         for first, last in bar.stretches():
             seen.append((first, last))
             now[0] += pace * (last - first)
-        bar.show(n_batches, {"accuracy": 0.5 * n_batches})
+        bar.show(n_batches, {"accuracy": np.full(n_batches, 0.5)})
     batches = [i for first, last in seen for i in range(first, last)]
     assert batches == 2 * list(range(n_batches))
     sizes = [last - first for first, last in seen]
@@ -136,8 +136,8 @@ def test_progress_gives_means_over_the_epoch(capsys):
     bar = Progress(2, 5, 0)
     stretches = bar.stretches()
     next(stretches)
-    bar.show(2, {"accuracy": 1.0, "rate": 0.2})  # sums over two batches
-    bar.show(3, {"accuracy": 3.0, "rate": 0.8})
+    bar.show(2, {"accuracy": [0.5, 0.5, 0, 0, 0], "rate": [0.2, 0, 0, 0, 0]})
+    bar.show(3, {"accuracy": [0, 0, 1, 1, 1], "rate": [0, 0, 0.4, 0.4, 0]})
     assert bar.means == pytest.approx({"accuracy": 4 / 5, "rate": 1 / 5})
     bar.finish_epoch(0.875)
     said = capsys.readouterr().out
@@ -146,7 +146,7 @@ def test_progress_gives_means_over_the_epoch(capsys):
     assert "val  87.50%" in said
     assert "spikes 0.200" in said
     next(bar.stretches())
-    bar.show(1, {"accuracy": 0.25, "rate": 0.0})
+    bar.show(1, {"accuracy": [0.25], "rate": [0.0]})
     assert bar.means["accuracy"] == 0.25  # a new epoch forgets the last
 
 

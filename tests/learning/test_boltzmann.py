@@ -194,6 +194,21 @@ def pictures(n):
     return jnp.asarray(patterns[y], jnp.float32), jnp.asarray(y)
 
 
+def test_the_label_weighs_what_it_is_given():
+    target = jnp.asarray(np.random.default_rng(2).random(machine(bm.Monotone(5)).nodes.n), float)
+    seen, q = jnp.arange(6) < 3, jnp.full(target.shape, 0.5)
+    parts = [
+        (net := machine(bm.Monotone(5), label_weight=w)).nodes.parts(net._slope(q, target, seen))
+        for w in (0.0, 1.0, 0.25)
+    ]
+    np.testing.assert_array_equal(parts[0][2], 0)
+    np.testing.assert_allclose(parts[2][2], parts[1][2] / 4)
+    assert np.abs(parts[1][2]).min() > 0
+    for pixels, hidden, _ in parts:  # no others do
+        np.testing.assert_array_equal(pixels, parts[0][0])
+        np.testing.assert_array_equal(hidden, 0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("coupling", "rate"),
@@ -233,6 +248,7 @@ def test_one_array_of_devices_keeps_its_mean_field_unique():
     ("given", "error", "told"),
     [
         ({"beta": 0.0}, ValueError, "beta must be finite and > 0; got 0.0"),
+        ({"label_weight": -1.0}, ValueError, "label_weight must be finite and >= 0; got -1.0"),
         ({"alpha": 0.0}, ValueError, r"alpha must lie in \(0, 1\]; got 0.0"),
         ({"alpha": 1.5}, ValueError, r"alpha must lie in \(0, 1\]; got 1.5"),
         ({"p_hidden": 1.0}, ValueError, r"p_hidden must lie in \(0, 1\); got 1.0"),

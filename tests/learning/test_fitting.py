@@ -58,7 +58,7 @@ class Broad(Counting):
 
 def told(bar, parts):
     """`Progress.stretches` of these parts of an epoch."""
-    bar._sums, bar._since, bar._batches = {}, 0.0, 0
+    bar._seen, bar._since, bar._batches = {}, 0.0, 0
     yield from parts
 
 

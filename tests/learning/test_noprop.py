@@ -176,6 +176,9 @@ def test_the_path_is_made_of_beliefs_and_noise():
     np.testing.assert_array_equal(calm.z[0], 0)
     np.testing.assert_allclose(calm.z[1], a[0] * calm.u[0], rtol=1e-5)
     assert (calm.z[-1].argmax(1) == y).mean() > 0.95
+    # numbers are read without noise: a key, as `evaluate` hands it over, changes no score
+    scores = quick(lambda state: LEARNER.predict(state, x, key=KEY))(state)
+    np.testing.assert_allclose(scores, calm.z[-1], rtol=1e-5, atol=1e-6)
 
 
 def spiking():
