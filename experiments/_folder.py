@@ -34,7 +34,7 @@ _SUMS = "SHA256SUMS"  # of it and the figures, as `sha256sum -c` reads them
 _PICTURES = "pictures"  # what was learnt from, by its fingerprint
 _FIGURES = (
     "learning_curve", "raster", "weights", "advantage", "variation", "routing_cost", "network",
-    "in_situ",
+    "in_situ", "equilibrium", "queries",
 )  # fmt: skip
 _OURS = (
     _METRICS, _SUMS, "search.json", "checkpoints", "parts", _BEGUN,

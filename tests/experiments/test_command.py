@@ -13,8 +13,7 @@ from experiments import wta_broadcast as wta
 
 EXPERIMENTS = (
     "wta_broadcast", "surrogate_reference", "electronic_synapse", "routing_cost", "transfer",
-    "table", "learn", "yardstick",
-    "in_situ",
+    "table", "learn", "yardstick", "in_situ", "equilibrium_devices", "queries",
 )  # fmt: skip
 each_experiment = pytest.mark.parametrize("name", EXPERIMENTS)
 

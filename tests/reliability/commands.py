@@ -20,7 +20,7 @@ from experiments import _command, _folder, _run, table, yardstick
 
 EXPERIMENTS = (
     "wta_broadcast", "surrogate_reference", "electronic_synapse", "routing_cost", "transfer",
-    "networks", "table", "learn", "yardstick", "in_situ",
+    "networks", "table", "learn", "yardstick", "in_situ", "equilibrium_devices", "queries",
 )  # fmt: skip
 
 WHOLE = (
