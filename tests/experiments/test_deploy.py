@@ -99,3 +99,20 @@ def test_pictures_of_another_size_are_refused(tmp_path):
         ValueError, match="--data must have as many pixels as Input 'input' takes, 10"
     ):
         deploy.run(deploy.Config(file=tmp_path / "net.nir", dt=1.0, out=tmp_path / "out"))
+
+
+def test_a_chip_has_no_neuron_for_biases(tmp_path):
+    nir = pytest.importorskip("nir")
+    one, rng = np.ones(10), np.random.default_rng(0)
+    graph = nir.NIRGraph.from_list(
+        nir.Affine(weight=rng.normal(size=(10, 64)), bias=0.1 * one),
+        nir.LIF(tau=0.01 * one, r=one, v_leak=0 * one, v_threshold=one),
+    )
+    nir.write(str(tmp_path / "net.nir"), graph)
+    config = deploy.Config(
+        file=tmp_path / "net.nir", dt=1.0, n_steps=STEPS, test_size=20, out=tmp_path / "out"
+    )
+    found = deploy.run(config)
+    assert found["layers"] == {"lif": 10}
+    assert found["neurons"] == 10
+    assert 'read: biases are sent by a neuron "bias"' in found["lost"]

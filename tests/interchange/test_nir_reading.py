@@ -246,3 +246,13 @@ def test_random_graphs_spike_for_spike(x64, case, reading):
 @hypothesis.given(graphs(), st.sampled_from(READINGS))
 def test_many_random_graphs_spike_for_spike(x64, case, reading):
     random_graph(case, reading)
+
+
+def test_no_neuron_fires_at_its_threshold():
+    graph = nir.NIRGraph.from_list(
+        nir.Linear(weight=np.full((1, 1), 0.5)), nir.IF(r=np.ones(1), v_threshold=np.ones(1))
+    )
+    reading = dict(leak="exact", reset="hard", input="impulse", order="membrane")
+    found = nj.from_nir(graph, dt=DT, **reading)
+    # .5, 1 and, above it, 1.5: every third step, 85 times in 256
+    assert same(graph, found, {"input": np.ones((STEPS, 1))}, **reading) == 85
