@@ -194,6 +194,28 @@ def pictures(n):
     return jnp.asarray(patterns[y], jnp.float32), jnp.asarray(y)
 
 
+def test_a_step_is_the_descent_on_the_mean_loss_of_a_batch(x64):
+    net = machine(bm.Restricted(0.1), p_hidden=1 - 1e-12, beta=1e-3)  # all pixels are hidden
+    x, y = (jnp.asarray(a) for a in ([[1.0, 0, 1, 1, 0, 0], [0, 0, 1, 0, 1, 1]], [2, 0]))
+    state = net.init(jax.random.key(0))
+    new, _ = quick(lambda s: net.step(s, x, y, key=jax.random.key(1)))(state)
+
+    @quick
+    def loss(weights):
+        pixels, scores = net.complete(state._replace(weights=weights), x, jnp.zeros(6, bool))
+        p = jnp.where(x > 0.5, pixels[..., 1], pixels[..., 0])
+        return -jnp.log(p).mean() - jax.nn.log_softmax(scores)[jnp.arange(2), y].mean()
+
+    for name, w in state.weights.items():
+        move = new.weights[name].w - w.w
+        up, down = (
+            loss(state.weights | {name: eqx.tree_at(lambda w: w.w, w, w.w + h * move)})
+            for h in (1e-3, -1e-3)
+        )
+        rise = (up - down) / 2e-3  # the length of the gradient squared, downwards
+        np.testing.assert_allclose(rise, -jnp.square(move).sum(), rtol=1e-4)
+
+
 def test_the_label_weighs_what_it_is_given():
     target = jnp.asarray(np.random.default_rng(2).random(machine(bm.Monotone(5)).nodes.n), float)
     seen, q = jnp.arange(6) < 3, jnp.full(target.shape, 0.5)
