@@ -2,11 +2,15 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float, Int
 
 from neurojax._check import real
+from neurojax.data.rasters import lasting
 from neurojax.learning.learner import forward
 from neurojax.neurons.leaky import ALIF, LIF
 from neurojax.plasticity.three_factor import Post
@@ -15,7 +19,7 @@ from neurojax.weights import Weights
 
 def shown(x: Any, n_in: int, start: int) -> Float[Array, "..."]:
     """Samples held, [b, n_in], or over time with time first, [T, b, n_in]; refused if neither."""
-    x = real(x, "x")
+    x = real(lasting(x)[0], "x")
     size = lambda axis: x[(slice(0, 1),) * axis].size if x.ndim > axis else 0  # noqa: E731
     if size(2) == n_in and len(x):
         if x.shape[1] <= start:
@@ -26,6 +30,47 @@ def shown(x: Any, n_in: int, start: int) -> Float[Array, "..."]:
             f"x must be [batch, {n_in}], or [batch, steps, {n_in}] over time; got {list(x.shape)}"
         )
     return x.reshape(len(x), n_in)
+
+
+def lengths(x: Any, start: int) -> Int[Array, " b"] | None:
+    """How many steps each sample has, where they differ; refused where one ends before `start`."""
+    ends = lasting(x)[1]
+    if ends is None:
+        return None
+    short = f"lengths must be above {start}, the step from which scores count (start)"
+    if isinstance(ends, Tracer):
+        return eqx.error_if(ends, ends <= start, short)
+    if (bad := np.asarray(ends) <= start).any():
+        got = f"{np.asarray(ends)[bad].min()} ({bad.sum()} of {bad.size})"
+        raise ValueError(f"{short}; got {got}: pass a smaller start, or leave such samples out")
+    return jnp.asarray(ends)
+
+
+def late(
+    e: Float[Array, "t b c"], start: int, ends: Int[Array, " b"] | None = None
+) -> Float[Array, "t b c"]:
+    """What counts of each step, from `start` to each sample's end, over how many of them count."""
+    t = jnp.arange(len(e))[:, None]
+    last = jnp.full(e.shape[1], len(e)) if ends is None else ends
+    counts = (t >= start) & (t < last[None])
+    return jnp.where(counts[..., None], e, 0) / (last - start).astype(e.dtype)[None, :, None]
+
+
+def decided(
+    y: Float[Array, "t b c"], start: int, ends: Int[Array, " b"] | None = None
+) -> Float[Array, "b c"]:
+    """Mean over the steps that count."""
+    return y[start:].mean(0) if ends is None else late(y, start, ends).sum(0)
+
+
+def spikes_a_step(
+    z: Float[Array, "t b n"], ends: Int[Array, " b"] | None = None
+) -> Float[Array, ""]:
+    """Mean rate of a layer over the steps that the samples have."""
+    if ends is None:
+        return z.mean()
+    own = jnp.arange(len(z))[:, None] < ends[None]
+    return jnp.where(own[..., None], z, 0).sum() / (ends.sum() * z.shape[-1]).astype(z.dtype)
 
 
 def biased(s: Float[Array, "*lead n"]) -> Float[Array, "*lead n1"]:

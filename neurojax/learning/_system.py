@@ -25,6 +25,8 @@ from neurojax._check import (
     working,
 )
 from neurojax._repr import described
+from neurojax.data.rasters import Rasters
+from neurojax.learning._spiking import lengths
 from neurojax.network import Network, fold
 from neurojax.neurons.leaky import LeakyIntegrator
 from neurojax.plasticity.feedback import Broadcast, broadcast
@@ -245,8 +247,14 @@ def _check_plastic(system: System) -> None:
             )
 
 
-def samples(system: System, x: ArrayLike) -> Float[Array, "b *t i"]:
-    """A batch as floats, refused unless it holds samples and, outside jit, is finite."""
+def samples(system: System, x: Any) -> Any:
+    """A batch as floats, refused unless it holds samples and, outside jit, is finite.
+
+    `Rasters` stay what they are, and are refused where one ends before `start`.
+    """
+    if isinstance(x, Rasters):
+        ends, counts = lengths(x, system.start), samples(system, _counts(x.x))
+        return eqx.tree_at(lambda r: (r.x, r.lengths), x, (counts, ends))
     x, allowed = floats(x), one_sample(kind("system", system, System))
     if x.shape[1:] not in allowed:
         cure = ""
@@ -258,6 +266,11 @@ def samples(system: System, x: ArrayLike) -> Float[Array, "b *t i"]:
     if not len(x):
         raise ValueError("x must hold one sample at least; got none")
     return x
+
+
+def _counts(x: Any) -> Array:
+    """Bytes of a raster are counts, not grey levels."""
+    return real(jnp.asarray(x)) if x.dtype == np.uint8 else x
 
 
 def sample(system: System, x: ArrayLike) -> Float[Array, "*t i"]:
@@ -281,6 +294,8 @@ def one_sample(system: System) -> tuple[tuple[int, ...], ...]:
 
 def floats(x: ArrayLike) -> Array:
     """Pictures or spikes as floats; bytes are refused, and outside jit what is not finite."""
+    if isinstance(x, Rasters):
+        raise TypeError(f"x must be one sample as an array; got {x}: pass its x, cut at its length")
     if getattr(x, "dtype", None) == np.uint8:
         raise TypeError("x must be floats; got uint8: pass x / 255, or spikes as x.astype(float)")
     if not isinstance(x, Tracer):

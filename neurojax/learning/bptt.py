@@ -17,6 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from neurojax._check import real
+from neurojax.data.rasters import Rasters
 from neurojax.learning import wta_broadcast as wb
 from neurojax.learning.wta_learner import WTABroadcast
 from neurojax.neurons.surrogate import Spike, fast_sigmoid
@@ -66,7 +67,9 @@ class Reference(nnx.Module):
         self.system = nnx.data(differentiable(system, spike))
         self.tone = nnx.data(tone)
 
-    def __call__(self, x: Float[Array, "b *t i"], key: Key[Array, ""] | None) -> wb.Outcome:
+    def __call__(
+        self, x: Float[Array, "b *t i"] | Rasters, key: Key[Array, ""] | None
+    ) -> wb.Outcome:
         """Scores and rates of a batch, [n_in] held or [T, n_in] a sample."""
         w = self.fixed | {n: p[...] for n, p in self.w.items()}
         wired = self.system.network.projections
@@ -95,7 +98,7 @@ def _held(w: Array, wiring: Connectivity) -> Ideal:
 
 
 def loss(
-    model: Reference, x: Float[Array, "b *t i"], target: Int[Array, " b"], gain: float,
+    model: Reference, x: Float[Array, "b *t i"] | Rasters, target: Int[Array, " b"], gain: float,
     key: Key[Array, ""] | None = None,
 ) -> tuple[Float[Array, ""], wb.Outcome]:  # fmt: skip
     """Cross-entropy, mean over a batch, and a penalty on rates.
@@ -111,7 +114,7 @@ def loss(
 
 
 def gradients(
-    system: wb.System, weights: wb.AllWeights, tone: wb.Tone, x: Float[Array, "b *t i"],
+    system: wb.System, weights: wb.AllWeights, tone: wb.Tone, x: Float[Array, "b *t i"] | Rasters,
     target: Int[Array, " b"], *, spike: Spike, gain: float,
     key: Key[Array, ""] | None = None,
 ) -> tuple[dict[str, Array], wb.Outcome]:  # fmt: skip

@@ -32,14 +32,18 @@ from neurojax.learning._spiking import (
     arriving,
     at,
     biased,
+    decided,
+    late,
+    lengths,
     outer,
     resting,
     shown,
+    spikes_a_step,
     stepped,
     unheld,
     worth,
 )
-from neurojax.learning.learner import Info, accuracy, programmed
+from neurojax.learning.learner import Info, Samples, accuracy, programmed
 from neurojax.learning.perceptron import drawn, layer_sizes
 from neurojax.network import fold
 from neurojax.neurons.leaky import LIF
@@ -77,7 +81,8 @@ def _srm(neuron: Any) -> Any:
 class Decolle(eqx.Module):
     """Spiking layers of `sizes`, (n_in, hidden ..., n_classes), each taught by its own readout.
 
-    A `Learner`. A sample is [n_in], held for `n_steps` steps of `dt` ms, or [T, n_in]. Errors and
+    A `Learner`. A sample is [n_in], held for `n_steps` steps of `dt` ms, or [T, n_in]; those of
+    `data.Rasters` each have a length of their own. Errors and
     scores count from step `start` on; scores are the mean of the last layer's readout.
     `tau_syn`, ms, is that of Q, the neuron's `tau_mem` that of P. What all steps ask for is
     programmed once a batch, through `tx`, an optax transformation. First weights are Gaussian of
@@ -123,26 +128,26 @@ class Decolle(eqx.Module):
         return DecolleState(weights, g, self.tx.init({n: w.w for n, w in weights.items()}))
 
     def step(
-        self, state: DecolleState, x: Float[Array, "b ..."], y: Int[Array, " b"], *,
+        self, state: DecolleState, x: Samples, y: Int[Array, " b"], *,
         key: Key[Array, ""],
     ) -> tuple[DecolleState, Info]:  # fmt: skip
         """Learn from one batch, each layer from its own readout."""
-        dw, told, rates = {}, jnp.zeros(()), {}
+        dw, told, rates, ends = {}, jnp.zeros(()), {}, lengths(x, self.start)
         for i, (name, s, post, g) in enumerate(self._passed(state, x, fold(key, "read"))):
             told = post.z @ g.T
-            d = self._errors(told, y) @ g * post.h
+            d = late(self._errors(told, y), self.start, ends) @ g * post.h
             dw[name] = outer(state.weights[name], *self._paired(d, s)) / len(y)
-            rates[f"rate{i + 1}"] = post.z.mean()
+            rates[f"rate{i + 1}"] = spikes_a_step(post.z, ends)
         weights, opt_state = programmed(self.tx, state.weights, state.opt_state, dw, key)
-        info = {"accuracy": accuracy(told[self.start :].mean(0), y)} | rates
+        info = {"accuracy": accuracy(decided(told, self.start, ends), y)} | rates
         return DecolleState(weights, state.readouts, opt_state), info
 
     def predict(
-        self, state: DecolleState, x: Float[Array, "b ..."], *, key: Key[Array, ""] | None = None
+        self, state: DecolleState, x: Samples, *, key: Key[Array, ""] | None = None
     ) -> Float[Array, "b c"]:
         """Scores [batch, n_classes] of the last layer's readout."""
         *_, (_, _, post, g) = self._passed(state, x, key)
-        return post.z[self.start :].mean(0) @ g.T
+        return decided(post.z, self.start, lengths(x, self.start)) @ g.T
 
     def _passed(self, state: DecolleState, x: Any, key: Array | None):
         """Layer by layer: its name, what it hears, window and spikes [T, b, n], its readout."""
@@ -171,10 +176,8 @@ class Decolle(eqx.Module):
         return jnp.exp(-jnp.asarray(self.dt, dtype) / self.tau_syn.astype(dtype))
 
     def _errors(self, told: Float[Array, "t b c"], y: Int[Array, " b"]) -> Float[Array, "t b c"]:
-        """Ascending: one-hot - y_t, over the number of steps that count."""
-        e = jax.nn.one_hot(y, told.shape[-1], dtype=told.dtype)[None] - told
-        late = jnp.arange(len(e)) >= self.start
-        return jnp.where(late[:, None, None], e, 0) / (len(e) - self.start)
+        """Ascending: one-hot - y_t."""
+        return jax.nn.one_hot(y, told.shape[-1], dtype=told.dtype)[None] - told
 
     def _paired(self, d: Float[Array, "t b n"], s: Float[Array, "*t b pre"]):
         """D_t and P_t; of what is held P_t is one number a step, which goes to D."""

@@ -36,15 +36,19 @@ from neurojax.learning._spiking import (
     arriving,
     at,
     biased,
+    decided,
+    late,
+    lengths,
     outer,
     resting,
     shown,
+    spikes_a_step,
     stepped,
     unheld,
     worth,
 )
 from neurojax.learning.decolle import early, hidden_layers
-from neurojax.learning.learner import Info, accuracy, backward, error, forward, programmed
+from neurojax.learning.learner import Info, Samples, accuracy, backward, error, forward, programmed
 from neurojax.learning.perceptron import layer_sizes
 from neurojax.network import fold
 from neurojax.neurons.leaky import ALIF, LIF
@@ -152,22 +156,23 @@ class EProp(eqx.Module):
         return EPropState(weights, b, self.tx.init({n: w.w for n, w in weights.items()}))
 
     def step(
-        self, state: EPropState, x: Float[Array, "b ..."], y: Int[Array, " b"], *,
+        self, state: EPropState, x: Samples, y: Int[Array, " b"], *,
         key: Key[Array, ""],
     ) -> tuple[EPropState, Info]:  # fmt: skip
         """Learn from one batch."""
-        seen = self._passed(state.weights, x, fold(key, "read"))
-        dw = self._changes(state, seen, y, fold(key, "back"))
+        ends, seen = lengths(x, self.start), self._passed(state.weights, x, fold(key, "read"))
+        dw = self._changes(state, seen, y, ends, fold(key, "back"))
         weights, opt_state = programmed(self.tx, state.weights, state.opt_state, dw, key)
-        rates = {f"rate{i}": p.z.mean() for i, p in enumerate(seen.post, 1)}
-        info = {"accuracy": accuracy(seen.y[self.start :].mean(0), y)} | rates
+        rates = {f"rate{i}": spikes_a_step(p.z, ends) for i, p in enumerate(seen.post, 1)}
+        info = {"accuracy": accuracy(decided(seen.y, self.start, ends), y)} | rates
         return EPropState(weights, state.feedback, opt_state), info
 
     def predict(
-        self, state: EPropState, x: Float[Array, "b ..."], *, key: Key[Array, ""] | None = None
+        self, state: EPropState, x: Samples, *, key: Key[Array, ""] | None = None
     ) -> Float[Array, "b c"]:
         """Scores [batch, n_classes]."""
-        return self._passed(state.weights, x, key).y[self.start :].mean(0)
+        seen = self._passed(state.weights, x, key)
+        return decided(seen.y, self.start, lengths(x, self.start))
 
     def _passed(self, weights: dict[str, Weights], x: Any, key: Array | None) -> _Seen:
         """A batch over time."""
@@ -196,9 +201,11 @@ class EProp(eqx.Module):
         out = arriving(weights["out"], seen.spikes, n_steps, at(key, 1))
         return seen._replace(y=low_pass(out, kappa) * (1 - kappa))
 
-    def _changes(self, state: EPropState, seen: _Seen, y: Int[Array, " b"], key: Array) -> dict:
+    def _changes(
+        self, state: EPropState, seen: _Seen, y: Int[Array, " b"], ends: Array | None, key: Array
+    ) -> dict:
         """Ascending changes of all weights, means over the batch."""
-        e, weights, dw = self._errors(seen.y, y), state.weights, {}
+        e, weights, dw = late(self._errors(seen.y, y), self.start, ends), state.weights, {}
         heard: list[Array] = [seen.s, *(biased(p.z) for p in seen.post[:-1])]
         for i, (s, post, q) in enumerate(
             zip(heard, seen.post, self._signals(state, e, key), strict=True), 1
@@ -228,10 +235,8 @@ class EProp(eqx.Module):
         return each(post, q) * (1 - kappa) * worth(self.neuron, self.dt).astype(q.dtype)
 
     def _errors(self, told: Float[Array, "t b c"], y: Int[Array, " b"]) -> Float[Array, "t b c"]:
-        """one-hot - softmax(y_t), ascending, over the number of steps that count."""
-        e = -jax.vmap(lambda told: error(told, y))(told)
-        late = jnp.arange(len(e)) >= self.start
-        return jnp.where(late[:, None, None], e, 0) / (len(e) - self.start)
+        """one-hot - softmax(y_t), ascending."""
+        return -jax.vmap(lambda told: error(told, y))(told)
 
     def _kappa(self, dtype: Any) -> Array:
         return jnp.exp(-jnp.asarray(self.dt, dtype) / self.tau_out.astype(dtype))

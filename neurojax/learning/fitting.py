@@ -19,19 +19,22 @@ from jaxtyping import Array, Float, Key
 
 from neurojax import checkpoint
 from neurojax._check import brief, classes, count, instance, prng_key, real
-from neurojax._compile import compiled, released
+from neurojax._compile import compiled, compiling, released
 from neurojax._draw import fold
 from neurojax._files import located, write_whole
+from neurojax.data.rasters import Rasters, all_finite, lasting, loaded, on_disk
 from neurojax.data.sets import Dataset, Split
+from neurojax.learning._spiking import lengths
 from neurojax.learning.learner import Learner, accuracy
 from neurojax.weights import MakeWeights, ideal
 
 __all__ = ["Fitted", "NotFinite", "evaluate", "fit"]
 
-Change = Callable[[Array, Array], Array]  # (key, x [batch, ...]) -> x
+Change = Callable[[Array, Any], Any]  # (key, x [batch, ...]) -> x
 Hook = Callable[[int, dict[str, float]], Any]
-Data = tuple[ArrayLike, ArrayLike] | Split | Dataset
+Data = tuple[ArrayLike | Rasters, ArrayLike] | Split | Dataset
 _AT_ONCE = 500  # samples of an evaluation
+_IN_MEMORY = 64 << 20  # bytes that are read at once of what lies on disk
 SETTLING = 30  # batches that a learner with `settle` sees before it learns
 
 
@@ -73,7 +76,7 @@ def fit(
     batch_size: int = 64,
     make_weights: MakeWeights = ideal(),
     state: Any = None,
-    val: tuple[ArrayLike, ArrayLike] | Split | None = None,
+    val: tuple[ArrayLike | Rasters, ArrayLike] | Split | None = None,
     augment: Change | None = None,
     encode: Change | None = None,
     patience: int | None = None,
@@ -84,9 +87,11 @@ def fit(
 ) -> Fitted:
     """Let `learner` learn from `data`: (x, y), or a data set with its validation pictures.
 
-    `x` is [N, ...] or [N, T, n], whatever the learner takes of it; `y` [N] are labels. Pictures of
-    a data set are flattened. In each epoch the samples are shuffled into batches of
-    `batch_size`; what is left over waits for the next shuffle. `augment(key, x)` changes
+    `x` is [N, ...] or [N, T, n], whatever the learner takes of it, or `data.Rasters` of samples
+    over time that are not equally long; `y` [N] are labels. Pictures of a data set are flattened.
+    An `x` that is an `np.memmap`, or `Rasters` of one, stays on disk: some 64 MB are read at a
+    time, and what is learned is the same, bit for bit. In each epoch the samples are shuffled into
+    batches of `batch_size`; what is left over waits for the next shuffle. `augment(key, x)` changes
     training batches, `encode(key, x)` then all that the learner sees; both take a batch. `val`
     is evaluated after each epoch; with `patience`, training stops after as many epochs without a
     better one, and the state of the best is what comes back.
@@ -120,6 +125,7 @@ def fit(
         count("batch_size")(batch_size),
     )
     train, val, encode = _given(data, val, encode)
+    _refuse_short(learner, train, val)
     if len(train[1]) < batch_size:
         raise ValueError(f"batch_size must be at most {len(train[1])} samples; got {batch_size}")
     if patience is not None:
@@ -144,7 +150,7 @@ def fit(
 
 
 def evaluate(
-    learner: Learner, state: Any, data: tuple[ArrayLike, ArrayLike] | Split, *,
+    learner: Learner, state: Any, data: tuple[ArrayLike | Rasters, ArrayLike] | Split, *,
     encode: Change | None = None, key: Key[Array, ""] | None = None,
 ) -> float | Float[Array, ""]:  # fmt: skip
     """Part of the samples (x, y) whose label has the largest score; 500 at a time.
@@ -156,9 +162,9 @@ def evaluate(
     """
     learner = instance("learner", learner, "init", "step", "predict")
     (x, y), _, encode = _given(data, None, encode)
-    found = _evaluate(
-        learner, _own(learner, state), x, y, prng_key(key) if key is not None else None, encode
-    )
+    _refuse_short(learner, (x, y))
+    key = prng_key(key) if key is not None else None
+    found = _right(_evaluate, learner)(_own(learner, state), x, y, key, encode)
     return (found if isinstance(found, Tracer) else float(found)) / len(y)
 
 
@@ -167,8 +173,8 @@ def evaluate(
 
 class _Plan(NamedTuple):
     learner: Learner
-    train: tuple[Array, Array]
-    val: tuple[Array, Array] | None
+    train: tuple[Any, Any]
+    val: tuple[Any, Any] | None
     key: Array
     epochs: int
     batch_size: int
@@ -180,8 +186,8 @@ class _Plan(NamedTuple):
         return len(self.train[1]) // self.batch_size
 
 
-def _flattened(key: Array | None, x: Array) -> Array:
-    return x.reshape(len(x), -1)
+def _flattened(key: Array | None, x: Any) -> Any:
+    return x if isinstance(x, Rasters) else x.reshape(len(x), -1)
 
 
 def _given(data: Any, val: Any, encode: Change | None):
@@ -193,21 +199,46 @@ def _given(data: Any, val: Any, encode: Change | None):
     return _pair("data", data), None if val is None else _pair("val", val), encode
 
 
-def _pair(name: str, pair: Any) -> tuple[Array, Array]:
+def _pair(name: str, pair: Any) -> tuple[Any, Any]:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise TypeError(f"{name} must be (x, y) or a data set; got {type(pair).__name__}")
     x, y = pair
-    if getattr(x, "dtype", None) == np.uint8:
-        raise TypeError(f"x of {name} must be floats; got uint8: pass x / 255")
+    if getattr(x, "dtype", None) == np.uint8 and not isinstance(x, Rasters):
+        raise TypeError(
+            f"x of {name} must be floats; got uint8: pass x / 255, or nj.data.Rasters(x) of counts"
+        )
     if np.ndim(y) != 1:
         cure = ": pass y.argmax(1)" if np.ndim(y) == 2 else ""
         raise ValueError(f"y of {name} must be [N] labels; got {list(np.shape(y))}{cure}")
     if np.ndim(x) < 2 or np.shape(x)[0] != np.shape(y)[0] or 0 in np.shape(x):
         got = f"{list(np.shape(x))} and {list(np.shape(y))}"
         raise ValueError(f"x and y of {name} must be [N, ...] and [N], without a 0; got {got}")
-    if not isinstance(x, Tracer) and not np.isfinite(np.asarray(x)).all():
+    if not isinstance(lasting(x)[0], Tracer) and not all_finite(x if on_disk(x) else _numbers(x)):
         raise ValueError(f"x of {name} must be finite; got NaN or infinity")
+    if on_disk(x):
+        if compiling():
+            raise ValueError(f"x of {name} must be in memory under jit and vmap; got a np.memmap")
+        return x, np.asarray(y)
+    if isinstance(x, Rasters):
+        return jax.tree.map(jnp.asarray, x), jnp.asarray(y)
     return real(x, f"x of {name}"), jnp.asarray(y)
+
+
+def _refuse_short(learner: Any, *data: Any) -> None:
+    """Refuse samples that end before any step counts, and a learner that counts no steps."""
+    for x, _ in (pair for pair in data if pair is not None):
+        ends, start = lasting(x)[1], getattr(getattr(learner, "system", learner), "start", None)
+        if ends is not None and start is None:
+            raise TypeError(
+                f"{type(learner).__name__} must have a step from which scores count (start) to take"
+                f" samples over time; got {x}: pass an array, such as x.sum(1) of its x"
+            )
+        if ends is not None and not isinstance(ends, Tracer):
+            lengths(x, start)
+
+
+def _numbers(x: Any) -> np.ndarray:
+    return np.asarray(lasting(x)[0])
 
 
 def _own(learner: Learner, state: Any) -> Any:
@@ -230,7 +261,7 @@ def _refuse_labels(plan: _Plan, state: Any) -> None:
         classes("y of val", plan.val[1], scores.shape[-1])
 
 
-def _encoded(encode: Change | None, x: Array, key: Array | None) -> Array:
+def _encoded(encode: Change | None, x: Any, key: Array | None) -> Any:
     return x if encode is None else encode(key, x)  # pyright: ignore[reportArgumentType]
 
 
@@ -238,7 +269,7 @@ def _encoded(encode: Change | None, x: Array, key: Array | None) -> Array:
 
 
 def stretch(
-    learner: Learner, state: Any, x: Array, y: Array, order: Array, key: Array, ends: Array,
+    learner: Learner, state: Any, x: Any, y: Array, order: Array, key: Array, ends: Array,
     augment: Change | None = None, encode: Change | None = None,
 ) -> tuple[Any, dict[str, Array]]:  # fmt: skip
     """Batches ends[0] to ends[1] - 1 of an epoch, and what each showed, [batches], others 0.
@@ -275,8 +306,8 @@ def epoch_key(key: Array, epoch: int | Array) -> Array:
     return jax.random.fold_in(fold(key, "epoch"), epoch)
 
 
-def _correct(learner, state, x, y, key, encode) -> Array:
-    """How many samples are right, in blocks that are one program."""
+def _correct(learner, state, x, y, key, encode, before: Any = 0) -> Array:
+    """How many samples are right, in blocks that are one program; `before` have come before."""
     first = len(y) - len(y) % _AT_ONCE
 
     def right(x, y, i):
@@ -286,21 +317,66 @@ def _correct(learner, state, x, y, key, encode) -> Array:
 
     total = jnp.zeros(())
     if first:
-        blocks = [a[:first].reshape(-1, _AT_ONCE, *a.shape[1:]) for a in (x, y)]
-        starts = jnp.arange(0, first, _AT_ONCE)
+        some = lambda a: a[:first].reshape(-1, _AT_ONCE, *a.shape[1:])  # noqa: E731
+        blocks = jax.tree.map(some, (x, y))
+        starts = before + jnp.arange(0, first, _AT_ONCE)
         total = jax.lax.map(lambda now: right(*now), (*blocks, starts)).sum()
     if first < len(y):
-        total = total + right(x[first:], y[first:], first)
+        total = total + right(x[first:], y[first:], before + first)
     return total
 
 
 _evaluate = compiled(_correct)
 
 
-def settled(learner: Any, state: Any, x: Array, key: Array, batch_size: int, encode: Any) -> Any:
+def _right(count: Callable, learner: Learner) -> Callable:
+    """`count`, a compiled `_correct`, of samples that may lie on disk and are read by the block."""
+
+    def right(state: Any, x: Any, y: Any, key: Array | None, encode: Change | None) -> Any:
+        if not on_disk(x):
+            return count(learner, state, x, y, key, encode, 0)
+        starts = range(0, len(y), _AT_ONCE)
+        blocks = ((loaded(x, slice(i, i + _AT_ONCE)), y[i : i + _AT_ONCE], i) for i in starts)
+        return sum(count(learner, state, x, y, key, encode, jnp.asarray(i)) for x, y, i in blocks)
+
+    return right
+
+
+def served(learn: Callable) -> Callable:
+    """`stretch` of a learner, compiled, of samples that may lie on disk: read as they are needed.
+
+    Whichever part of an epoch is in memory, batch i is the same and draws from the same key.
+    """
+
+    def learnt(state, x, y, order, key, ends, **changes):
+        if not on_disk(x):
+            return learn(state, x=x, y=y, order=order, key=key, ends=ends, **changes)
+        order, (first, last) = np.asarray(order), (int(i) for i in ends)
+        n_batches, size = order.shape
+        each = lasting(x)[0][:1].nbytes * size
+        at_once = max(1, min(n_batches, _IN_MEMORY // max(1, each)))
+        total = None
+        for i in range(first, last, at_once):
+            rows = order[np.arange(i, i + at_once) % n_batches].ravel()
+            here = np.zeros_like(order)  # of these rows
+            there = here[i : i + at_once]
+            there[:] = np.arange(there.size).reshape(there.shape)
+            now = jnp.asarray([i, min(i + at_once, last)])
+            state, sums = learn(
+                state, x=loaded(x, rows), y=y[rows], order=here, key=key, ends=now, **changes
+            )
+            total = sums if total is None else jax.tree.map(jnp.add, total, sums)
+        return state, total
+
+    return learnt
+
+
+def settled(learner: Any, state: Any, x: Any, key: Array, batch_size: int, encode: Any) -> Any:
     """The state after some batches of inputs alone; as it was if the learner needs none."""
     if not hasattr(learner, "settle"):
         return state
+    if on_disk(x):
+        x = loaded(x, slice(SETTLING * batch_size))
 
     def one(state: Any, i: Array) -> tuple[Any, None]:
         at = fold(jax.random.fold_in(key, i), "settle")
@@ -310,7 +386,7 @@ def settled(learner: Any, state: Any, x: Array, key: Array, batch_size: int, enc
     return jax.lax.scan(one, state, jnp.arange(SETTLING))[0]
 
 
-def _begun(plan: _Plan, fresh: Callable[[], Any], x: Array) -> Any:
+def _begun(plan: _Plan, fresh: Callable[[], Any], x: Any) -> Any:
     """A state from nothing, settled on `x`."""
     return settled(plan.learner, fresh(), x, plan.key, plan.batch_size, plan.encode)
 
@@ -341,14 +417,17 @@ def _run(
 ) -> Fitted:
     from neurojax.learning._progress import Progress  # rich is slow to import
 
-    learn, test = (
-        released(partial(stretch, plan.learner)),
-        released(partial(_correct, plan.learner)),
-    )
+    learn = served(released(partial(stretch, plan.learner)))
+    test = _right(released(_correct), plan.learner)
     kept = diary.restored(jax.eval_shape(fresh))
     if kept is None:
         begin = released(partial(_begun, plan, fresh))
-        state = begin(plan.train[0]) if state is None else state
+        first, n = (
+            plan.train[0],
+            SETTLING * plan.batch_size if hasattr(plan.learner, "settle") else 1,
+        )
+        first = loaded(first, slice(n)) if on_disk(first) else first
+        state = begin(first) if state is None else state
         _refuse_lost(state, "before the first batch", state)
         kept = _Kept(state, state, 0)
     bar = Progress(plan.epochs, plan.n_batches, kept.epoch, quiet=not progress)
@@ -491,7 +570,7 @@ class _Diary:
 def _whose(plan: _Plan, patience: int | None) -> dict[str, Any]:
     """What decides how a training goes, but for how long it is."""
     found = hashlib.sha256()
-    for x in (*plan.train, *(plan.val or ())):
+    for x in jax.tree.leaves((plan.train, plan.val)):
         found.update(f"{x.dtype}{x.shape}".encode())
         found.update(np.ascontiguousarray(x).data)
     told = re.sub(r" at 0x[0-9a-f]+", "", repr(plan.learner))

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from neurojax._draw import fold
+from neurojax.data.rasters import Rasters
 from neurojax.weights import MakeWeights, Weights, ideal
 
 __all__ = ["Info", "Learner"]
 
+Samples = Float[Array, "b ..."] | Rasters  # the second: over time, each as long as it lasts
 Info = dict[str, Array]  # what a batch showed, a number each; `accuracy` where it was seen
 
 
@@ -20,8 +22,9 @@ class Learner(Protocol):
 
     `init` draws a state, in which whatever is plastic is held by what `make_weights` makes:
     numbers (`nj.ideal()`) or devices. `step` learns from a batch, `x` [batch, ...] and labels
-    `y` [batch], and gives back the same structure. `predict` gives scores [batch, n_classes],
-    whose argmax is the decision.
+    `y` [batch], and gives back the same structure; where a learner takes samples over time, `x`
+    may be `data.Rasters` of several lengths. `predict` gives scores [batch, n_classes], whose
+    argmax is the decision.
     One that must see inputs before it learns has `settle(state, x, *, key) -> state` too, for
     one batch of them.
     """

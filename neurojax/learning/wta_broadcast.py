@@ -33,7 +33,9 @@ from neurojax._check import (
 from neurojax._compile import compiled
 from neurojax._drive import currents, held, read
 from neurojax._transmission import due
+from neurojax.data.rasters import Rasters, lasting
 from neurojax.layers import Record
+from neurojax.learning._spiking import decided
 from neurojax.learning._system import (
     INPUT,
     AllWeights,
@@ -226,28 +228,32 @@ def _third_factor(
 
 
 def factors(
-    system: System, tone: Tone, record: dict[str, Post], instruction: Instruction
-) -> dict[str, Float[Array, "t n"]]:
+    system: System, tone: Tone, record: dict[str, Post], instruction: Instruction,
+    end: Int[Array, ""] | None = None,
+) -> dict[str, Float[Array, "t n"]]:  # fmt: skip
     """D [T, n] of each layer, the postsynaptic side of all its weight changes.
 
-    dw = sum_t D_t pre_t^T, in weight units; windows, spikes and instruction are [T, ...].
+    dw = sum_t D_t pre_t^T, in weight units; windows, spikes and instruction are [T, ...], of
+    which steps from `end` on teach nothing.
     """
     out = {}
     for name in system.taught:
         q = jax.vmap(partial(_third_factor, system, tone, name))(instruction)
+        q = q if end is None else jnp.where((jnp.arange(len(q)) < end)[:, None], q, 0)
         neuron = system.network.layers[name].neuron
         out[name] = rule(system, name).factor(neuron, record[name], q, dt=system.dt)
     return out
 
 
 def deltas(
-    system: System, weights: AllWeights, tone: Tone, x: ArrayLike, target: ArrayLike, *,
+    system: System, weights: AllWeights, tone: Tone, x: ArrayLike | Rasters, target: ArrayLike, *,
     key: Array | None = None,
 ) -> tuple[dict[str, Array], Outcome]:  # fmt: skip
     """Ascending change of each plastic weight, mean over a batch; factorised form.
 
     Changes have the shapes of the weights and are in weight units. `x` [batch, n_in] is held,
-    [batch, n_steps, n_in] changes with time; `target` [batch] are labels. Compiled
+    [batch, n_steps, n_in] changes with time, `data.Rasters` for as long as each sample lasts;
+    `target` [batch] are labels. Compiled
     once for one structure. Raises as `train_step` does, inside jit for shapes and dtypes alone.
     """
     x = samples(system, x)
@@ -258,21 +264,22 @@ def deltas(
 @compiled
 def _deltas(system, weights, tone, x, target, key):
     """Time leads in what is recorded, so one product a projection sums time and batch."""
+    x, ends = lasting(x)
 
-    def one(x, target, key):
+    def one(x, end, target, key):
         record = present(system, weights, tone, x, key=key)
         told = instruct(system, record[system.readout].z, target)
         spikes = {n: record[n].z for n in system.taught}
-        return factors(system, tone, record, told), spikes, told.scores
+        return factors(system, tone, record, told, end), spikes, told.scores
 
     keys = None if key is None else jax.random.split(key, len(x))
-    post, spikes, scores = jax.vmap(one, out_axes=1)(x, target, keys)
+    post, spikes, scores = jax.vmap(one, out_axes=1)(x, ends, target, keys)
     dw = {
         name: weights[name].outer(*_paired(system, name, post, spikes, x)) / len(x)
         for name in system.network.plastic()
     }
-    rates = {n: _rate(spikes[n]) for n in system.hidden}
-    return dw, Outcome(scores[system.start :].mean(0), rates)
+    rates = {n: _rate(spikes[n], ends) for n in system.hidden}
+    return dw, Outcome(decided(scores, system.start, ends), rates)
 
 
 def _paired(system: System, name: str, post, spikes, x: Array) -> tuple[Array, Array]:
@@ -286,9 +293,13 @@ def _paired(system: System, name: str, post, spikes, x: Array) -> tuple[Array, A
     return (_total(d).astype(d.dtype), x) if x.ndim == 2 else (d.swapaxes(0, 1), x)
 
 
-def _rate(z: Float[Array, "t *n"]) -> Float[Array, "*n"]:
-    """Spikes a step."""
-    return (_total(z) / len(z)).astype(z.dtype)
+def _rate(z: Float[Array, "t b n"], ends: Int[Array, " b"] | None) -> Float[Array, "b n"]:
+    """Spikes a step, of those that a sample has."""
+    if ends is None:
+        return (_total(z) / len(z)).astype(z.dtype)
+    own = jnp.arange(len(z))[:, None] < ends[None]
+    total = _total(jnp.where(own[..., None], z, 0))
+    return (total / ends[:, None].astype(total.dtype)).astype(z.dtype)
 
 
 def _total(x: Float[Array, "t *n"]) -> Float[Array, "*n"]:
@@ -398,14 +409,15 @@ def init(
 
 
 def train_step(
-    system: System, tx: GradientTransformation, state: TrainState, x: ArrayLike,
+    system: System, tx: GradientTransformation, state: TrainState, x: ArrayLike | Rasters,
     target: ArrayLike, *, anneal: float | Array = 1.0, average_decay: float | Array = 0.0,
     changes: Changes = deltas,
 ) -> tuple[TrainState, Outcome]:  # fmt: skip
     """Learn from one batch what `changes` asks for: by default the local rule's `deltas`.
 
-    `x` [batch, n_in] is held for the presentation, [batch, n_steps, n_in] changes with time:
-    pictures flat, of the order of 1, or spikes. `target` [batch] are labels in [0, n_classes).
+    `x` [batch, n_in] is held for the presentation, [batch, n_steps, n_in] changes with time, and
+    `data.Rasters` of n_steps steps for as long as each sample lasts: pictures flat, of the order
+    of 1, or spikes. `target` [batch] are labels in [0, n_classes).
     `tx` takes the changes (weight units), ascending, so they go in negated. `anneal` scales the
     move of the thresholds. `average_decay` in [0, 1] keeps a running average of weights and
     thresholds: step k, from 0, leaves min(average_decay, (1 + k) / (10 + k)) of the old one.
@@ -437,7 +449,7 @@ def train_step(
 
 
 def update(
-    system: System, tx: GradientTransformation, state: TrainState, x: ArrayLike,
+    system: System, tx: GradientTransformation, state: TrainState, x: ArrayLike | Rasters,
     target: ArrayLike, *, anneal: float | Array = 1.0, average_decay: float | Array = 0.0,
     changes: Changes = deltas,
 ) -> tuple[TrainState, Outcome]:  # fmt: skip
@@ -498,7 +510,7 @@ def excited(
     }
 
 
-def settle(system: System, state: TrainState, x: ArrayLike) -> TrainState:
+def settle(system: System, state: TrainState, x: ArrayLike | Rasters) -> TrainState:
     """Let the thresholds (mV) alone move by one batch, before anything is learned.
 
     `x` [batch, n_in] or [batch, n_steps, n_in], as in `train_step`.
@@ -510,7 +522,8 @@ def settle(system: System, state: TrainState, x: ArrayLike) -> TrainState:
 
 
 def predict(
-    system: System, weights: AllWeights, tone: Tone, x: ArrayLike, *, key: Array | None = None,
+    system: System, weights: AllWeights, tone: Tone, x: ArrayLike | Rasters, *,
+    key: Array | None = None,
 ) -> Outcome:  # fmt: skip
     """Scores [b, n_classes], whose argmax is the decision, and each neuron's rate, spikes a step.
 
@@ -533,13 +546,17 @@ def predict(
 
 @compiled
 def _predict(system, weights, tone, x, key):
-    def one(x, key):
+    x, ends = lasting(x)
+
+    def one(x, end, key):
         record = present(system, weights, tone, x, key=key)
-        rates = {n: _rate(record[n].z) for n in system.hidden}
-        return Outcome(_all_scores(system, record)[system.start :].mean(0), rates)
+        alone = lambda x: (x[:, None], None if end is None else end[None])  # noqa: E731
+        rates = {n: _rate(*alone(record[n].z))[0] for n in system.hidden}
+        scores, end = alone(_all_scores(system, record))
+        return Outcome(decided(scores, system.start, end)[0], rates)
 
     keys = None if key is None else jax.random.split(key, len(x))
-    return jax.vmap(one)(x, keys)
+    return jax.vmap(one)(x, ends, keys)
 
 
 def _all_scores(system: System, record: dict[str, Post]) -> Float[Array, "t c"]:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 from neurojax._check import between, instance, kind
 from neurojax._repr import described
 from neurojax.learning import wta_broadcast as wb
-from neurojax.learning.learner import Info, accuracy
+from neurojax.learning.learner import Info, Samples, accuracy
 from neurojax.weights import MakeWeights, ideal
 
 __all__ = ["WTABroadcast"]
@@ -46,14 +46,12 @@ class WTABroadcast(eqx.Module):
         """A fresh state, as `wta_broadcast.init` makes it."""
         return wb.init(self.system, self.tx, key, make_weights)
 
-    def settle(
-        self, state: wb.TrainState, x: Float[Array, "b ..."], *, key: Key[Array, ""]
-    ) -> wb.TrainState:
+    def settle(self, state: wb.TrainState, x: Samples, *, key: Key[Array, ""]) -> wb.TrainState:
         """Thresholds alone move by one batch."""
         return wb.settle(self.system, state, x)
 
     def step(
-        self, state: wb.TrainState, x: Float[Array, "b ..."], y: Int[Array, " b"], *,
+        self, state: wb.TrainState, x: Samples, y: Int[Array, " b"], *,
         key: Key[Array, ""],
     ) -> tuple[wb.TrainState, Info]:  # fmt: skip
         """Learn from one batch; chance within the network is drawn from the state's own key."""
@@ -66,7 +64,7 @@ class WTABroadcast(eqx.Module):
         return state, {"accuracy": accuracy(outcome.scores, y), "rate": rate}
 
     def predict(
-        self, state: wb.TrainState, x: Float[Array, "b ..."], *, key: Key[Array, ""] | None = None
+        self, state: wb.TrainState, x: Samples, *, key: Key[Array, ""] | None = None
     ) -> Float[Array, "b c"]:
         """Scores by the averaged weights and thresholds."""
         return wb.predict(self.system, *state.average, x, key=key).scores
