@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from experiments import _options, _run
 from experiments._devices import Synapse, Synapses, Update, Write
-from experiments._options import Need, one_of, other_than
+from experiments._options import Need, none_of, one_of, other_than
 from neurojax._check import MOST
+from neurojax.data.event_sets import MADE
+from neurojax.data.event_sets import NAMES as EVENTS
 
 _T = TypeVar("_T")
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 else:
     Preset = _T | None
 UNSET: Any = None
-_TUNED = ("mnist", "digits")
+_TUNED = ("mnist", "digits", MADE)
 _OTHER = "other data"
 
 
@@ -226,6 +228,11 @@ class Devices:
 class Data(_run.Data):
     """What to learn from, and how it is shown."""
 
+    dataset: str = "digits"
+    """digits or moving-digits (embedded), mnist, idx (four IDX files), nmnist, shd, ssc, or an
+    image classification set of tfds."""
+    bin_ms: float | None = None
+    """Of a set of events: ms of a recording in each step of 1 ms; without, what suits the set."""
     inputs: Preset[Literal["raw", "centred"]] = UNSET
     """centred: each pixel less its mean over the training pictures, over the spread of them all."""
     augment: Preset[Literal["none", "weak", "affine"]] = UNSET
@@ -248,9 +255,14 @@ class Data(_run.Data):
     needs: ClassVar[tuple[Need, ...]] = (
         _one_of("encoding n_steps", "presentation", "static"),
         _one_of("max_rate", "encoding", "poisson"),
-    )
+        _one_of("bin_ms", "dataset", *EVENTS),
+        none_of(
+            "presentation encoding n_steps max_rate inputs augment input_dropout", "dataset",
+            *EVENTS, text="a --dataset of pictures", filled=True,
+        ),
+    )  # fmt: skip
     whole: ClassVar = dict(n_steps=(1, MOST), start=(-MOST, MOST))
-    within: ClassVar = dict(input_dropout="[0, 1)", max_rate="(0, 1000]")
+    within: ClassVar = dict(input_dropout="[0, 1)", max_rate="(0, 1000]", bin_ms="(0, inf)")
 
 
 @dataclass(frozen=True)
@@ -304,6 +316,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     _OTHER: dict(
         inputs="centred", augment="none", hidden=(1024,), recurrence="none", average=0.99,
     ),
+    MADE: dict(
+        epochs=15, batch_size=64, hidden=(256,), recurrence="local", gain=12.0, weight_decay=0.0,
+        average=0.99, start=10, target_rate=0.08, w_max=1.0,
+    ),
+    "events": dict(inputs="raw", augment="none", hidden=(256,), average=0.99, start=0),
     "devices": dict(average=0.0),
 }  # fmt: skip
 
@@ -317,11 +334,12 @@ def resolved(config: Config, n_train: int | None = None) -> Config:
     inputs centred where they are currents, one layer without recurrence, and batches and
     epochs as `schedule` has them. Raises `ValueError` where that needs `n_train`.
     """
-    preset = PRESETS[config.presentation] | PRESETS.get(config.dataset, {})
+    events = PRESETS["events"] if config.dataset in EVENTS else {}
+    preset = PRESETS[config.presentation] | events | PRESETS.get(config.dataset, {})
     if config.dataset not in _TUNED:
         if None in (config.epochs, config.batch_size):
             preset |= schedule(n_train, config.batch_size)
-        if config.presentation == "static":
+        if config.presentation == "static" and not events:
             preset |= PRESETS[_OTHER]
         if config.encoding != "direct":  # rates and times are those of pixels in [0, 1]
             preset["inputs"] = "raw"

@@ -15,7 +15,9 @@ from experiments._training import Trainer, encoded
 from hardware import routing, topology
 from hardware.energy import CHIPS, Energy, activity, energy
 from neurojax._compile import released
-from neurojax.data import Split
+from neurojax.data import Rasters, Split
+from neurojax.data.event_sets import NAMES as EVENTS
+from neurojax.data.ragged import arrays
 from neurojax.learning import wta_broadcast as wb
 from neurojax.neurons.leaky import LeakyIntegrator
 
@@ -83,13 +85,16 @@ def _counts(
     @released
     def summed(images, key):
         x = encoded(data, key, images)
+        if isinstance(x, Rasters):  # to the end of each recording
+            x = jnp.where(x.mask[..., None], x.x.astype(float), 0)
         record = jax.vmap(lambda x: wb.present(system, weights, tone, x, key=key))(x)
-        entered = x.sum((0, 1)) if data.encoding != "direct" else jnp.zeros(x.shape[-1])
+        spiking_in = data.encoding != "direct" or data.dataset in EVENTS
+        entered = x.sum((0, 1)) if spiking_in else jnp.zeros(x.shape[-1])
         return {n: record[n].z.sum((0, 1)) for n in spiking} | {"input": entered}
 
     total: dict[str, np.ndarray] = {}
     for i in range(0, len(split.labels), _AT_ONCE):
-        images = jnp.asarray(split.images[i : i + _AT_ONCE])
+        images = arrays(split.images[i : i + _AT_ONCE])
         some = summed(images, jax.random.fold_in(key, i))
         total = {n: total.get(n, np.zeros(())) + np.asarray(x, float) for n, x in some.items()}
     mean = {n: jnp.asarray(x / len(split.labels), float) for n, x in total.items()}

@@ -55,6 +55,11 @@ def other_than(names: str, option: str, value: Any, *, filled: bool = False) -> 
     return Need(names, option, text, lambda config: getattr(config, option) != value, filled)
 
 
+def none_of(names: str, option: str, *values: Any, text: str, filled: bool = False) -> Need:
+    """Options that have no effect where another has one of these values."""
+    return Need(names, option, text, lambda config: getattr(config, option) not in values, filled)
+
+
 def needs(config: type) -> list[Need]:
     """Of a configuration class and its parts."""
     return [need for part in config.__mro__ for need in vars(part).get("needs", ())]

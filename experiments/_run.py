@@ -21,10 +21,12 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 from experiments import _command
-from experiments._options import Need, dashed, needs, other_than, refuse_idle
+from experiments._options import Need, dashed, needs, none_of, refuse_idle
 from neurojax import _memory
 from neurojax._check import MOST
 from neurojax._files import located
+from neurojax.data.event_sets import MADE
+from neurojax.data.ragged import Rasters
 
 MANY = 10_000  # networks of one study
 _LONGEST = 450  # characters of a refusal
@@ -38,11 +40,13 @@ class Data:
     dataset: str = "digits"
     """digits (embedded), mnist, idx (four IDX files), or an image classification set of tfds."""
     data_dir: Path | None = None
-    """Folder of the IDX files or of a prepared tfds set; without, $NEUROJAX_DATA."""
+    """Folder of the IDX files or of a prepared set; without, $NEUROJAX_DATA."""
     train_size: int | None = None
     """Use this many training pictures only; without, all of them."""
 
-    needs: ClassVar[tuple[Need, ...]] = (other_than("data_dir", "dataset", "digits"),)
+    needs: ClassVar[tuple[Need, ...]] = (
+        none_of("data_dir", "dataset", "digits", MADE, text="a --dataset that is not embedded"),
+    )
     whole: ClassVar[dict[str, tuple[int, int]]] = dict(train_size=(1, MOST))
 
 
@@ -136,6 +140,16 @@ def require_paths(config: Any) -> None:
     for f in fields(config):
         if isinstance(value := getattr(config, f.name), Path):
             located(f"--{dashed(f.name)}", value)
+
+
+def pictures(sets: Any) -> Any:
+    """A data set, refused where it is one of events."""
+    if isinstance(sets.train.images, Rasters):
+        raise ValueError(
+            f"--dataset must be of pictures here; got {sets.name}, which are events: learn from"
+            " them by experiments.wta_broadcast or experiments.learn"
+        )
+    return sets
 
 
 def n_train(sets: Any, train_size: int | None, batch_size: int | None) -> int:

@@ -14,7 +14,9 @@ from jaxtyping import Array, Key
 from experiments import _finite
 from experiments._config import Data, Learning
 from neurojax._compile import released
-from neurojax.data import Dataset, Split, augment, encoding
+from neurojax.data import Dataset, Rasters, Split, augment, encoding
+from neurojax.data.event_sets import NAMES as EVENTS
+from neurojax.data.ragged import arrays, on_disk
 from neurojax.learning import WTABroadcast, fitting
 from neurojax.learning import wta_broadcast as wb
 from neurojax.learning._progress import Progress
@@ -51,7 +53,7 @@ def shown(data: Data, sets: Dataset) -> Dataset:
     m: its mean over the training pictures; S^2: the mean over all pixels of their variance there,
     so that one that hardly ever changes is not blown up.
     """
-    if data.inputs == "raw":
+    if data.inputs == "raw" or isinstance(sets.train.images, Rasters):
         return sets
     learnt = sets.train.images[: data.train_size].astype(np.float64)
     m, spread = learnt.mean(0), np.sqrt(learnt.var(0).mean())
@@ -70,8 +72,13 @@ def lesson(data: Data, split: Split, batch_size: int, seed: int) -> Split:
     return Split(images, labels)
 
 
-def encoded(data: Data, key: Key[Array, ""], images: Array) -> Array:
-    """Pictures [B, H, W, ...] as the network sees them: [B, n_in] held, or [B, T, n_in]."""
+def encoded(data: Data, key: Key[Array, ""], images: Any) -> Any:
+    """Pictures [B, H, W, ...] as the network sees them: [B, n_in] held, or [B, T, n_in].
+
+    Events are what they are.
+    """
+    if isinstance(images, Rasters):
+        return images
     flat = images.reshape(images.shape[0], -1)
     if data.presentation == "rows":
         return jax.vmap(encoding.rows)(images.reshape(*images.shape[:2], -1))
@@ -83,8 +90,10 @@ def encoded(data: Data, key: Key[Array, ""], images: Array) -> Array:
     return jax.vmap(draw)(jax.random.split(key, len(flat)), flat)
 
 
-def perturbed(data: Data, key: Key[Array, ""], images: Array) -> Array:
+def perturbed(data: Data, key: Key[Array, ""], images: Any) -> Any:
     """Training pictures after augmentation and dropout of pixels."""
+    if isinstance(images, Rasters):
+        return images
     if data.augment != "none":
         part = {"affine": 1.0, "weak": 0.5}[data.augment]
         limits = dict(rotation=0.2 * part, scale=0.1 * part, shift=part, shear=0.15 * part)
@@ -106,8 +115,8 @@ class Task(NamedTuple):
 
 
 def task(data: Data, shape: tuple[int, ...], n_classes: int) -> Task:
-    """That of pictures of `shape` [N, H, W, ...]."""
-    rows = data.presentation == "rows"
+    """That of pictures of `shape` [N, H, W, ...], or of events [N, T, n]."""
+    rows = data.presentation == "rows" or data.dataset in EVENTS
     n_in, n_steps = int(np.prod(shape[1 + rows :])), shape[1] if rows else data.n_steps
     if not -n_steps <= data.start < n_steps:
         raise ValueError(f"--start must be in [{-n_steps}, {n_steps}); got {data.start}")
@@ -173,7 +182,7 @@ def trainer(data: Data, learner: Learner) -> Trainer:
     def predict(system, weights, tone, images, key):
         return wb.predict(system, weights, tone, encode(key, images), key=key)
 
-    return Trainer(system, released(learn), settle, predict)
+    return Trainer(system, fitting.served(released(learn)), settle, predict)
 
 
 def train(
@@ -186,7 +195,8 @@ def train(
     after which something is NaN or infinite, which is what `lost` names.
     """
     _finite.refuse(lost(state), "before the first batch")
-    images, labels = jnp.asarray(split.images), jnp.asarray(split.labels)
+    images, labels = split.images, jnp.asarray(split.labels)
+    images = images if on_disk(images) else arrays(images)
     for epoch in epochs:
         key_e = fitting.epoch_key(key, epoch)
         order = fitting.shuffled(key_e, len(labels), batch_size)
@@ -205,7 +215,7 @@ def settled(steps: Trainer, state: wb.TrainState, split: Split, batch_size: int)
     """Thirty batches in which only the thresholds move."""
     for i in range(30):
         at = np.arange(i * batch_size, (i + 1) * batch_size) % len(split.labels)
-        state = steps.settle(state, jnp.asarray(split.images[at]))
+        state = steps.settle(state, arrays(split.images[at]))
     return state
 
 
@@ -231,7 +241,7 @@ def evaluate(
     weights, tone = average
     right, spikes = 0, {n: np.zeros(()) for n in system.hidden}
     for i in range(0, len(split.labels), 500):
-        images = jnp.asarray(split.images[i : i + 500])
+        images = arrays(split.images[i : i + 500])
         outcome = steps.predict(system, weights, tone, images, jax.random.fold_in(key, i))
         decided = np.asarray(outcome.scores.argmax(1))
         right += int((decided == split.labels[i : i + 500]).sum())

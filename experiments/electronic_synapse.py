@@ -191,7 +191,7 @@ def _middle(devices: Devices) -> tuple[Any, Any]:
 def run(config: Config) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
     use_cores(config.cores)
-    sets = data.load(config.dataset, config.data_dir)
+    sets = _run.pictures(data.load(config.dataset, config.data_dir))
     n_train = _run.n_train(sets, config.train_size, config.batch_size)
     _run.refuse_endless(config.epochs, n_train // config.batch_size)
     n_in = int(np.prod(sets.train.images.shape[1:]))

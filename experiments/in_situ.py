@@ -102,7 +102,7 @@ class Config(Learning, Devices, Data, Run):
 
 def run(config: Config) -> dict[str, Any]:
     """All networks and parts; returns what it writes to metrics.json."""
-    sets = load(config.dataset, config.data_dir)
+    sets = _run.pictures(load(config.dataset, config.data_dir))
     n_train = _run.n_train(sets, None, config.batch_size)
     _run.refuse_endless(max(config.epochs, config.tuned), n_train // config.batch_size)
     n_in = int(np.prod(sets.train.images.shape[1:]))

@@ -34,7 +34,9 @@ from experiments._options import Need, part
 from neurojax._check import MOST
 from neurojax._compile import released
 from neurojax.analysis import plotting
-from neurojax.data import Dataset, Split, load
+from neurojax.data import Dataset, Rasters, Split, load
+from neurojax.data.event_sets import NAMES as EVENTS
+from neurojax.data.ragged import arrays
 from neurojax.learning import NotFinite, fitting
 from neurojax.learning._progress import Progress
 from neurojax.network import fold
@@ -137,6 +139,12 @@ def _check(c: Config) -> None:
         raise ValueError(f"--hidden must name one or more layers of >= 1 neurons; got {c.hidden}")
     _run.require_whole(c, hidden=(1, MOST))
     require_currents(c)
+    if c.dataset in EVENTS and not _over_time(c):
+        allowed = "wta_broadcast, surrogate, decolle or eprop"
+        raise ValueError(
+            f"--learner must be {allowed} for --dataset {c.dataset}, which are events over time;"
+            f" got {c.learner}"
+        )
     if c.synapse != "ideal" and (why := RECIPES[c.learner].numbers_only):
         raise ValueError(
             f"--synapse must be ideal for --learner {c.learner}: {why}; got {c.synapse}"
@@ -159,7 +167,7 @@ def refuse_idle(config: Config, c: Config) -> None:
 
 def run(config: Config) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
-    sets = load(config.dataset, config.data_dir)
+    sets = load(config.dataset, config.data_dir, bin_ms=config.bin_ms)
     c = resolved(config, _run.n_train(sets, config.train_size, config.batch_size))
     refuse_idle(config, c)
     with _folder.held(c, sets, may_grow=("epochs",)) as folder:
@@ -183,9 +191,11 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
     done, state, history = folder.last(state)
     if done == 0:
         settle = released(partial(fitting.settled, learner, batch_size=c.batch_size, encode=encode))
-        state = settle(state, jnp.asarray(train.images), key)
+        state = settle(state, fitting.beginning(train.images, c.batch_size), key)
     augment = partial(_training.perturbed, data)
-    step = released(partial(fitting.stretch, learner, augment=augment, encode=encode))
+    step = fitting.served(
+        released(partial(fitting.stretch, learner, augment=augment, encode=encode))
+    )
     right = partial(fitting.evaluate, learner, encode=encode, key=key)
     bar, epochs = Progress(c.epochs, given.n_batches // c.epochs, done), range(done, c.epochs)
     with bar, _blamed(c.lr):
@@ -238,8 +248,10 @@ def known(c: Config, data: Data, train: Split, n_classes: int) -> Given:
     """What the learner is made for."""
     timed = data if data.start is not None else replace(data, start=0)
     task = _training.task(timed, train.images.shape, n_classes)
-    pixels = train.images.astype(np.float64)
-    mean, std = float(pixels.mean()), float(pixels.std()) or 1.0
+    mean, std = 0.0, 1.0  # what learners over time do not ask for
+    if not isinstance(train.images, Rasters):
+        pixels = train.images.astype(np.float64)
+        mean, std = float(pixels.mean()), float(pixels.std()) or 1.0
     return Given(task, c.epochs * (len(train.labels) // c.batch_size), mean, std)
 
 
@@ -285,7 +297,7 @@ def _refuse_unfit(
         state = fitting.settled(learner, state, images, key, len(labels), encode)
         return learner.step(state, encode(key, images), labels, key=key)
 
-    x, y = (jnp.asarray(some[:batch_size]) for some in train)
+    x, y = (arrays(some[:batch_size]) for some in train)
     jax.eval_shape(first, key, x, y)
 
 

@@ -183,7 +183,7 @@ def run(config: Config) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
     c, net, rule = config, part(config, Network), part(config, Learning)
     data, devices = part(config, _run.Data), part(config, Devices)
-    sets = load(data.dataset, data.data_dir)
+    sets = _run.pictures(load(data.dataset, data.data_dir))
     n_train = _run.n_train(sets, data.train_size, rule.batch_size)
     _run.refuse_endless(rule.epochs, n_train // rule.batch_size)
     _refuse_large(net, devices, rule.batch_size, c.seeds, sets)

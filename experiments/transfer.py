@@ -105,7 +105,7 @@ class Config(Learning, Devices, Data, Run):
 
 def run(config: Config) -> list[dict[str, Any]]:
     """All networks, spreads and ways to write; returns the runs that metrics.json holds."""
-    sets = load(config.dataset, config.data_dir)
+    sets = _run.pictures(load(config.dataset, config.data_dir))
     with _folder.held(config, sets) as folder:
         folder.begin()
         seeds = range(config.seed, config.seed + config.seeds)

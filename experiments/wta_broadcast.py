@@ -26,6 +26,7 @@ from experiments._training import Make, Task, Trainer
 from neurojax._compile import released
 from neurojax.analysis import plotting
 from neurojax.data import Dataset, Split, load
+from neurojax.data.ragged import arrays, lasting
 from neurojax.learning import WTABroadcast, fitting
 from neurojax.learning import wta_broadcast as wb
 from neurojax.learning._progress import Progress
@@ -97,7 +98,7 @@ def fresh(
 
 def run(config: Config, make: Make = WTABroadcast) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
-    sets = load(config.dataset, config.data_dir)
+    sets = load(config.dataset, config.data_dir, bin_ms=config.bin_ms)
     c = resolved(config, _run.n_train(sets, config.train_size, config.batch_size))
     refuse_idle(config, c)
     with _folder.held(c, sets, may_grow=("epochs",)) as folder:
@@ -205,7 +206,8 @@ def _percent(parts: Sequence[float]) -> list[float]:
 def _raster(data: Data, system: wb.System, average, split: Split, key: Key[Array, ""]):
     """What the network does with the first test picture."""
     weights, tone = average
-    x = _training.encoded(data, key, jnp.asarray(split.images[:1]))[0]
+    x = _training.encoded(data, key, arrays(split.images[:1]))[0]
+    x = jnp.asarray(lasting(x)[0], float)
     record = released(wb.present)(system, weights, tone, x, key=key)
     told = wb.instruct(system, record[system.readout].z, jnp.asarray(split.labels[0]))
     spikes = {n: record[n].z for n in system.hidden}

@@ -1,4 +1,4 @@
-"""Named picture data sets behind one function: `load`. Needs no TensorFlow."""
+"""Named sets of pictures and of events behind one function: `load`. Needs no TensorFlow."""
 
 import difflib
 import operator
@@ -11,7 +11,8 @@ from jaxtyping import Float32, Int32
 
 from neurojax._check import brief, count
 from neurojax._files import located
-from neurojax.data import _idx, _tfds
+from neurojax.data import _idx, _tfds, event_sets
+from neurojax.data.ragged import Rasters
 
 __all__ = ["Dataset", "Split", "check", "load"]
 
@@ -20,14 +21,15 @@ _Parts = dict[str, _Pair]  # by the name of their split
 
 
 class Split(NamedTuple):
-    """Pictures [N, H, W] or [N, H, W, C] and their classes [N], in host memory.
+    """Pictures [N, H, W] or [N, H, W, C], or events [N, T, n], and their classes [N], on the host.
 
     Fields:
-        images: float32 [N, H, W] or [N, H, W, C]; in [0, 1], a channel axis if there are several
+        images: float32 [N, H, W] or [N, H, W, C]; in [0, 1], a channel axis if there are several.
+            Of a set of events they are `Rasters`, counts a step
         labels: int32 [N]; class of each picture, 0 to n_classes - 1
     """
 
-    images: Float32[np.ndarray, "N H W *C"]
+    images: Float32[np.ndarray, "N H W *C"] | Rasters
     labels: Int32[np.ndarray, "N"]
 
 
@@ -58,6 +60,7 @@ def load(
     *,
     val_size: int | None = None,
     seed: int = 0,
+    bin_ms: float | None = None,
 ) -> Dataset:
     """A data set by name, with a validation split always.
 
@@ -69,6 +72,12 @@ def load(
     Any other name is an image classification set of tensorflow-datasets, looked for in
     `data_dir` (a folder of such sets, or one version of one) and downloaded there if need be.
     `data_dir` defaults to the environment variable NEUROJAX_DATA.
+
+    Sets of events have `Rasters` for images, `bin_ms` of a recording in a step.
+    `moving-digits`: those of `digits`, split as they are, each before a simulated camera in four
+    directions (`moving_digits`), 20 steps of 1 ms of 144 pixels; what a pixel sends is one sign,
+    and the class is digit + 10 direction (right, left, down, up), of 40.
+    `nmnist`, `shd`, `ssc`: the files of these sets in `data_dir`, unpacked, in steps of 10 ms.
 
     A set that has no validation pictures gives up `val_size` of its training pictures (a fifth,
     at most 5,000, unless told), chosen by `seed` with classes in proportion. The pictures of
@@ -84,6 +93,12 @@ def load(
     """
     seed = count("seed", 0)(seed)
     val_size = None if val_size is None else _whole("val_size", val_size)
+    if name in event_sets.NAMES:
+        parts, n_classes = _of_events(name, _folder(name, data_dir), val_size, seed, bin_ms)
+        train, val, test = (Split(*parts[part]) for part in ("train", "val", "test"))
+        return Dataset(name, train, val, test, n_classes)
+    if bin_ms is not None:
+        raise ValueError(f"bin_ms must be None for a set of pictures; got {bin_ms} for {name!r}")
     parts, n_classes = _read(name, _folder(name, data_dir))
     for part, pair in parts.items():
         _refuse_unfit(*pair, n_classes, f"{name} {part} ")
@@ -165,7 +180,7 @@ def _converted(images: np.ndarray, labels: np.ndarray) -> Split:
 def _folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path | None:
     asked = "data_dir" if data_dir else "NEUROJAX_DATA"
     where = data_dir or os.environ.get(asked)
-    if name == "digits" or not where:
+    if name in ("digits", event_sets.MADE) or not where:
         return None
     if not located(asked, where).is_dir():
         raise FileNotFoundError(f"{asked} must be an existing folder; got {os.fspath(where)!r}")
@@ -194,6 +209,15 @@ def _digits() -> tuple[_Parts, int]:
     return {"train": (images[rest], labels[rest]), "test": (images[test], labels[test])}, 10
 
 
+def _of_events(
+    name: str, folder: Path | None, val_size: int | None, seed: int, bin_ms: float | None
+) -> tuple[_Parts, int]:
+    split = lambda parts: _with_every_split(parts, val_size, seed)  # noqa: E731
+    if name == event_sets.MADE:
+        return event_sets.moving(split(_digits()[0]), bin_ms)
+    return event_sets.read(name, folder, split, f"{val_size}-{seed}", bin_ms)
+
+
 def _of_idx(folder: Path | None) -> tuple[_Parts, int]:
     if folder is None:
         allowed = "data_dir must name the folder of the IDX files (or set NEUROJAX_DATA)"
@@ -206,10 +230,12 @@ def _of_tfds(name: str, folder: Path | None) -> tuple[_Parts, int]:
     try:
         return _tfds.read(str(name), folder)
     except _tfds.UnknownDatasetError as error:
-        close = difflib.get_close_matches(str(name), ["digits", "idx", *error.known])
+        close = difflib.get_close_matches(
+            str(name), ["digits", "idx", *event_sets.NAMES, *error.known]
+        )
         raise ValueError(
-            "dataset must be digits, mnist, idx or an image classification set of "
-            f"tensorflow-datasets; got {brief(name)}"
+            f"dataset must be digits, mnist, idx, {', '.join(event_sets.NAMES)} or an image"
+            f" classification set of tensorflow-datasets; got {brief(name)}"
             + (f", close to {', '.join(close)}" * bool(close))
         ) from None
 

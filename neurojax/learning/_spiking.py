@@ -10,7 +10,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from neurojax._check import real
-from neurojax.data.rasters import lasting
+from neurojax.data.ragged import lasting
 from neurojax.learning.learner import forward
 from neurojax.neurons.leaky import ALIF, LIF
 from neurojax.plasticity.three_factor import Post

@@ -25,7 +25,7 @@ from neurojax._check import (
     working,
 )
 from neurojax._repr import described
-from neurojax.data.rasters import Rasters
+from neurojax.data.ragged import Rasters
 from neurojax.learning._spiking import lengths
 from neurojax.network import Network, fold
 from neurojax.neurons.leaky import LeakyIntegrator

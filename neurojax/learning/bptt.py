@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from neurojax._check import real
-from neurojax.data.rasters import Rasters
+from neurojax.data.ragged import Rasters
 from neurojax.learning import wta_broadcast as wb
 from neurojax.learning.wta_learner import WTABroadcast
 from neurojax.neurons.surrogate import Spike, fast_sigmoid

@@ -22,7 +22,7 @@ from neurojax._check import brief, classes, count, instance, prng_key, real
 from neurojax._compile import compiled, compiling, released
 from neurojax._draw import fold
 from neurojax._files import located, write_whole
-from neurojax.data.rasters import Rasters, all_finite, lasting, loaded, on_disk
+from neurojax.data.ragged import Rasters, all_finite, arrays, lasting, loaded, on_disk
 from neurojax.data.sets import Dataset, Split
 from neurojax.learning._spiking import lengths
 from neurojax.learning.learner import Learner, accuracy
@@ -371,12 +371,15 @@ def served(learn: Callable) -> Callable:
     return learnt
 
 
+def beginning(x: Any, batch_size: int) -> Any:
+    """As much of `x`, as JAX holds it, as settling sees; all of it where it is in memory."""
+    return arrays(loaded(x, slice(SETTLING * batch_size)) if on_disk(x) else x)
+
+
 def settled(learner: Any, state: Any, x: Any, key: Array, batch_size: int, encode: Any) -> Any:
     """The state after some batches of inputs alone; as it was if the learner needs none."""
     if not hasattr(learner, "settle"):
         return state
-    if on_disk(x):
-        x = loaded(x, slice(SETTLING * batch_size))
 
     def one(state: Any, i: Array) -> tuple[Any, None]:
         at = fold(jax.random.fold_in(key, i), "settle")
@@ -422,11 +425,7 @@ def _run(
     kept = diary.restored(jax.eval_shape(fresh))
     if kept is None:
         begin = released(partial(_begun, plan, fresh))
-        first, n = (
-            plan.train[0],
-            SETTLING * plan.batch_size if hasattr(plan.learner, "settle") else 1,
-        )
-        first = loaded(first, slice(n)) if on_disk(first) else first
+        first = beginning(plan.train[0], plan.batch_size)
         state = begin(first) if state is None else state
         _refuse_lost(state, "before the first batch", state)
         kept = _Kept(state, state, 0)

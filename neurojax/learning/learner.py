@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from neurojax._draw import fold
-from neurojax.data.rasters import Rasters
+from neurojax.data.ragged import Rasters
 from neurojax.weights import MakeWeights, Weights, ideal
 
 __all__ = ["Info", "Learner"]

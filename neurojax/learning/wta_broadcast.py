@@ -33,7 +33,7 @@ from neurojax._check import (
 from neurojax._compile import compiled
 from neurojax._drive import currents, held, read
 from neurojax._transmission import due
-from neurojax.data.rasters import Rasters, lasting
+from neurojax.data.ragged import Rasters, lasting
 from neurojax.layers import Record
 from neurojax.learning._spiking import decided
 from neurojax.learning._system import (
@@ -293,7 +293,7 @@ def _paired(system: System, name: str, post, spikes, x: Array) -> tuple[Array, A
     return (_total(d).astype(d.dtype), x) if x.ndim == 2 else (d.swapaxes(0, 1), x)
 
 
-def _rate(z: Float[Array, "t b n"], ends: Int[Array, " b"] | None) -> Float[Array, "b n"]:
+def _rate(z: Float[Array, "t *n"], ends: Int[Array, " b"] | None = None) -> Float[Array, "*n"]:
     """Spikes a step, of those that a sample has."""
     if ends is None:
         return (_total(z) / len(z)).astype(z.dtype)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
@@ -119,6 +120,11 @@ def on_disk(x: Any) -> bool:
 def loaded(x: Any, samples: Any) -> Any:
     """Some samples of what may lie on disk, in memory."""
     return x.loaded(samples) if isinstance(x, Rasters) else np.array(x[samples])
+
+
+def arrays(x: Any) -> Any:
+    """Numbers, and lengths where they are told, as JAX holds them."""
+    return jax.tree.map(jnp.asarray, x.loaded() if on_disk(x) and isinstance(x, Rasters) else x)
 
 
 def all_finite(x: Any) -> bool:
