@@ -10,11 +10,11 @@ import numpy as np
 from neurojax import _memory
 from neurojax._check import positive
 from neurojax.data import recordings as ev
-from neurojax.data.moving import moved
+from neurojax.data.moving import LASTS, moved
 from neurojax.data.ragged import Rasters
 from neurojax.data.spoken import read_spoken
 
-_Pair = tuple[Any, np.ndarray]  # recordings or rasters, and labels
+_Pair = tuple[Any, Any]  # recordings or rasters, and labels
 _KEPT = "neurojax-rasters"  # folder of what is too large for memory
 
 
@@ -90,20 +90,19 @@ _SETS = {
 }
 MADE = "moving-digits"
 NAMES = (MADE, *_SETS)
-_WAY = 20.0  # ms that a moving digit takes
 _MADE_BIN = 1.0  # ms
 
 
 def moving(pictures: dict[str, _Pair], bin_ms: float | None) -> tuple[dict[str, _Pair], int]:
-    """Each picture of each part in all four directions, [20, 144]; signs are added up.
+    """`moving_digits` of each part, [28, 144] in steps of 1 ms; signs are added up.
 
-    Classes are digit + 10 direction, of 40.
+    Classes are digit + 10 turn, of 40.
     """
     width = float(positive("bin_ms", "ms")(_MADE_BIN if bin_ms is None else bin_ms))
-    steps, parts = max(1, round(_WAY / width)), {}
+    steps, parts = max(1, round(LASTS / width)), {}
     for seed, (part, (images, labels)) in enumerate(pictures.items()):
-        x, digits, directions = moved(images, labels, steps, width, seed)
-        parts[part] = Rasters(x), digits + 10 * directions
+        x, digits, turns = moved(images, labels, steps, width, seed)
+        parts[part] = Rasters(x), digits + 10 * turns
     return parts, 40
 
 

@@ -8,20 +8,19 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int32
 
-from neurojax._check import count, positive
+from neurojax._check import positive
 from neurojax.data.recordings import Events, events
 
 __all__ = ["camera", "moving_digits"]
 
-_FRAMES, _EVERY = 41, 500  # places along a way, us between them
-_SIDE, _REACH = (
-    12,
-    10.0,
-)  # pixels of the screen; to either side of its middle, where nothing is left
+_EVERY = 500  # us between frames
+_COMES, _RESTS = 8.0, 12.0  # ms; it leaves as fast as it comes
+LASTS = 2 * _COMES + _RESTS
+_SIDE, _REACH = 12, 11.0  # pixels of the screen; from its middle to where nothing is seen
+_CLOCKWISE = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])  # right, down, left, up
 _AT_ONCE = 256  # screens
-DIRECTIONS = ("right", "left", "down", "up")
 
 
 def camera(
@@ -71,93 +70,97 @@ def camera(
 
 
 class Moving(NamedTuple):
-    """Recordings, what moves in each, and whereto.
+    """Recordings, what moves in each, and where it turns.
 
     Fields:
-        recordings: list of Events
+        recordings: list of Events; 28 ms of 12 x 12 pixels of two signs
         digits: int32 [N], 0 to 9
-        directions: int32 [N], 0 to 3: right, left, down, up
+        turns: int32 [N], 0 to 3: goes on, turns right, back, left
     """
 
     recordings: list[Events]
-    digits: Any
-    directions: Any
+    digits: Int32[np.ndarray, " N"]
+    turns: Int32[np.ndarray, " N"]
 
 
-def moving_digits(images: Any, labels: Any, *, sweeps: int = 1, seed: int = 0) -> Moving:
-    """Each picture [N, 8, 8] in [0, 1] once, moving in a direction of its own, seen for 20 ms.
+def moving_digits(images: Any, labels: Any, *, seed: int = 0) -> Moving:
+    """Pictures [N, 8, 8] in [0, 1] that come, rest and leave before a `camera`, four of each.
 
-    A digit crosses 8 pixels of a screen of 12 x 12 with its middle in the middle at half-time,
-    shifted by up to a pixel across its way; `sweeps` of them from a picture, each in another
-    direction. Which way a picture moves is drawn by `seed`, the four directions equally often.
+    A digit comes in within 8 ms, from out of sight to the middle of a screen of 12 x 12, give or
+    take a pixel; rests for 12 ms, in which nothing is sent; and leaves within 8 ms: on, to its
+    right, back, or to its left as it came, one recording each. From which of the four sides
+    each comes is drawn by `seed`. So neither how it came nor how it leaves tells the turn, but
+    both do, and between them lies a silence: whoever tells it has remembered.
+    Raises `ValueError` for images and labels of other shapes.
 
-    >>> images, labels = np.ones((4, 8, 8)) * np.eye(8), np.arange(4)
-    >>> seen = nj.data.moving_digits(images, labels)
-    >>> sorted(seen.directions.tolist()), seen.recordings[0].shape
-    ([0, 1, 2, 3], (12, 12, 2))
+    >>> seen = nj.data.moving_digits(np.ones((2, 8, 8)) * np.eye(8), np.arange(2))
+    >>> seen.turns, seen.recordings[0].shape
+    (array([0, 1, 2, 3, 0, 1, 2, 3], dtype=int32), (12, 12, 2))
     """
-    found = []
-    ways = _ways(images, labels, sweeps, seed)
-    for tall, n in _screens(*ways[:3]):
+    found, ways = [], _ways(images, labels, seed)
+    for tall, n in _screens(ways):
         screen = tall.y // _SIDE
         order = np.argsort(screen, kind="stable")
         ends = np.searchsorted(screen[order], np.arange(n + 1))
         t, x, y, p = tall[:4]
         for k in (order[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)):
             found.append(Events(t[k], x[k], y[k] % _SIDE, p[k], (_SIDE, _SIDE, 2)))
-    return Moving(found, ways[3], ways[1])
+    return Moving(found, ways.digits, ways.turns)
 
 
 def moved(images: Any, labels: Any, n_steps: int, width: float, seed: int) -> tuple[Any, Any, Any]:
     """Counts [4 N, n_steps, 144] of `moving_digits` in steps of `width` ms, whatever the sign.
 
-    And the digits and directions, [4 N].
+    And the digits and turns, [4 N].
     """
-    ways, pixels, counts = _ways(images, labels, 4, seed), _SIDE * _SIDE, []
-    for tall, n in _screens(*ways[:3]):
-        step = np.minimum(tall.t // round(1000 * width), n_steps - 1).astype(np.int64)
+    ways, pixels, counts = _ways(images, labels, seed), _SIDE * _SIDE, []
+    for tall, n in _screens(ways):
+        step = np.minimum(tall.t // round(1000 * width), n_steps - 1)
         screen, y = np.divmod(tall.y, _SIDE)
         at = ((screen * n_steps + step) * _SIDE + y) * _SIDE + tall.x
         some = np.bincount(at, minlength=n * n_steps * pixels)
         counts.append(some.reshape(n, n_steps, pixels).astype(np.uint8))
-    return np.concatenate(counts), ways[3], ways[1]
+    return np.concatenate(counts), ways.digits, ways.turns
 
 
-def _ways(images: Any, labels: Any, sweeps: int, seed: int) -> tuple[Any, Any, Any, Any]:
-    """What moves in each recording, whereto, how far aside, and which digit it is."""
+class _Ways(NamedTuple):
+    images: Any  # [4 N, 8, 8]
+    digits: Any
+    turns: Any
+    came: Any  # [4 N, 2]: steps right and down, one of them 0
+    left: Any
+    aside: Any  # [4 N, 2] pixels
+
+
+def _ways(images: Any, labels: Any, seed: int) -> _Ways:
+    """What moves in each recording, and whereto."""
     images, labels = np.asarray(images, float), np.asarray(labels)
-    sweeps = count("sweeps", 1, 4)(sweeps)
     if images.ndim != 3 or images.shape[1:] != (8, 8) or labels.shape != images.shape[:1]:
         got = f"{list(images.shape)} and {list(labels.shape)}"
         raise ValueError(f"images and labels must be [N, 8, 8] and [N]; got {got}")
     rng = np.random.default_rng(seed)
-    first = rng.permutation(np.arange(len(images)) % 4)
-    directions = ((first[:, None] + np.arange(sweeps)) % 4).ravel().astype(np.int32)
-    aside = rng.uniform(-1, 1, len(directions))
-    return (
-        np.repeat(images, sweeps, 0),
-        directions,
-        aside,
-        np.repeat(labels, sweeps).astype(np.int32),
-    )
+    turns = np.tile(np.arange(4, dtype=np.int32), len(images))
+    first = rng.integers(0, 4, len(turns))
+    aside = rng.uniform(-1, 1, (len(turns), 2))
+    digits = np.repeat(labels, 4).astype(np.int32)
+    ahead = _CLOCKWISE[first], _CLOCKWISE[(first + turns) % 4]
+    return _Ways(np.repeat(images, 4, 0), digits, turns, *ahead, aside)
 
 
-def _screens(images: Any, directions: Any, aside: Any) -> Iterator[tuple[Events, int]]:
+def _screens(ways: _Ways) -> Iterator[tuple[Events, int]]:
     """What a camera sends of screens one above the other, and how many these are."""
-    for i in range(0, len(images), _AT_ONCE):
-        some = slice(i, i + _AT_ONCE)
-        frames = _swept(images[some], directions[some], aside[some])  # [frames, N, side, side]
-        tall = frames.reshape(_FRAMES, -1, _SIDE)
-        yield camera(tall, _EVERY / 1000), frames.shape[1]
+    for i in range(0, len(ways.turns), _AT_ONCE):
+        frames = _film(_Ways(*(part[i : i + _AT_ONCE] for part in ways)))
+        n = frames.shape[1]
+        yield camera(frames.reshape(len(frames), n * _SIDE, _SIDE), _EVERY / 1000), n
 
 
-def _swept(images: np.ndarray, directions: np.ndarray, aside: np.ndarray) -> np.ndarray:
+def _film(ways: _Ways) -> np.ndarray:
     """Pictures along their ways, [frames, N, side, side], between pixels too."""
-    ahead = np.linspace(-_REACH, _REACH, _FRAMES)[:, None]
-    along = _kernel(ahead * np.where(directions % 2 == 0, 1, -1))
-    across, down = _kernel(aside), (directions // 2 == 1)[:, None, None]
-    rows, columns = np.where(down, along, across), np.where(down, across, along)
-    return rows @ images @ columns.swapaxes(-1, -2)
+    t = np.arange(0, LASTS, _EVERY / 1000)[:, None, None]
+    before, behind = np.minimum(t / _COMES - 1, 0), np.maximum((t - _COMES - _RESTS) / _COMES, 0)
+    at = _REACH * (before * ways.came + behind * ways.left) + ways.aside
+    return _kernel(at[..., 1]) @ ways.images @ _kernel(at[..., 0]).swapaxes(-1, -2)
 
 
 def _kernel(shift: np.ndarray) -> np.ndarray:

@@ -120,8 +120,9 @@ def read_events(path: str | os.PathLike[str], *, shape: Any = None, sort: bool =
     is cut short or says sizes that it does not have, codes that there are not, addresses outside
     the sensor, times that run back.
 
-    >>> path = os.path.join(folder, "made.bin")
-    >>> _ = open(path, "wb").write(bytes([3, 4, 0x80, 0, 7]))  # x, y, and a sign with 23 bits of us
+    >>> path = os.path.join(tempfile.mkdtemp(), "made.bin")
+    >>> with open(path, "wb") as file:  # x, y, and a sign with 23 bits of us
+    ...     _ = file.write(bytes([3, 4, 0x80, 0, 7]))
     >>> nj.data.read_events(path)[:4]
     (array([7]), array([3], dtype=int32), array([4], dtype=int32), array([1], dtype=int32))
     """
@@ -275,7 +276,8 @@ def _steps(recording: Events, width: int) -> int:
 
 def _microseconds(dt: Any) -> int:
     """A step as whole microseconds, which count times without rounding."""
-    us = 1000 * float(positive("dt", "ms")(np.float64(dt) if np.isscalar(dt) else dt))
+    plain = isinstance(dt, float | int) and 0 < dt < math.inf  # what is checked for each recording
+    us = 1000 * float(dt if plain else positive("dt", "ms")(dt))
     if us < 0.5 or abs(us - round(us)) > 1e-4 * us:
         raise ValueError(f"dt must be whole microseconds, 0.001 ms and more; got {brief(dt)} ms")
     return round(us)

@@ -16,7 +16,7 @@ from neurojax.data.ragged import Rasters
 
 __all__ = ["Dataset", "Split", "check", "load"]
 
-_Pair = tuple[np.ndarray, np.ndarray]  # images and labels
+_Pair = tuple[Any, Any]  # images, or what stands for them, and labels
 _Parts = dict[str, _Pair]  # by the name of their split
 
 
@@ -74,9 +74,10 @@ def load(
     `data_dir` defaults to the environment variable NEUROJAX_DATA.
 
     Sets of events have `Rasters` for images, `bin_ms` of a recording in a step.
-    `moving-digits`: those of `digits`, split as they are, each before a simulated camera in four
-    directions (`moving_digits`), 20 steps of 1 ms of 144 pixels; what a pixel sends is one sign,
-    and the class is digit + 10 direction (right, left, down, up), of 40.
+    `moving-digits`: those of `digits`, split as they are, that come, rest and leave before a
+    simulated camera (`moving_digits`), four of each: 28 steps of 1 ms of 144 pixels, whatever the
+    sign, so that no single moment tells a direction. The class is digit + 10 turn (on, right,
+    back, left), of 40.
     `nmnist`, `shd`, `ssc`: the files of these sets in `data_dir`, unpacked, in steps of 10 ms.
 
     A set that has no validation pictures gives up `val_size` of its training pictures (a fifth,

@@ -57,9 +57,16 @@ def read_spoken(path: str | os.PathLike[str], *, n_units: int = 700) -> Spoken:
     for what is no such file, links to others, sizes that the file cannot hold, a unit out of range.
     Source: Cramer et al. (2022), The Heidelberg spiking data sets, sec. III.
 
-    >>> recordings = nj.data.read_spoken(os.path.join(folder, "shd_test.h5"))  # doctest: +SKIP
-    >>> nj.data.rasters(recordings, dt=10.0, n_steps=100).shape  # doctest: +SKIP
-    (2264, 100, 700)
+    >>> import h5py, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "one.h5")
+    >>> with h5py.File(path, "w") as file:
+    ...     file["labels"] = [7]
+    ...     for name, row in ("times", [0.001, 0.25]), ("units", [3, 699]):
+    ...         kind = h5py.vlen_dtype(float if name == "times" else int)
+    ...         file.create_dataset(f"spikes/{name}", (1,), kind)[0] = row
+    >>> recordings = nj.data.read_spoken(path)
+    >>> recordings.labels, recordings[0].t
+    (array([7], dtype=int32), array([  1000, 250000]))
     """
     path, n_units = plain(located("path", path)), count("n_units", 1, 2**16)(n_units)
     with naming(path), _opened(path) as file:

@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 
+import neurojax as nj
 from neurojax.data import _formats, bin_events, events, rasters, read_events, time_surface
 from neurojax.data.recordings import opened
 
@@ -387,7 +388,7 @@ def test_recordings_of_several_lengths_are_one_array(tmp_path):
     np.testing.assert_array_equal(there.x, found.x)
     np.testing.assert_array_equal(opened(tmp_path / "kept").lengths, found.lengths)
     (tmp_path / "kept" / "x.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(ValueError, match=r"x\.npy: must be a whole \.npy file"):
+    with pytest.raises(ValueError, match=r"x\.npy: it must be a whole \.npy file"):
         opened(tmp_path / "kept")
 
 
@@ -416,3 +417,10 @@ def test_a_surface_is_how_long_ago_each_pixel_spoke():
 def test_what_cannot_be_counted_is_refused(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def test_lists_of_spikes_and_rasters_are_one_another():
+    """Of a simulation, at steps that are no whole binary numbers."""
+    z = np.random.default_rng(2).poisson(0.2, (700, 5))
+    for dt in (0.1, 0.3, 1.0):
+        np.testing.assert_array_equal(nj.spikes.counts(nj.spikes.trains(z, dt=dt), dt), z)

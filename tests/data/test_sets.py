@@ -436,7 +436,7 @@ def test_unfit_tfds_sets_are_refused(tmp_path):
 @pytest.mark.parametrize("name", ["mnits", "huggingface:mnist", "two words", "", "../x"])
 def test_an_unknown_name_is_refused_and_what_is_close_is_told(tmp_path, name):
     with pytest.raises(
-        ValueError, match=f"dataset must be digits, mnist, idx or .*; got '{name}'"
+        ValueError, match=f"dataset must be digits, mnist, idx, .*; got '{name}'"
     ) as refusal:
         data.load(name, tmp_path)
     assert ("close to mnist, " in str(refusal.value)) == (name == "mnits")
