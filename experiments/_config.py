@@ -317,8 +317,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         inputs="centred", augment="none", hidden=(1024,), recurrence="none", average=0.99,
     ),
     MADE: dict(
-        epochs=15, batch_size=64, hidden=(256,), tau_mem=5.0, recurrence="dense",
-        gain_recurrent=1.0, gain=12.0, weight_decay=0.0, average=0.99, start=20,
+        epochs=12, batch_size=64, hidden=(512,), tau_mem=5.0, recurrence="dense",
+        gain_recurrent=1.0, gain=6.0, weight_decay=0.0, average=0.99, start=24,
         target_rate=0.08, w_max=1.0,
     ),
     "events": dict(inputs="raw", augment="none", hidden=(256,), average=0.99, start=0),

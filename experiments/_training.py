@@ -64,7 +64,7 @@ def shown(data: Data, sets: Dataset) -> Dataset:
 
 def lesson(data: Data, split: Split, batch_size: int, seed: int) -> Split:
     """The training pictures of this run."""
-    images, labels = (x[: data.train_size] for x in split)
+    images, labels = split.images[: data.train_size], split.labels[: data.train_size]
     if len(labels) < batch_size:
         raise ValueError(f"--batch-size must be at most {len(labels)} pictures; got {batch_size}")
     if data.shuffle_labels:

@@ -28,7 +28,7 @@ class DamagedError(ValueError):
 class Found(NamedTuple):
     """Columns t, x, y, p, [events] each, and the sensor they are of."""
 
-    columns: tuple[Any, Any, Any, Any]
+    columns: tuple[Any, ...]
     shape: Shape
 
 
@@ -308,7 +308,7 @@ def _stream(text: str) -> tuple[int, Shape | None]:
             sizes = [inner.get(name, "") for name in ("sizeY", "sizeX")]
             known = all(size.isdecimal() and 0 < len(size) < 6 for size in sizes)
             shape = (int(sizes[0]), int(sizes[1]), 2) if known else None
-            streams.append((int(node.get("name")[:9]), shape))
+            streams.append((int((node.get("name") or "")[:9]), shape))
     if len(streams) != 1:
         raise DamagedError(f"it must hold one stream of events; it holds {len(streams)}")
     return streams[0]

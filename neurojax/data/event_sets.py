@@ -14,6 +14,8 @@ from neurojax.data.moving import LASTS, moved
 from neurojax.data.ragged import Rasters
 from neurojax.data.spoken import read_spoken
 
+__all__ = ["MADE", "NAMES"]
+
 _Pair = tuple[Any, Any]  # recordings or rasters, and labels
 _KEPT = "neurojax-rasters"  # folder of what is too large for memory
 
@@ -148,4 +150,4 @@ def _rasters(recordings: Any, width: float, steps: int, place: Path | None) -> R
 
 
 def __dir__() -> list[str]:
-    return ["NAMES"]
+    return __all__

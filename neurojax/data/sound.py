@@ -76,7 +76,7 @@ def log_mel(
             f" and {dt:g} ms"
         )
     bands = mel_bands(n_bands, size, rate, low, rate / 2 if high is None else high)
-    window = signal.windows.hann(size, sym=False)
+    window = np.asarray(signal.get_window("hann", size))
     starts = np.arange(0, len(sound) - size + 1, step)
     affordable(f"{len(starts)} windows of {size} samples", 24 * len(starts) * size)
     frames = sound[starts[:, None] + np.arange(size)] * window
@@ -174,7 +174,7 @@ def cochlea(
 def _resonated(sound: np.ndarray, f: float, rate: float) -> np.ndarray:
     """What a place of best frequency `f` does, gain 1 there."""
     b, a = signal.gammatone(f, "iir", fs=rate)
-    return signal.lfilter(b, a, sound)
+    return np.asarray(signal.lfilter(b, a, sound))
 
 
 def _fired(u: np.ndarray, part: float, step: np.ndarray, high: float) -> np.ndarray:

@@ -96,9 +96,9 @@ def _dataset(file: Any, path: Path, name: str) -> Any:
     """A data set that lies in the file itself, and has the room for what it says."""
     import h5py
 
-    at = file
+    at: Any = file
     for part in name.split("/"):
-        link = at.get(part, getlink=True) if isinstance(at, h5py.Group) else None
+        link: Any = at.get(part, getlink=True) if isinstance(at, h5py.Group) else None
         if not isinstance(link, h5py.HardLink):
             what = "nothing" if link is None else "a link"
             raise ValueError(f"{path}: it must hold {name}; it holds {what} there")

@@ -233,7 +233,7 @@ def _refuse_short(learner: Any, *data: Any) -> None:
                 f"{type(learner).__name__} must have a step from which scores count (start) to take"
                 f" samples over time; got {x}: pass an array, such as x.sum(1) of its x"
             )
-        if ends is not None and not isinstance(ends, Tracer):
+        if start is not None and not isinstance(ends, Tracer):
             lengths(x, start)
 
 

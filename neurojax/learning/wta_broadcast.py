@@ -253,12 +253,12 @@ def deltas(
 
     Changes have the shapes of the weights and are in weight units. `x` [batch, n_in] is held,
     [batch, n_steps, n_in] changes with time, `data.Rasters` for as long as each sample lasts;
-    `target` [batch] are labels. Compiled
-    once for one structure. Raises as `train_step` does, inside jit for shapes and dtypes alone.
+    `target` [batch] are labels. Compiled once for one structure. Raises as `train_step` does,
+    inside jit for shapes and dtypes alone.
     """
-    x = samples(system, x)
-    target = labels(system, target, len(x))
-    return _deltas(system, weights, tone, x, target, _key(key))
+    batch = samples(system, x)
+    target = labels(system, target, len(batch))
+    return _deltas(system, weights, tone, batch, target, _key(key))
 
 
 @compiled
@@ -436,13 +436,13 @@ def train_step(
     (1, (2, 10))
     """
     kind("state", state, TrainState)
-    x = samples(system, x)
-    target = labels(system, target, len(x))
+    batch = samples(system, x)
+    target = labels(system, target, len(batch))
     if isinstance(target, Tracer):
         wrong = (target < 0) | (target >= system.n_classes)
         target = eqx.error_if(target, wrong, f"target must be in [0, {system.n_classes})")
     return _update(
-        system, instance("tx", tx, "init", "update"), state, x, target,
+        system, instance("tx", tx, "init", "update"), state, batch, target,
         anneal=_number(anneal, nonnegative("anneal", "")),
         average_decay=_number(average_decay, between("average_decay", 0.0, 1.0)), changes=changes,
     )  # fmt: skip
