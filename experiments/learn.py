@@ -191,7 +191,7 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
     done, state, history = folder.last(state)
     if done == 0:
         settle = released(partial(fitting.settled, learner, batch_size=c.batch_size, encode=encode))
-        state = settle(state, fitting.beginning(train.images, c.batch_size), key)
+        state = settle(state, fitting.beginning(learner, train.images, c.batch_size), key)
     augment = partial(_training.perturbed, data)
     step = fitting.served(
         released(partial(fitting.stretch, learner, augment=augment, encode=encode))

@@ -371,9 +371,10 @@ def served(learn: Callable) -> Callable:
     return learnt
 
 
-def beginning(x: Any, batch_size: int) -> Any:
+def beginning(learner: Any, x: Any, batch_size: int) -> Any:
     """As much of `x`, as JAX holds it, as settling sees; all of it where it is in memory."""
-    return arrays(loaded(x, slice(SETTLING * batch_size)) if on_disk(x) else x)
+    seen = SETTLING * batch_size if hasattr(learner, "settle") else 1
+    return arrays(loaded(x, slice(seen)) if on_disk(x) else x)
 
 
 def settled(learner: Any, state: Any, x: Any, key: Array, batch_size: int, encode: Any) -> Any:
@@ -425,7 +426,7 @@ def _run(
     kept = diary.restored(jax.eval_shape(fresh))
     if kept is None:
         begin = released(partial(_begun, plan, fresh))
-        first = beginning(plan.train[0], plan.batch_size)
+        first = beginning(plan.learner, plan.train[0], plan.batch_size)
         state = begin(first) if state is None else state
         _refuse_lost(state, "before the first batch", state)
         kept = _Kept(state, state, 0)
