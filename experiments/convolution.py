@@ -27,7 +27,7 @@ from experiments._options import Need, one_of
 from neurojax._check import MOST
 from neurojax._compile import released
 from neurojax.analysis import plotting
-from neurojax.data import Dataset, load
+from neurojax.data import Dataset, Split, load
 from neurojax.learning import WTABroadcast, bptt, fitting
 from neurojax.learning._progress import Progress
 
@@ -174,7 +174,7 @@ def run(config: Config) -> dict[str, Any]:
 
 def _run_in(folder: _folder.Folder, c: Config, sets: Dataset, n: int) -> dict[str, Any]:
     key, n_batches = jax.random.key(c.seed), n // c.batch_size
-    train = type(sets.train)(*(x[:n] for x in sets.train))
+    train = Split(np.asarray(sets.train.images[:n]), sets.train.labels[:n])
     height, width, *channels = train.images.shape[1:]
     size = (channels[0] if channels else 1, height, width)
 

@@ -219,7 +219,8 @@ def _seen(
     at_once = max(1, min(len(split.labels), _AT_ONCE // size))
     right, counts, entered = 0, {n: 0.0 for n in net.layers}, 0.0
     for i in range(0, len(split.labels), at_once):
-        images = jnp.asarray(split.images[i : i + at_once], float).reshape(-1, split.images[0].size)
+        images = jnp.asarray(np.asarray(split.images[i : i + at_once]), float)
+        images = images.reshape(len(images), -1)
         keys = jax.vmap(lambda k: jax.random.fold_in(key, k))(i + jnp.arange(len(images)))
         total, came = batch(weights, images, keys)
         scores = total[out].reshape(len(images), n_classes, -1).sum(-1)

@@ -81,12 +81,13 @@ def run(config: Config) -> list[dict[str, Any]]:
         rows = []
         for seed in range(config.seed, config.seed + config.seeds):
             for way in WAYS:
-                found = folder.part(f"{way} {seed}")
-                if found is None:
-                    found = {"way": way, "seed": seed} | learnt(
-                        config, sizes, train, test, way, jax.random.key(seed)
-                    )
-                    folder.keep(f"{way} {seed}", found)
+                kept = folder.part(f"{way} {seed}")
+                if kept is None:
+                    key = jax.random.key(seed)
+                    told = learnt(config, sizes, train, test, way, key)
+                    kept = [{"way": way, "seed": seed} | told]
+                    folder.keep(f"{way} {seed}", kept)
+                found = kept[0]
                 rows.append(found)
                 console.print(
                     f"{way}, seed {seed}: {found['queries_a_step']} queries a step,"
