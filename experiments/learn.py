@@ -160,7 +160,9 @@ def resolved(config: Config, n_train: int | None = None) -> Config:
 def refuse_idle(config: Config, c: Config) -> None:
     """Refuse options that change nothing; `c` is `config` resolved."""
     unset = {f.name: f.default for f in fields(config)}
-    usual = lambda name: getattr(resolved(replace(c, **{name: unset[name]})), name)  # noqa: E731
+    # how many there are to learn from decides epochs and batches alone, which need nothing
+    again = lambda name: resolved(replace(c, **{name: unset[name]}), MOST)  # noqa: E731
+    usual = lambda name: getattr(again(name), name)  # noqa: E731
     found = [need for need in _options.needs(type(config)) if need.filled]
     _options.refuse_idle(c, found, usual)
 

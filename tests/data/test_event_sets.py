@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from experiments import learn, wta_broadcast
 from neurojax import data
 from neurojax.data import camera, event_sets, moving_digits, read_spoken
 from neurojax.data.moving import moved
@@ -219,3 +220,24 @@ def test_shd_is_read_from_its_files(tmp_path):
     assert found.test.images.x.sum() == 12 * 40
     e = read_spoken(tmp_path / "shd_test.h5")[3]
     assert found.test.images.lengths[3] == e.t[-1] // 10_000 + 1
+
+
+@pytest.mark.parametrize("module", [learn, wta_broadcast])
+def test_options_of_pictures_are_refused_for_events(module):
+    """And what suits events is taken without a word."""
+    config = module.Config(dataset="moving-digits")
+    refuse_idle, resolved = module.refuse_idle, module.resolved
+    refuse_idle(config, resolved(config, 4600))
+    config = module.Config(dataset="moving-digits", augment="weak")
+    with pytest.raises(
+        ValueError, match="--augment weak needs a --dataset of pictures; got --data"
+    ):
+        refuse_idle(config, resolved(config, 4600))
+    with pytest.raises(ValueError, match="--bin-ms 2 needs --dataset moving-digits or nmnist"):
+        refuse_idle(c := module.Config(bin_ms=2.0), resolved(c, 1000))
+
+
+def test_learners_of_pictures_are_refused_for_events():
+    learn.refuse_idle(c := learn.Config(dataset="shd", learner="eprop"), learn.resolved(c, 8000))
+    with pytest.raises(ValueError, match="--learner must be wta_broadcast, .*; got dfa"):
+        learn.Config(dataset="shd", learner="dfa")
