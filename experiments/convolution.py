@@ -164,7 +164,7 @@ def flat(key: Key[Array, ""], images: Array) -> Array:
 
 def run(config: Config) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
-    sets = load(config.dataset, config.data_dir)
+    sets = _run.pictures(load(config.dataset, config.data_dir))
     c = replace(config, lr=_RATES[config.rule]) if config.lr is None else config
     n = _run.n_train(sets, c.train_size, c.batch_size)
     _run.refuse_endless(c.epochs, n // c.batch_size)

@@ -72,7 +72,7 @@ class Config(Learning, Data, Run):
 
 def run(config: Config) -> list[dict[str, Any]]:
     """Each way, from each seed; returns the rows that metrics.json holds."""
-    sets, console = load(config.dataset, config.data_dir), Console(highlight=False)
+    sets, console = _run.pictures(load(config.dataset, config.data_dir)), Console(highlight=False)
     _run.n_train(sets, None, config.batch_size)
     train, test = (_pixels(part, config.side) for part in (sets.train, sets.test))
     sizes = (train[0].shape[1], *config.hidden, sets.n_classes)
