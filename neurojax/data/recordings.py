@@ -139,7 +139,7 @@ def read_events(path: str | os.PathLike[str], *, shape: Any = None, sort: bool =
 
 def bin_events(
     recording: Events, dt: float, n_steps: int | None = None, *, binary: bool = False,
-    dtype: Any = np.uint8,
+    dtype: Any = "uint8",
 ) -> Integer[np.ndarray, "T n"]:  # fmt: skip
     """How many events of each unit fall into each step, [T, n], n = height x width x signs.
 
@@ -177,7 +177,7 @@ def bin_events(
 
 def rasters(
     recordings: Sequence[Events], dt: float, n_steps: int | None = None, *, binary: bool = False,
-    dtype: Any = np.uint8, folder: str | os.PathLike[str] | None = None,
+    dtype: Any = "uint8", folder: str | os.PathLike[str] | None = None,
 ) -> Rasters:  # fmt: skip
     """`bin_events` of each recording, [N, T, n], with the length of each.
 

@@ -142,7 +142,7 @@ def fit(
         try:
             diary = _Diary(plan, folder, log, hook, patience)
             return _run(plan, diary, fresh, state, progress)
-        except jax.errors.ConcretizationTypeError:
+        except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
             pass  # what is mapped hides in a function, as a learning rate does in `tx`
     if not (patience is folder is log is hook is None):
         raise ValueError("patience, folder, log and hook must be None under jit and vmap")

@@ -11,6 +11,7 @@ What that dtype cannot hold of a potential is kept beside it, so that no step is
 small beside v_rest or in however long a run: spikes of a bfloat16 state are those of float32.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -151,7 +152,7 @@ class LIF(eqx.Module):
     @classmethod
     def from_snntorch(
         cls, beta: Any, threshold: Any = 1.0, reset: str = "subtract", *, dt: Any = 1.0,
-        spike: Spike = above,
+        spike: Callable = above,
     ) -> "LIF":  # fmt: skip
         """snnTorch's `Leaky`, exactly, where it is run with steps of `dt` ms.
 
@@ -173,7 +174,7 @@ class LIF(eqx.Module):
 
     @classmethod
     def from_spyx(
-        cls, beta: Any, threshold: Any = 1.0, *, dt: Any = 1.0, spike: Spike = above
+        cls, beta: Any, threshold: Any = 1.0, *, dt: Any = 1.0, spike: Callable = above
     ) -> "LIF":
         """Spyx's `LIF`, exactly, but for its spikes, which it sends one step late.
 
@@ -192,7 +193,7 @@ class LIF(eqx.Module):
     @classmethod
     def from_norse(
         cls, tau_mem_inv: Any = 100.0, v_leak: Any = 0.0, v_th: Any = 1.0, v_reset: Any = 0.0, *,
-        dt: Any = 1.0, spike: Spike = above,
+        dt: Any = 1.0, spike: Callable = above,
     ) -> "LIF":  # fmt: skip
         """Norse's `LIFBoxCell`, exactly, and the membrane of its `LIFCell`, with steps of `dt` ms.
 

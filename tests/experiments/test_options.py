@@ -241,7 +241,7 @@ def test_an_option_without_effect_is_refused(options, message, tmp_path):
 
 def test_a_folder_for_data_that_need_none_is_refused(tmp_path):
     with pytest.raises(
-        ValueError, match="needs a --dataset other than digits; got --dataset digits"
+        ValueError, match="needs a --dataset that is not embedded; got --dataset digits"
     ):
         wta.Config(data_dir=tmp_path)
 
@@ -262,9 +262,9 @@ def test_what_presets_fill_in_is_no_option_without_effect(presentation, teacher)
 def test_every_option_stands_in_one_of_these_tests():
     here = LEAKY | SPIKING | OTHER
     devices = {f.name for f in fields(_config.Devices)}
-    # tests/experiments/test_training.py, test_run.py, and those of the command line
+    # tests/experiments/test_training.py, test_run.py, those of the command line and of event sets
     elsewhere = """batch_size epochs lr lr_readout optimiser weight_decay average augment
         input_dropout presentation encoding max_rate redraw_feedback report_hardware
-        inputs dataset data_dir shuffle_labels train_size""".split()
+        inputs dataset data_dir bin_ms shuffle_labels train_size""".split()
     rest = {f.name for f in fields(wta.Config)} - {*here, *devices, *elsewhere}
     assert rest == {f.name for f in fields(_run.Run)}

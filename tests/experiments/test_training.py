@@ -220,7 +220,7 @@ def learn(system, monkeypatch, untyped):
         sums = []
         for stretch in stretches:
             state, seen = steps.learn(state, images, labels, order, key, jnp.asarray(stretch))
-            sums.append([float(seen["accuracy"]), float(seen["rate"])])
+            sums.append([float(seen["accuracy"].sum()), float(seen["rate"].sum())])
         return state, sums
 
     run.told = told

@@ -503,7 +503,7 @@ def test_the_seed_decides_everything(oblong, tmp_path):
 @pytest.mark.parametrize("presentation", ["static", "rows"])
 def test_presets_leave_nothing_open(presentation):
     c = _config.resolved(wta.Config(dataset="mnist", presentation=presentation))
-    open_ended = ("data_dir", "train_size", "winners", "t_ref", "bandwidth", "trace_decay")
+    open_ended = "data_dir bin_ms train_size winners t_ref bandwidth trace_decay".split()
     assert [k for k, v in _folder.jsonable(c).items() if v is None and k not in open_ended] == []
     assert _config.resolved(c) == c
     assert _config.resolved(wta.Config(lr=0.5)).lr == 0.5

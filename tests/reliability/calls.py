@@ -419,6 +419,10 @@ ELSEWHERE = """
     wb.probe wb.signal wb.update hw.Coder hw.Crossbar hw.Policy hw.Response hw.Write hw.Mesh
     energy.Activity energy.Basis energy.Energy energy.Route energy.Scope routing.Latency
     routing.Link routing.Tables routing.Traffic
+    nj.Conv1D nj.Conv2D nj.Local1D nj.Local2D nj.convolutional nj.check_nir nj.from_nir nj.to_nir
+    data.Events data.Rasters data.Spoken data.bin_events data.camera data.cochlea data.events
+    data.log_mel data.mel_bands data.mel_spikes data.moving_digits data.opened data.rasters
+    data.read_events data.read_spoken data.resonances data.time_surface surrogate.above
 """
 
 # --- what is handed over in place of one argument ---
