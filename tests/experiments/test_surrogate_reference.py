@@ -102,6 +102,7 @@ def test_the_gradient_of_a_hidden_weight_in_one_step_is_the_surrogates():
     np.testing.assert_allclose(dw["input->h1"], charge * factor.T @ np.asarray(x), atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("recurrence", "readout"), [("local", "leaky"), ("dense", "spiking")])
 def test_forward_the_reference_is_the_local_system(recurrence, readout):
     system, weights = made(recurrence=recurrence, readout=readout)
@@ -143,12 +144,14 @@ def trained():
     return system, start.weights, state.weights, float(measure(start)), float(measure(state))
 
 
+@pytest.mark.slow
 def test_two_epochs_lower_the_loss(trained):
     *_, before, after = trained
     assert before == pytest.approx(np.log(10), rel=1e-5)  # readout weights start at zero
     assert after < 0.7 * before
 
 
+@pytest.mark.slow
 def test_absent_and_fixed_synapses_stay_as_they_were(trained):
     system, before, after, *_ = trained
     for name, held in after.items():

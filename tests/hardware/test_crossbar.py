@@ -253,6 +253,7 @@ def test_an_input_that_is_held_is_read_anew_each_step_for_one_product(options):
     assert drawn(DENSE)[0].hold(s) is None  # nothing to draw
 
 
+@pytest.mark.slow
 def test_a_write_is_exact_unless_it_is_said_to_be_otherwise():
     w = 0.4 * jnp.cos(jnp.arange(6.0)).reshape(2, 3)
     device = Device(exponential(31, 15.0), sigma_c2c=0.01)
@@ -495,6 +496,7 @@ def test_many_short_waits_are_one_long_one_at_any_age(dtype):
         np.testing.assert_allclose(tenths(old).w, old.waited(100.0).w, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_trained_network_is_moved_by_name():
     net = Network(
         {"h": Layer(4, LIF()), "out": Layer(4, LIF())},

@@ -57,6 +57,7 @@ def run(spikes, **changed):
 # --- counting ---
 
 
+@pytest.mark.slow
 def test_activity_is_that_of_a_loop_over_spikes_and_synapses():
     net, spikes = network(), rasters()
     got = run(spikes, n_changes=3)

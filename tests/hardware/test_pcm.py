@@ -155,6 +155,7 @@ def test_noise_beyond_the_window_is_taken_back_by_the_next_pulse():
     np.testing.assert_array_equal(device.pulses_to(jnp.array([5e-6, 15e-6, 25e-6])), [0, 10, 20])
 
 
+@pytest.mark.slow
 def test_it_holds_weights():
     make = crossbar(PCM(), Unidirectional(Single(20)), 1.0)
     fresh = eqx.filter_jit(lambda w: make(w, Dense(5, 4), jax.random.key(0)))

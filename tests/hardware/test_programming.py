@@ -403,6 +403,7 @@ def test_policies_coders_and_pairs_copy_to_equal_ones(copied):
         assert eqx.tree_equal(copied(x), x)
 
 
+@pytest.mark.slow
 def test_parameters_of_coders_and_policies_are_vmapped_as_they_are_run_alone():
     worn, dG = pair([0.8, 0.5], [0.4, 0.2]), 6 * STEP * jnp.array([[1.0, -1.0]])
     key = jax.random.key(0)

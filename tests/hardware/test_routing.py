@@ -120,6 +120,7 @@ def test_uniform_traffic_has_the_mean_of_the_closed_form(nx, ny, mean):
     np.testing.assert_allclose(closed, mean, atol=5e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ROUTES.values())
 def test_vmap_is_a_loop_and_jit_is_eager(route):
     index = jax.random.uniform(jax.random.key(0), (3, N, N)).argsort(-1)[..., :4]
@@ -157,6 +158,7 @@ def test_a_network_without_synapses_has_no_traffic():
         assert traffic.cores.sum() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("route", ROUTES)
 def test_double_precision_gives_the_same(route):

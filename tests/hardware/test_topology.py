@@ -75,6 +75,7 @@ def test_bisection_fits_every_core(sizes):
     assert topology.given(placement, mesh).shape == (n,)  # refuses a core too full
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [0.0, 0.1, 1.0])
 def test_bisection_finds_the_order_of_a_shuffled_small_world(p):
     ring = small_world(KEY, p)

@@ -47,6 +47,7 @@ def matrix(net, state):
     return np.asarray(jax.vmap(lambda q: phi(q, None))(jnp.eye(net.nodes.n))).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("m", [0.05, 0.3])
 def test_whatever_the_array_holds_the_coupling_is_monotone(x64, m):
     net = machine(bm.Monotone(5, m))
@@ -103,6 +104,7 @@ def free_energy(phi, b, q):
     return xlogy(q, q).sum(-1) - (q * (q @ phi)).sum(-1) / 2 - q @ b
 
 
+@pytest.mark.slow
 def test_twelve_starts_and_any_damping_end_in_one_mean_field(x64):
     net = machine(bm.Monotone(5), tol=1e-15)
     state = strong(net.coupling)
@@ -291,6 +293,7 @@ def test_monotone_needs_room(m):
         bm.Monotone(5, m)
 
 
+@pytest.mark.slow
 def test_samples_of_another_size_are_refused():
     net = machine()
     with pytest.raises(ValueError, match=r"x must be \[batch, ...\] of 6 numbers a sample; got"):

@@ -61,6 +61,7 @@ def losses(w, x, y, normalised):
     return [*meet, optax.softmax_cross_entropy(a[L], told).mean()]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("normalised", [False, True])
 def test_each_array_descends_the_loss_of_its_own_level_alone(normalised):
@@ -101,6 +102,7 @@ def test_no_error_is_sent_back():
     assert all(map(np.array_equal, prototypes(holding(state, forward)), blind))
 
 
+@pytest.mark.slow
 def test_it_learns_without_derivatives_or_backward_reads(no_derivatives, one_way):
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(1.0))
     learner = CounterCurrent((6, 16, 16, 3), tx)

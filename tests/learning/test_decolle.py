@@ -39,6 +39,7 @@ def by_time(x):
     return jnp.broadcast_to(x, (12, *x.shape)) if x.ndim == 2 else x.swapaxes(0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("time", [False, True])
 def test_it_is_the_gradient_of_losses_that_stay_in_their_layer(x64, time):
     """No layer sends anything down, a reset is what it was; through time all the same."""

@@ -52,6 +52,7 @@ def layer(w, a, phi=np.tanh):
     return phi(np.hstack([a, np.ones((len(a), 1))]) @ w.T)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_targets_are_those_of_the_equations():
     net = learner(step_size=0.3)
@@ -145,6 +146,7 @@ def test_the_last_hidden_layer_learns_as_by_backpropagation():
         np.testing.assert_allclose(found[f"w{i}"], true[i - 1], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_noise_of_the_inverses_is_of_its_size():
     """A silent net asks each bias of an inverse for the mean of what it is shown, the noise."""

@@ -154,6 +154,7 @@ def test_hutchinsons_estimate_is_that_of_the_antisymmetric_part(x64):
     np.testing.assert_allclose(estimates(w + w.T), 0, atol=1e-12)  # draw by draw
 
 
+@pytest.mark.slow
 def test_homeostasis_is_the_descent_on_what_is_antisymmetric(x64):
     one = net(tied=False, angle=60.0)
     state = one.init(jax.random.key(0))
@@ -187,6 +188,7 @@ def test_homeostasis_drives_the_asymmetry_to_nothing(x64):
     assert apart(state) == pytest.approx(0.5**20 * first, rel=0.05)
 
 
+@pytest.mark.slow
 def test_one_array_learns_what_its_two_ways_would_together(x64):
     x, y, key = jnp.asarray(X)[None], jnp.array([Y]), jax.random.key(1)
     changes = {}
@@ -210,6 +212,7 @@ def blobs(n=64):
     return jnp.asarray(x, jnp.float32), jnp.asarray(y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_points", "tied"), [(2, True), (4, False)])
 def test_it_learns_and_takes_no_derivative(no_derivatives, n_points, tied):
     one = ep.Equilibrium(
@@ -247,6 +250,7 @@ def test_arrays_are_read_both_ways_by_real_and_imaginary_part_and_programmed():
         np.testing.assert_allclose(moved, asked, atol=2 / 1024 + 0.1 * abs(asked).max())
 
 
+@pytest.mark.slow
 def test_unsettled_samples_are_told_and_damping_settles_them():
     # weights of 12 / sqrt(fan-in), all layers at once: orbits of period two
     one = ep.Equilibrium(

@@ -47,6 +47,7 @@ def losses(numbers, x, label, side, theta):
     return jnp.stack(found)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_each_layer_descends_its_own_loss_and_asks_nothing_of_others():
     net = learner(theta=0.3)

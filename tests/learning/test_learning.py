@@ -375,6 +375,7 @@ class Steps(eqx.Module):
         return eqx.tree_at(lambda s: s.ideal.w, self, self.w + steps / 64)
 
 
+@pytest.mark.slow
 def test_only_make_weights_changes_to_learn_on_something_else():
     system, tx = drawn(KEY), optax.sgd(0.1)
     assert isinstance(Steps(jnp.ones((2, 2)), Dense(2, 2)), Weights)
@@ -727,6 +728,7 @@ class Drawn(Steps):
         return eqx.tree_at(lambda s: s.ideal.w, self, jax.random.uniform(key, dw.shape, dw.dtype))
 
 
+@pytest.mark.slow
 def test_each_step_and_each_projection_draws_from_a_key_of_its_own():
     """Step k: fold_in(state.key, k); projections: that, folded with their names."""
     system, tx, _ = started()

@@ -74,6 +74,7 @@ def test_late_blocks_can_read_the_label_off_what_they_are_given():
         assert abs(read - part) < 0.005 + 4 * np.sqrt(part * (1 - part) / n)  # as printed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_block_descends_the_distance_of_its_belief_from_the_label():
     mlp = MLPBlock(N_IN, CLASSES, 8, 5, 7)
@@ -98,6 +99,7 @@ def test_a_block_descends_the_distance_of_its_belief_from_the_label():
     np.testing.assert_allclose(jnp.square(p - u).sum() / 8, loss(w), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_block_alone_learns_bit_for_bit_what_it_learns_with_all():
     state, (x, y) = drawn(), blobs(32)
     only = NoProp(LEARNER.block, LEARNER.tx, LEARNER.schedule, only=2)

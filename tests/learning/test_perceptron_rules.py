@@ -231,6 +231,7 @@ def test_settled_errors_tend_to_those_of_backpropagation_at_first_order():
 # --- node perturbation ---
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_perturbed_nodes_find_the_gradient_on_average_and_d_plus_1_times_its_square():
     rule = nj.learning.NodePerturbation(1, 1e-4)

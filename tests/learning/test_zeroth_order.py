@@ -158,6 +158,7 @@ def test_a_mask_has_its_ratios_in_each_layer_and_is_drawn_anew_in_time():
     assert set(np.asarray(at[0][0]).tolist()) != set(np.asarray(at[3][0]).tolist())
 
 
+@pytest.mark.slow
 def test_what_is_not_asked_for_stays_but_for_momentum_and_decay():
     masks = Coordinates(active=0.2)
     net = learner(masks)

@@ -16,6 +16,7 @@ from neurojax.wiring.generators import bernoulli
 from neurojax.wiring.sparse import FanOut, by_sender, products
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", [None, _library.Unusable("the cache is full: empty it")])
 def test_without_a_kernel_loops_do_the_same_and_say_so_once(monkeypatch, said):
     asked = []
@@ -39,6 +40,7 @@ def test_without_a_kernel_loops_do_the_same_and_say_so_once(monkeypatch, said):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("part", [0.0, 0.02, 1.0])
 def test_no_spike_is_dropped_however_many_there_are(native, part):
@@ -49,6 +51,7 @@ def test_no_spike_is_dropped_however_many_there_are(native, part):
     np.testing.assert_array_equal(reached, np.bincount(post, s[pre], 700))
 
 
+@pytest.mark.slow
 def test_kernel_and_loops_round_alike():
     made = [bernoulli(jax.random.key(2), 300, 200, 0.1, native=n) for n in (True, False)]
     w = jax.random.normal(jax.random.key(3), made[0].shape)
@@ -87,6 +90,7 @@ def test_an_error_tells_of_the_list_that_it_is_in():
         jax.block_until_ready(products([LIST, wrong], [jnp.ones(3)] * 2, jnp.ones(4)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("native", [True, False])
 def test_many_terms_add_up_in_bfloat16_and_with_mixed_dtypes(native):
     wiring = bernoulli(jax.random.key(6), 900, 3, 1.0, native=native)

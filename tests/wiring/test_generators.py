@@ -336,6 +336,7 @@ def test_blocks_have_their_densities(seed):
     assert np.all(np.abs(linked - pairs * p) <= 5 * np.sqrt(pairs * p * (1 - p)))
 
 
+@pytest.mark.slow
 def test_blocks_do_not_depend_on_those_added_after_them():
     few = blocks(KEY, [20], [30], [[0.2]])
     more = blocks(KEY, [20, 20], [30, 30], np.full((2, 2), 0.2))
@@ -370,6 +371,7 @@ def test_watts_strogatz_without_rewiring_takes_the_nearest(n_pre, n_post, k):
         assert sorted(away)[:k] == sorted(away[j] for j in index[i])
 
 
+@pytest.mark.slow
 def test_watts_strogatz_fully_rewired_is_a_uniform_graph():
     linked = links(watts_strogatz, 14, 14, 4, 1.0, draws=1000)
     assert not linked[:, range(14), range(14)].any()

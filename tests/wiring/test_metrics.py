@@ -60,6 +60,7 @@ def graph(wiring):
     return g
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(seed=SEEDS, make=st.sampled_from([random_pairs, counted, band]), n_edges=st.integers(20, 60))
 def test_clustering_and_paths_are_those_of_networkx(seed, make, n_edges):
