@@ -39,6 +39,7 @@ def nets() -> tuple[nj.Network, nj.Network]:
     return net, nj.Network(net.layers, own)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["local rule", pytest.param("gradient", marks=pytest.mark.slow)])
 def test_a_shared_weight_changes_by_the_sum_over_its_places(by):
     """The same currents in another order of sums: spikes are equal, changes up to rounding."""
@@ -96,6 +97,7 @@ def test_what_is_kept_a_synapse_is_refused(rule, learn):
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_chips_are_priced_as_if_each_place_had_a_synapse():
     """Events, hops and deliveries of shared weights are those of the unrolled network."""
     rates = {n: jnp.arange(x.n) % 4 for n, x in nets()[0].layers.items()}

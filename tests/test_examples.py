@@ -22,9 +22,18 @@ MODULES = [
 ]
 
 
-LONG = {
+LONG = {"neurojax.data.decoding"} | {
     f"neurojax.learning.{name}"
-    for name in ("boltzmann", "counter_current", "equilibrium", "noprop", "zeroth_order")
+    for name in (
+        "wta_broadcast",
+        "eprop",
+        "decolle",
+        "boltzmann",
+        "counter_current",
+        "equilibrium",
+        "noprop",
+        "zeroth_order",
+    )
 }
 
 

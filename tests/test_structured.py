@@ -123,6 +123,7 @@ def test_spiking_populations_inhibit_those_of_other_classes_alone():
     np.testing.assert_allclose(v, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_population_that_is_merged_learns_as_its_copies_do():
     n, classes, population, density = 20, 3, 4, 0.3
@@ -196,6 +197,7 @@ def strength(net, name, key=KEY):
     return float(p.initial(key).std()) * p.connectivity.fan_in[0] ** 0.5
 
 
+@pytest.mark.slow
 def test_each_gain_reaches_its_own_weights():
     loop = Recurrence("dense", gain=0.25)
     net = built((80, 90, 85), gain_in=2.0, gain_forward=8.0, recurrence=loop)

@@ -126,6 +126,7 @@ def test_a_traced_delay_beyond_the_longest_is_an_error_not_another_delay():
             run(jnp.asarray(steps)).block_until_ready()
 
 
+@pytest.mark.slow
 def test_counts_move_membranes_as_campbells_theorem_says():
     n, rate, w, tau, r, tau_syn, dt = 1000, 1.28, 0.4, 2.0, 10.0, 0.5, 0.1  # 1/ms, nA, ms, MOhm
     rows, listed = nj.one_to_one(n), nj.by_sender(np.arange(n), np.arange(n), n, n)

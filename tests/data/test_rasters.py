@@ -67,6 +67,7 @@ def close(a, b):
             np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNERS)
 def test_padding_changes_nothing(name):
     """Not more of it, and not what is in it."""
@@ -111,6 +112,7 @@ def test_a_sample_that_ends_before_the_start_is_refused(name):
         nj.fit(net, (some, y), key=KEY, epochs=1, batch_size=2, progress=False)
 
 
+@pytest.mark.slow
 def test_what_lies_on_disk_learns_the_same(tmp_path, monkeypatch):
     """Bit for bit, a few rows at a time; also after an evaluation in blocks."""
     rng, n, size = np.random.default_rng(1), 70, 8

@@ -74,6 +74,7 @@ def test_refuses_in_a_line(tmp_path, capsys, argv, message):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_a_run_in_pieces_is_the_run_in_one(monkeypatch):
     made = brette.cuba(jax.random.key(0), 0.05)
     run = lambda: runs.watched(made, "cells", seconds=0.03, dt=0.1, key=jax.random.key(1))  # noqa: E731
@@ -113,6 +114,7 @@ def test_rates_of_mean_field_theory():
         assert brunel.mean_field(at) == pytest.approx(expected[name], rel=1e-4), name
 
 
+@pytest.mark.slow
 def test_a_neuron_of_brunels_network_jumps_by_j_and_hears_what_is_said(monkeypatch):
     monkeypatch.setattr(brunel, "C_EXC", 16)
     monkeypatch.setattr(brunel, "C_INH", 4)

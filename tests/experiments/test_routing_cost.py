@@ -116,6 +116,7 @@ def test_what_is_there_is_not_trained_again(whole, monkeypatch):
 make = jax.jit(partial(network, PLAN, Layer(1, LIF(), rule=ThreeFactor()), LeakyIntegrator()))
 
 
+@pytest.mark.slow
 def test_without_rewiring_all_that_a_neuron_hears_is_close():
     mesh = topology.Mesh(4, 4, 8)
     placement = np.asarray(columns(PLAN, mesh))

@@ -248,6 +248,7 @@ def test_many_random_graphs_spike_for_spike(x64, case, reading):
     random_graph(case, reading)
 
 
+@pytest.mark.slow
 def test_no_neuron_fires_at_its_threshold():
     graph = nir.NIRGraph.from_list(
         nir.Linear(weight=np.full((1, 1), 0.5)), nir.IF(r=np.ones(1), v_threshold=np.ones(1))

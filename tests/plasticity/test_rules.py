@@ -180,6 +180,7 @@ def test_inhibitory_visits_sum_over_all_spikes(z):
     np.testing.assert_allclose(total(rule, pre, post), expected, rtol=1e-11, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_inhibition_brings_every_receiver_to_its_target_rate():
     """Vogels et al. (2011): rho_0 whatever the drive; from both sides."""
     rule, n, n_pre = InhibitorySTDP(eta=0.02, rho_0=5.0), 32, 16

@@ -37,6 +37,7 @@ def called(seed: int, number: int) -> list[str]:
     return faults
 
 
+@pytest.mark.slow
 def test_fifteen_calls_are_right_or_refused():
     assert called(seed=0, number=15) == []
 

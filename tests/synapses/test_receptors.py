@@ -160,6 +160,7 @@ def test_a_double_exponential_loses_nothing_in_float32():
         np.testing.assert_allclose(v[:, n], v_exact, rtol=4e-5)  # as of one time constant
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_rise_and_decay_meet_in_the_alpha_function_and_so_do_gradients():
     rise = TAU_MEM * np.array([1, 1, 1, 1, 1, 0.2, 0.2, 0.9])
