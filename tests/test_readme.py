@@ -109,9 +109,8 @@ def printed(tmp_path_factory):
 CODE = tuple(page for page in PAGES if page != "README.md" and blocks(page))
 
 
-@pytest.mark.parametrize(
-    "page", [pytest.param(p, marks=pytest.mark.slow if p in LONG else ()) for p in CODE]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", CODE)
 def test_code_of_a_page_runs_as_written(page, printed):
     assert re.search(r"^\s*assert ", "\n".join(blocks(page)), re.M), "code must check what it shows"
     assert f"to the end of {page}\n" in printed(page), printed(page)

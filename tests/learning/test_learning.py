@@ -150,6 +150,7 @@ def both_forms(system, weights, tone, x, target):
     return wb.deltas(system, weights, tone, x, target), online, predicted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "x64", "tolerance"), [(held, False, 1e-5), (held, True, 1e-12), (moving, True, 1e-12)]
 )
