@@ -23,6 +23,7 @@ from experiments import _lock, _options, _signals
 from experiments._run import Run
 from neurojax import checkpoint, data
 from neurojax._files import digest, plain, sealed, unsealed, write_whole
+from neurojax.analysis import plotting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,6 +60,24 @@ class History:
             (*self.val_accuracy, val), (*self.train_accuracy, train), (*self.seconds, seconds),
             (*self.planned, planned),
         )  # fmt: skip
+
+    def metrics(self, test: float, n_train: int, n_test: int) -> dict[str, Any]:
+        """What metrics.json holds of it: parts of pictures that are right, seconds, how many."""
+        return {
+            "test_accuracy": test,
+            "val_accuracy": list(self.val_accuracy),
+            "train_accuracy": list(self.train_accuracy),
+            "epochs_planned": list(self.planned),
+            "seconds": sum(self.seconds),
+            "seconds_per_epoch": list(self.seconds),
+            "n_train": n_train,
+            "n_test": n_test,
+        }
+
+    def curve(self, test: float) -> "Figure":
+        """The learning curve, in percent."""
+        val, train = ([100 * x for x in seen] for seen in (self.val_accuracy, self.train_accuracy))
+        return plotting.learning_curve(val, train, 100 * test)
 
 
 @contextmanager

@@ -26,7 +26,6 @@ from experiments._config import UNSET, Preset
 from experiments._options import Need, one_of
 from neurojax._check import MOST
 from neurojax._compile import released
-from neurojax.analysis import plotting
 from neurojax.data import Dataset, Split, load
 from neurojax.learning import WTABroadcast, bptt, fitting
 from neurojax.learning._progress import Progress
@@ -202,31 +201,21 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset, n: int) -> dict[st
             state = learnt
     test = float(right(state, sets.test))
     bar.console.print(f"test accuracy {100 * test:.2f}%", style="bold")
-    return folder.finish(*_results(c, history, test, state, bar.means.get("rate"), n, sets))
-
-
-def _results(c: Config, history: Any, test: float, state: Any, rate: Any, n: int, sets: Dataset):
-    """What is written: numbers, and the learning curve."""
-    plain = {name: int(w.w.size) for name, w in state.weights.items()}
-    pairs = {name: float(w.connectivity.fan_in.sum()) for name, w in state.weights.items()}
-    metrics = {
-        "test_accuracy": test,
-        "val_accuracy": list(history.val_accuracy),
-        "train_accuracy": list(history.train_accuracy),
-        "epochs_planned": list(history.planned),
-        "seconds": sum(history.seconds),
-        "seconds_per_epoch": list(history.seconds),
-        "rate": rate,
-        "n_train": n,
-        "n_test": len(sets.test.labels),
-        "n_weights": sum(plain.values()),
-        "n_synapses": int(sum(pairs.values())),
-    }
-    percent = lambda parts: [100 * x for x in parts]  # noqa: E731
-    curve = plotting.learning_curve(
-        percent(history.val_accuracy), percent(history.train_accuracy), 100 * test
+    return folder.finish(
+        history.metrics(test, n, len(sets.test.labels))
+        | _sizes(state)
+        | {"rate": bar.means.get("rate")},
+        {"learning_curve": history.curve(test)},
     )
-    return metrics, {"learning_curve": curve}
+
+
+def _sizes(state: Any) -> dict[str, int]:
+    """Numbers that learn, and pairs that they connect."""
+    weights = state.weights.values()
+    return {
+        "n_weights": sum(int(w.w.size) for w in weights),
+        "n_synapses": int(sum(float(w.connectivity.fan_in.sum()) for w in weights)),
+    }
 
 
 if __name__ == "__main__":

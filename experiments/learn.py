@@ -214,16 +214,8 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
     test = float(right(state, sets.test))
     bar.console.print(f"test accuracy {100 * test:.2f}%", style="bold")
     now = plastic(state)
-    metrics = {
-        "test_accuracy": test,
-        "val_accuracy": list(history.val_accuracy),
-        "train_accuracy": list(history.train_accuracy),
-        "epochs_planned": list(history.planned),
-        "seconds": sum(history.seconds),
-        "seconds_per_epoch": list(history.seconds),
-        "n_train": len(train.labels),
-        "n_test": len(sets.test.labels),
-    } | changes(c, given.n_batches, begun, now)
+    metrics = history.metrics(test, len(train.labels), len(sets.test.labels))
+    metrics |= changes(c, given.n_batches, begun, now)
     return folder.finish(metrics, _figures(history, test, now))
 
 
@@ -336,14 +328,8 @@ def _matrix(w: Any) -> Array:
 
 
 def _figures(history: _folder.History, test: float, now: dict[str, Any]) -> dict[str, Any]:
-    percent = lambda parts: [100 * x for x in parts]  # noqa: E731
     tables: dict[str, Any] = {n: np.asarray(_matrix(w)) for n, w in now.items()}
-    return {
-        "learning_curve": plotting.learning_curve(
-            percent(history.val_accuracy), percent(history.train_accuracy), 100 * test
-        ),
-        "weights": plotting.weights(tables),
-    }
+    return {"learning_curve": history.curve(test), "weights": plotting.weights(tables)}
 
 
 if __name__ == "__main__":

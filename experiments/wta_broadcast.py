@@ -11,7 +11,6 @@ many epochs each epoch was planned.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -173,34 +172,21 @@ def measured(
     average, system = state.average, steps.system
     test = _training.evaluate(steps, average, sets.test, key)
     hidden, wired = system.hidden, system.network.projections
-    metrics = {
-        "test_accuracy": test.accuracy,
-        "val_accuracy": list(history.val_accuracy),
-        "train_accuracy": list(history.train_accuracy),
+    n_train, n_test = len(sets.train.labels[: data.train_size]), len(sets.test.labels)
+    metrics = history.metrics(test.accuracy, n_train, n_test) | {
         "spikes_per_neuron_step": [float(test.spikes[n].mean()) for n in hidden],
         "active_fraction": [test.active[n] for n in hidden],
         "synaptic_events_per_inference": _training.synaptic_events(system, test.spikes),
         "layer_readout_accuracy": _training.layer_accuracy(steps, average, sets.test, key),
-        "epochs_planned": list(history.planned),
-        "seconds": sum(history.seconds),
-        "seconds_per_epoch": list(history.seconds),
-        "n_train": len(sets.train.labels[: data.train_size]),
-        "n_test": len(sets.test.labels),
     }
     figures = {
-        "learning_curve": plotting.learning_curve(
-            _percent(history.val_accuracy), _percent(history.train_accuracy), 100 * test.accuracy
-        ),
+        "learning_curve": history.curve(test.accuracy),
         "raster": _raster(data, system, average, sets.test, key),
         "weights": plotting.weights(
             {n: np.asarray(wired[n].connectivity.matrix(w.w)) for n, w in average[0].items()}
         ),
     }
     return metrics, figures
-
-
-def _percent(parts: Sequence[float]) -> list[float]:
-    return [100 * x for x in parts]
 
 
 def _raster(data: Data, system: wb.System, average, split: Split, key: Key[Array, ""]):

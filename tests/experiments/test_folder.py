@@ -85,6 +85,25 @@ def test_a_run_goes_on_from_its_last_epoch(tmp_path):
     assert history == _folder.History((0.25, 0.5), (0.125, 0.25), (2.0, 4.0), (9, 9))
 
 
+def test_a_history_is_told_in_numbers_and_drawn_in_percent():
+    history = _folder.History().grown(0.25, 0.125, 2.0, 9).grown(0.5, 0.75, 3.5, 10)
+    assert history.metrics(0.875, n_train=40, n_test=8) == {
+        "test_accuracy": 0.875,
+        "val_accuracy": [0.25, 0.5],
+        "train_accuracy": [0.125, 0.75],
+        "epochs_planned": [9, 10],
+        "seconds": 5.5,
+        "seconds_per_epoch": [2.0, 3.5],
+        "n_train": 40,
+        "n_test": 8,
+    }
+    (ax,) = history.curve(0.875).axes
+    drawn = [list(line.get_ydata()) for line in ax.lines]
+    assert [25.0, 50.0] in drawn
+    assert [12.5, 75.0] in drawn
+    assert any(set(y) == {87.5} for y in drawn)
+
+
 def test_a_run_killed_before_its_first_checkpoint_starts_over(tmp_path):
     begun(tmp_path, epochs=0)
     (tmp_path / "checkpoints" / ".unfinished-1").mkdir(parents=True)
