@@ -131,6 +131,12 @@ class Passive(eqx.Module):
         return PotentialState(v), v
 
 
+def _silent(model: Any, shape: tuple[int, ...], dtype: DTypeLike = float) -> PotentialState:
+    """A population of `shape` that has heard nothing: 0."""
+    fits(model, shape)
+    return PotentialState(jnp.zeros(shape, dtype))
+
+
 @described
 class Integrator(eqx.Module):
     """Integral of a current, without threshold: c_mem dv/dt = I; it sends v, from 0 mV on.
@@ -145,10 +151,7 @@ class Integrator(eqx.Module):
 
     c_mem: Float[Array, "*#n"] = eqx.field(default=1.0, converter=positive("c_mem", "nF"))
 
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> PotentialState:
-        """A population of `shape` at 0 mV."""
-        fits(self, shape)
-        return PotentialState(jnp.zeros(shape, dtype))
+    init = _silent
 
     def step(
         self, state: PotentialState, current: Shaped[Array, "*n"], *, dt: ArrayLike
@@ -175,10 +178,7 @@ class Threshold(eqx.Module):
     v_th: Float[Array, "*#n"] = eqx.field(default=1.0, converter=finite("v_th", "nA"))
     spike: Spike = function("spike", default=above)
 
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> PotentialState:
-        """Nothing heard yet."""
-        fits(self, shape)
-        return PotentialState(jnp.zeros(shape, dtype))
+    init = _silent
 
     def step(
         self, state: PotentialState, current: Shaped[Array, "*n"], *, dt: ArrayLike
@@ -200,9 +200,7 @@ class Relay(eqx.Module):
     Array([0.25], dtype=float32)
     """
 
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> PotentialState:
-        """Nothing heard yet."""
-        return PotentialState(jnp.zeros(shape, dtype))
+    init = _silent
 
     def step(
         self, state: PotentialState, current: Shaped[Array, "*n"], *, dt: Any
