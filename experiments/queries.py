@@ -4,8 +4,8 @@
 
 A perceptron learns by values of its loss alone: by shifts of its neurons, or of a random tenth of
 its weights, drawn anew for each batch, with as many from each array as it has, or as ZO-GraSP
-finds worth it. Accuracy on the test pictures is shown over the queries that it took. Nothing is
-chosen by what is tested.
+finds worth it. Accuracy on the validation pictures is shown over the queries that it took; the test
+pictures are looked at once, at the end.
 """
 
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ def run(config: Config) -> list[dict[str, Any]]:
     """Each way, from each seed; returns the rows that metrics.json holds."""
     sets, console = _run.pictures(load(config.dataset, config.data_dir)), Console(highlight=False)
     _run.n_train(sets, None, config.batch_size)
-    train, test = (_pixels(part, config.side) for part in (sets.train, sets.test))
+    train, val, test = (_pixels(x, config.side) for x in (sets.train, sets.val, sets.test))
     sizes = (train[0].shape[1], *config.hidden, sets.n_classes)
     with _folder.held(config, sets) as folder:
         folder.begin()
@@ -84,14 +84,14 @@ def run(config: Config) -> list[dict[str, Any]]:
                 kept = folder.part(f"{way} {seed}")
                 if kept is None:
                     key = jax.random.key(seed)
-                    told = learnt(config, sizes, train, test, way, key)
+                    told = learnt(config, sizes, train, val, test, way, key)
                     kept = [{"way": way, "seed": seed} | told]
                     folder.keep(f"{way} {seed}", kept)
                 found = kept[0]
                 rows.append(found)
                 console.print(
                     f"{way}, seed {seed}: {found['queries_a_step']} queries a step,"
-                    f" {100 * found['accuracy'][-1]:.2f}% after {config.steps}",
+                    f" {100 * found['test_accuracy']:.2f}% after {config.steps}",
                     markup=False,
                 )  # fmt: skip
         folder.finish({"runs": rows}, {"queries": drawn(rows)})
@@ -99,9 +99,9 @@ def run(config: Config) -> list[dict[str, Any]]:
 
 
 def learnt(
-    config: Config, sizes: tuple[int, ...], train: Any, test: Any, way: str, key: Array
+    config: Config, sizes: tuple[int, ...], train: Any, val: Any, test: Any, way: str, key: Array
 ) -> dict[str, Any]:
-    """Accuracy on the test pictures ten times on the way."""
+    """Accuracy on the validation pictures ten times on the way, on the test pictures at its end."""
     net = ZerothOrder(sizes, Neurons(), optax.sgd(config.lr, 0.9))
     state = net.init(fold(key, "state"))
     if way != WAYS[0]:
@@ -121,13 +121,17 @@ def learnt(
 
         return jax.lax.scan(one, state, at + jnp.arange(n))[0]
 
-    n, accuracy = config.steps // 10, [evaluate(net, state, test)]
+    n, seen = config.steps // 10, [evaluate(net, state, val)]
     for i in range(10):
         state = steps(state, jnp.asarray(i * n), n)
-        accuracy.append(evaluate(net, state, test))
+        seen.append(evaluate(net, state, val))
     each = net.estimator.queries(sizes)
-    queries = [i * n * each for i in range(11)]
-    return {"queries_a_step": each, "queries": queries, "accuracy": accuracy}
+    return {
+        "queries_a_step": each,
+        "queries": [i * n * each for i in range(11)],
+        "val_accuracy": seen,
+        "test_accuracy": evaluate(net, state, test),
+    }
 
 
 def _pixels(part: Split, side: int) -> tuple[Array, Array]:
@@ -153,13 +157,13 @@ def drawn(rows: list[dict[str, Any]]) -> Figure:
     axis = figure.subplots()
     for way in WAYS:
         own = [r for r in rows if r["way"] == way]
-        found = 100 * np.array([r["accuracy"] for r in own])
+        found = 100 * np.array([r["val_accuracy"] for r in own])
         x = np.array(own[0]["queries"][1:])
         axis.errorbar(
             x, found.mean(0)[1:], found.std(0)[1:], fmt="-o", ms=3, capsize=2,
             label=f"{way} ({own[0]['queries_a_step']} a step)",
         )  # fmt: skip
-    axis.set(xscale="log", xlabel="queries", ylabel="accuracy on the test pictures, %")
+    axis.set(xscale="log", xlabel="queries", ylabel="accuracy on the validation pictures, %")
     axis.legend(fontsize=8)
     return figure
 

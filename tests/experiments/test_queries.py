@@ -32,12 +32,15 @@ def test_as_many_of_each_class():
 def test_every_way_is_made_once_and_counted(tmp_path, monkeypatch):
     made = []
 
-    def learnt(config, sizes, train, test, way, key):
+    def learnt(config, sizes, train, val, test, way, key):
         made.append(way)
         if len(made) == 2:
             raise KeyboardInterrupt
         steps = range(0, 11)
-        return dict(queries_a_step=7, queries=[7 * i for i in steps], accuracy=[0.1] * 11)
+        return dict(
+            queries_a_step=7, queries=[7 * i for i in steps], val_accuracy=[0.1] * 11,
+            test_accuracy=0.2,
+        )  # fmt: skip
 
     monkeypatch.setattr(queries, "learnt", learnt)
     config = queries.Config(dataset="digits", seeds=2, out=tmp_path)
@@ -50,6 +53,19 @@ def test_every_way_is_made_once_and_counted(tmp_path, monkeypatch):
     assert (tmp_path / "queries.png").exists()
 
 
+def test_the_curve_is_of_validation_pictures_and_the_test_is_of_the_end():
+    rng = np.random.default_rng(1)
+    y = jnp.arange(60) % 3
+    x = jnp.asarray(rng.normal(size=(3, 9))[y] + 0.1 * rng.normal(size=(60, 9)), jnp.float32)
+    config = queries.Config(steps=50, batch_size=20)
+    found = queries.learnt(
+        config, (9, 3), (x, y), (x, y), (x, (y + 1) % 3), queries.WAYS[0], jax.random.key(0)
+    )
+    assert found["queries"] == [4 * 5 * i for i in range(11)]
+    assert found["val_accuracy"][-1] > 0.8  # learnt, while all labels of the test are others
+    assert found["test_accuracy"] <= 1 - found["val_accuracy"][-1]
+
+
 @pytest.mark.slow
 def test_shifted_neurons_learn_by_fewer_queries_than_weights():
     rng = np.random.default_rng(1)
@@ -57,7 +73,7 @@ def test_shifted_neurons_learn_by_fewer_queries_than_weights():
     x = jnp.asarray(rng.normal(size=(3, 9))[y] + 0.1 * rng.normal(size=(60, 9)), jnp.float32)
     config = queries.Config(steps=50, batch_size=20, active=0.2)
     found = {
-        way: queries.learnt(config, (9, 6, 3), (x, y), (x, y), way, jax.random.key(0))
+        way: queries.learnt(config, (9, 6, 3), (x, y), (x, y), (x, y), way, jax.random.key(0))
         for way in queries.WAYS
     }
     n = [found[way]["queries_a_step"] for way in queries.WAYS]
@@ -65,4 +81,4 @@ def test_shifted_neurons_learn_by_fewer_queries_than_weights():
     assert n[1] == n[2] == 1 + round(0.2 * 60) + round(0.2 * 21) == 17
     assert found[queries.WAYS[0]]["queries"] == [10 * 5 * i for i in range(11)]
     for way in queries.WAYS:
-        assert found[way]["accuracy"][-1] > 0.8
+        assert found[way]["val_accuracy"][-1] > 0.8
