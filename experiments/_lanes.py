@@ -4,7 +4,7 @@ Each is the training of `experiments.learn` with these, to rounding. An accelera
 goes into starting small pieces of work, takes little longer for many than for one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.errors import JaxRuntimeError
 from jaxtyping import Array, Key
 
-from experiments import _folder, _training, learn
+from experiments import _command, _folder, _runs, _training, learn
 from experiments._config import Data
 from experiments._options import part
 from neurojax._compile import Parts
@@ -44,9 +45,40 @@ class _Shown(NamedTuple):
     test: tuple[Array, Array]
 
 
+def run(
+    jobs: Sequence[tuple[_runs.Job, float, int]], sets: Sequence[Dataset],
+    say: Callable[[str], Any], change: learn.Change = learn.unchanged,
+) -> bool:  # fmt: skip
+    """Those runs of `experiments.learn` that have no result yet as one program, each with its rate
+    and the data set that it is of; whether any failed.
+
+    They differ in nothing else, but `change` may make more of the learner than options can.
+    """
+    todo = [job for job in jobs if not job[0].result.exists()]
+    if not todo:
+        return False
+    failed, first = False, todo[0][0]
+    c = _command.parsed(learn.Config, first.command[3:], learn)
+    lanes = [Lane(lr, job.seed, of) for job, lr, of in todo]
+    try:
+        found = list(trained(c, sets, lanes, change))
+    except (ValueError, JaxRuntimeError) as error:
+        say(f"{first.name} and those beside it: failed\n{str(error)[-2000:]}")
+        return True
+    for (job, _, _), metrics in zip(todo, found, strict=True):
+        done = job.may_be_lost or "lost" not in metrics
+        said = metrics.get("lost") or f"{100 * metrics['test_accuracy']:.2f}%"
+        say(f"{job.name}: {'' if done else 'failed: '}{said}")
+        if done:
+            _runs.keep(job, metrics)
+        failed |= not done
+    return failed
+
+
 def trained(
-    config: learn.Config, sets: Sequence[Dataset], lanes: Sequence[Lane]
-) -> Iterator[dict[str, Any]]:
+    config: learn.Config, sets: Sequence[Dataset], lanes: Sequence[Lane],
+    change: learn.Change = learn.unchanged,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Metrics of each training as metrics.json has them; of one that was not finite any more after
     an epoch, which epoch that was, as `lost`.
 
@@ -66,7 +98,7 @@ def trained(
 
     def lane(rate: Array, key: Key[Array, ""], of: Array, shown: _Shown) -> Parts:
         whose = given[0]._replace(rate=rate, mean=mean[of], std=std[of])
-        return Parts.of(_lane(c, whose, key, of, shown))
+        return Parts.of(_lane(c, whose, key, of, shown, change))
 
     rates, of = jnp.asarray([x.rate for x in lanes], float), jnp.asarray([x.of for x in lanes])
     asked = (rates, jnp.stack([jax.random.key(x.seed) for x in lanes]), of, shown)
@@ -90,12 +122,13 @@ def _stacked(splits: Sequence[Split]) -> tuple[Array, Array]:
 
 
 def _lane(
-    c: learn.Config, given: Any, key: Key[Array, ""], of: Array, shown: _Shown
-) -> tuple[Any, Any, dict[str, Any]]:
+    c: learn.Config, given: Any, key: Key[Array, ""], of: Array, shown: _Shown,
+    change: learn.Change,
+) -> tuple[Any, Any, dict[str, Any]]:  # fmt: skip
     """The whole of one training: weights at its beginning and at its end, and what was seen."""
     data = part(c, Data)
     encode, augment = partial(_training.encoded, data), partial(_training.perturbed, data)
-    learner, state = learn.fresh(c, given, key)
+    learner, state = learn.fresh(c, given, key, change)
     begun = learn.plastic(state)
     right = partial(fitting.evaluate, learner, encode=encode, key=key)
     all_x, all_y = (a.reshape(-1, *a.shape[2:]) for a in shown.train)  # none is copied for a lane

@@ -249,10 +249,20 @@ def known(c: Config, data: Data, train: Split, n_classes: int) -> Given:
     return Given(task, c.epochs * (len(train.labels) // c.batch_size), mean, std)
 
 
-def fresh(c: Config, given: Given, key: Key[Array, ""]) -> tuple[Any, Any]:
+Change = Callable[[Any, Key[Array, ""]], Any]  # of a learner, all that is random from a key
+
+
+def unchanged(learner: Any, key: Key[Array, ""]) -> Any:
+    """It is what options make it."""
+    return learner
+
+
+def fresh(
+    c: Config, given: Given, key: Key[Array, ""], change: Change = unchanged
+) -> tuple[Any, Any]:
     """The learner and its first state, all that is random drawn from `key`."""
     recipe = RECIPES[c.learner]
-    learner = recipe.build(c, given, key)
+    learner = change(recipe.build(c, given, key), fold(key, "change"))
     return learner, learner.init(fold(key, "state"), make_weights(part(c, Devices), recipe.reach))
 
 

@@ -24,10 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
-from jax.errors import JaxRuntimeError
 from rich.console import Console
 
-from experiments import _command, _lock, _options, _run, _runs, _signals
+from experiments import _lock, _options, _run, _runs, _signals
 from experiments._learners import RECIPES
 from neurojax import data
 from neurojax._check import MOST
@@ -62,7 +61,7 @@ COLUMNS = {
 }
 _ENDS = {"frozen": "frozen hidden layers", "backprop": "backprop"}
 # Files of the same names, and the same settings.
-_SETS = {"mnist": "mnist", "fashion": "mnist", "digits": "digits"}
+SETS = {"mnist": "mnist", "fashion": "mnist", "digits": "digits"}
 _LEAST = 50.0  # %, that the figure has room for
 _SEARCH_SEED = 1_000_000  # what is chosen is not chosen for the table's own draws
 
@@ -217,11 +216,12 @@ def _refuse_absent(config: Config) -> None:
                 "--fashion-dir must name the folder of the Fashion-MNIST files; got none; pass it,"
                 " or --datasets mnist"
             )
-        sets = data.load(_SETS[name], _folder(config, name))
+        sets = data.load(SETS[name], folder(config, name))
         _run.n_train(sets, config.train_size, config.batch_size)
 
 
-def _folder(config: Config, dataset: str) -> Path | None:
+def folder(config: Data, dataset: str) -> Path | None:
+    """Where the pictures of a data set lie."""
     return {"mnist": config.data_dir, "fashion": config.fashion_dir}.get(dataset)
 
 
@@ -255,10 +255,12 @@ def _run_missing(config: Config, console: Console) -> bool:
 
 def _run_together(config: Config, able: list[Cell], say: Callable[[str], Any]) -> bool:
     """The search, then the seeds at the rates found, of cells of one kind; whether any failed."""
+    from experiments import _lanes  # compilers are slow to import
+
     failed = False
-    for kind in dict.fromkeys(_SETS[name] for name in config.datasets):
-        names = [name for name in config.datasets if _SETS[name] == kind]
-        sets = [data.load(kind, _folder(config, name)) for name in names]
+    for kind in dict.fromkeys(SETS[name] for name in config.datasets):
+        names = [name for name in config.datasets if SETS[name] == kind]
+        sets = [data.load(kind, folder(config, name)) for name in names]
         for row, column in dict.fromkeys((cell.row, cell.column) for cell in able):
             alike = [Cell(name, row, column) for name in names]
             tried = [
@@ -267,41 +269,14 @@ def _run_together(config: Config, able: list[Cell], say: Callable[[str], Any]) -
                 if _taken(config, cell) is None
                 for lr in config.lr
             ]
-            failed |= _as_one(tried, sets, say)
+            failed |= _lanes.run(tried, sets, say)
             seeds = [
                 (final(config, cell, lr, seed), lr, i)
                 for i, cell in enumerate(alike)
                 if (lr := rate(config, cell, [])) is not None
                 for seed in range(config.seeds)
             ]
-            failed |= _as_one(seeds, sets, say)
-    return failed
-
-
-def _as_one(
-    jobs: list[tuple[_runs.Job, float, int]], sets: list[data.Dataset], say: Callable[[str], Any]
-) -> bool:
-    """Those without a result as one program: job, rate, which set it is of; whether any failed."""
-    from experiments import _lanes, learn  # compilers are slow to import
-
-    todo = [job for job in jobs if not job[0].result.exists()]
-    if not todo:
-        return False
-    failed, first = False, todo[0][0]
-    c = _command.parsed(learn.Config, first.command[3:], learn)
-    lanes = [_lanes.Lane(lr, job.seed, of) for job, lr, of in todo]
-    try:
-        found = list(_lanes.trained(c, sets, lanes))
-    except (ValueError, JaxRuntimeError) as error:
-        say(f"{first.name} and those beside it: failed\n{str(error)[-2000:]}")
-        return True
-    for (job, _, _), metrics in zip(todo, found, strict=True):
-        done = job.may_be_lost or "lost" not in metrics
-        said = metrics.get("lost") or f"{100 * metrics['test_accuracy']:.2f}%"
-        say(f"{job.name}: {'' if done else 'failed: '}{said}")
-        if done:
-            _runs.keep(job, metrics)
-        failed |= not done
+            failed |= _lanes.run(seeds, sets, say)
     return failed
 
 
@@ -321,7 +296,7 @@ def _job(config: Config, cell: Cell, what: str, options: str, seed: int) -> _run
     return _runs.Job(
         f"{', '.join(cell)}, {what.replace('-', ' ', 1)}", config.results / place / f"{what}.json",
         config.runs / place / what, "experiments.learn", options, seed,
-        _folder(config, cell.dataset), cell._asdict(), passing=True,
+        folder(config, cell.dataset), cell._asdict(), passing=True,
     )  # fmt: skip
 
 
@@ -331,7 +306,7 @@ def _of(config: Config, cell: Cell, lr: float, epochs: int) -> str:
     reads = RECIPES[learner].reads.split()
     hidden = _options.typed("hidden", config.hidden)
     parts = [
-        f"--learner {learner} --dataset {_SETS[cell.dataset]} {hidden} --epochs {epochs}",
+        f"--learner {learner} --dataset {SETS[cell.dataset]} {hidden} --epochs {epochs}",
         f"--batch-size {config.batch_size} --optimiser sgd --lr {lr:g} --weight-decay 0",
         "--inputs raw --augment none",
         f"--lr-readout {lr:g}" if "lr_readout" in reads else "",

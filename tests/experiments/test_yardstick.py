@@ -149,7 +149,7 @@ def test_together_the_same_runs_are_programs_of_a_search_and_of_all_seeds(
 ):
     asked = []
 
-    def trained(c, sets, lanes):
+    def trained(c, sets, lanes, change):
         asked.append((c.freeze_hidden, c.synapse, sets, [*lanes]))
         for rate, seed, of in lanes:
             if rate > 100:
