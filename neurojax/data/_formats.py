@@ -118,9 +118,11 @@ def _chip(lines: list[str], field: str) -> tuple[str, Shape | None]:
 
 
 def _aedat2(data: bytes, shape: Shape | None) -> Found:
-    """Pairs of address and time (us), 32 bits each, most significant byte first; y from below.
+    """Pairs of address and time (us), 32 bits each, most significant byte first.
 
-    Source: iniVation, AEDAT 2.0 file format.
+    Addresses count from the right and from below. The last bit of a DVS128's is 0 where it got
+    brighter, that of a DAVIS 1.
+    Source: iniVation, AEDAT 2.0 file format; jAER, extractors of DVS128 and DavisBaseCamera.
     """
     lines, at = _header(data)
     chip, told = _chip(lines, "# AEChip")
@@ -130,18 +132,18 @@ def _aedat2(data: bytes, shape: Shape | None) -> Found:
                 "its AEChip must be DVS128 or a DAVIS: pass shape=(height, width, 2)"
             )
         chip = "dvs128" if shape[0] <= 128 and shape[1] <= 128 else "davis"
-    height, width, signs = shape = _known(shape, told)
+    height, width, _ = shape = _known(shape, told)
     pairs = _words(data[at:], ">u4", "an address and its time").astype(np.int64)
     if len(pairs) % 2:
         raise DamagedError("it is cut short: events have 8 bytes, and 4 are left over")
     address, t = pairs.reshape(-1, 2).T
     if chip == "dvs128":
         kept = address & 0x8000 == 0  # the others are edges on a pin
-        x, y, p = (address >> 1) & 127, (address >> 8) & 127, address & 1
+        x, y, p = (address >> 1) & 127, (address >> 8) & 127, 1 - (address & 1)
     else:
         kept = (address >> 31 == 0) & (address & 0x400 == 0)  # frames and inertia; edges on a pin
         x, y, p = (address >> 12) & 1023, (address >> 22) & 511, (address >> 11) & 1
-    return Found((t[kept], x[kept], height - 1 - y[kept], p[kept]), shape)
+    return Found((t[kept], width - 1 - x[kept], height - 1 - y[kept], p[kept]), shape)
 
 
 def _aedat3(data: bytes, shape: Shape | None) -> Found:

@@ -32,11 +32,11 @@ def forty_bits(e):
 
 def aedat2(e, chip="eu.seebetter.ini.chips.davis.DAVIS240C"):
     lines = f"#!AER-DAT2.0\r\n# This is a raw AE data file\r\n# AEChip: {chip}\r\n".encode()
-    y = e.shape[0] - 1 - e.y
+    x, y = e.shape[1] - 1 - e.x, e.shape[0] - 1 - e.y  # both count from the other end
     if "DVS128" in chip:
-        address = (y << 8) | (e.x << 1) | e.p
+        address = (y << 8) | (x << 1) | (1 - e.p)  # 0 is brighter
     else:
-        address = (y << 22) | (e.x << 12) | (e.p << 11)
+        address = (y << 22) | (x << 12) | (e.p << 11)
     pairs = np.stack([address, e.t], 1).astype(">u4")
     extra = [[0x8000, 0]] if "DVS128" in chip else [[1 << 31, 0], [1 << 10, 0]]
     return lines + np.array(extra, ">u4").tobytes() + pairs.tobytes()
