@@ -16,7 +16,8 @@ from jax.errors import JaxRuntimeError
 from jaxtyping import Array, Key
 
 from experiments import _command, _folder, _runs, _training, learn
-from experiments._config import Data
+from experiments._config import Data, Devices
+from experiments._learners import Given
 from experiments._options import part
 from neurojax._compile import Parts
 from neurojax.data import Dataset, Split
@@ -86,10 +87,10 @@ def trained(
     together, without compilation.
     """
     c = learn.resolved(config, len(sets[0].train.labels))
-    data = part(c, Data)
+    data, devices = part(c, Data), part(c, Devices)
     sets = [_training.shown(data, some) for some in sets]
     taught = [_training.lesson(data, some.train, c.batch_size, c.seed) for some in sets]
-    given = [learn.known(c, data, x, some.n_classes) for x, some in zip(taught, sets, strict=True)]
+    given = [learn.known(c, x, some.n_classes) for x, some in zip(taught, sets, strict=True)]
     mean, std = (jnp.asarray([getattr(g, name) for g in given]) for name in ("mean", "std"))
     shown = _Shown(
         _stacked(taught), _stacked([some.val for some in sets]),
@@ -98,7 +99,7 @@ def trained(
 
     def lane(rate: Array, key: Key[Array, ""], of: Array, shown: _Shown) -> Parts:
         whose = given[0]._replace(rate=rate, mean=mean[of], std=std[of])
-        return Parts.of(_lane(c, whose, key, of, shown, change))
+        return Parts.of(_lane(whose, devices, data, key, of, shown, change))
 
     rates, of = jnp.asarray([x.rate for x in lanes], float), jnp.asarray([x.of for x in lanes])
     asked = (rates, jnp.stack([jax.random.key(x.seed) for x in lanes]), of, shown)
@@ -111,7 +112,7 @@ def trained(
         mine = jax.tree.map(lambda x: x[i], found).whole()  # noqa: B023
         whose = _folder.provenance(c)
         whose["config"] |= {"lr": rate, "seed": seed}
-        measures = _measures(c, given[0].n_batches, mine)
+        measures = _measures(devices, given[0].n_batches, mine)
         spent = {"seconds": seconds, "seconds_per_epoch": [seconds / c.epochs] * c.epochs}
         yield measures | spent | {"lanes": len(lanes)} | sizes | whose | {"seed": seed}
 
@@ -122,40 +123,40 @@ def _stacked(splits: Sequence[Split]) -> tuple[Array, Array]:
 
 
 def _lane(
-    c: learn.Config, given: Any, key: Key[Array, ""], of: Array, shown: _Shown,
+    given: Given, devices: Devices, data: Data, key: Key[Array, ""], of: Array, shown: _Shown,
     change: learn.Change,
 ) -> tuple[Any, Any, dict[str, Any]]:  # fmt: skip
     """The whole of one training: weights at its beginning and at its end, and what was seen."""
-    data = part(c, Data)
+    how = given.how
     encode, augment = partial(_training.encoded, data), partial(_training.perturbed, data)
-    learner, state = learn.fresh(c, given, key, change)
+    learner, state = learn.fresh(given, devices, key, change)
     begun = learn.plastic(state)
     right = partial(fitting.evaluate, learner, encode=encode, key=key)
     all_x, all_y = (a.reshape(-1, *a.shape[2:]) for a in shown.train)  # none is copied for a lane
     val, test = ((x[of], y[of]) for x, y in (shown.val, shown.test))
     size = shown.train[1].shape[1]
-    n = size // c.batch_size
-    few = min(size, fitting.SETTLING * c.batch_size)
+    n = size // how.batch_size
+    few = min(size, fitting.SETTLING * how.batch_size)
     first = jax.lax.dynamic_slice_in_dim(all_x, of * size, few)
-    state = fitting.settled(learner, state, first, key, c.batch_size, encode)
+    state = fitting.settled(learner, state, first, key, how.batch_size, encode)
 
     def epoch(state: Any, number: Array) -> tuple[Any, dict[str, Any]]:
         at, ends = fitting.epoch_key(key, number), jnp.array([0, n])
-        order = of * size + fitting.shuffled(at, size, c.batch_size)
+        order = of * size + fitting.shuffled(at, size, how.batch_size)
         state, seen = fitting.stretch(
             learner, state, all_x, all_y, order, at, ends, augment, encode
         )
         told = {"train_accuracy": seen["accuracy"].mean()} if "accuracy" in seen else {}
         return state, told | dict(val_accuracy=right(state, val), finite=fitting.finite(state))
 
-    state, seen = jax.lax.scan(epoch, state, jnp.arange(c.epochs))
+    state, seen = jax.lax.scan(epoch, state, jnp.arange(how.epochs))
     return begun, learn.plastic(state), seen | {"test_accuracy": right(state, test)}
 
 
-def _measures(c: learn.Config, n_batches: int, found: tuple[Any, Any, Any]) -> dict[str, Any]:
+def _measures(devices: Devices, n_batches: int, found: tuple[Any, Any, Any]) -> dict[str, Any]:
     """What metrics.json holds of one training."""
     begun, now, seen = found
     lost = np.flatnonzero(~seen.pop("finite"))
     if len(lost):
         return {"lost": f"weights must stay finite; got NaN or infinity in epoch {lost[0] + 1}"}
-    return {n: x.tolist() for n, x in seen.items()} | learn.changes(c, n_batches, begun, now)
+    return {n: x.tolist() for n, x in seen.items()} | learn.changes(devices, n_batches, begun, now)

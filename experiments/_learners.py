@@ -23,40 +23,61 @@ from neurojax.neurons.surrogate import fast_sigmoid
 from neurojax.weights import Weights
 
 if TYPE_CHECKING:
-    from experiments.learn import Config
+    from experiments.learn import Config, Learner, Network
 
 Name = Literal[
     "wta_broadcast", "surrogate", "backprop", "fa", "dfa", "drtp", "pepita", "forward_forward",
     "dtp", "predictive_coding", "decolle", "eprop", "softhebb", "node_perturbation",
     "counter_current", "equilibrium", "noprop", "zeroth_order", "boltzmann", "ska",
 ]  # fmt: skip
+System = tuple[_config.Network, _config.Learning]
 Activation = Literal["relu", "elu", "tanh", "sigmoid", "dsilu", "steep_sigmoid"]
 
 
-def _activation(c: "Config") -> Any:
-    room = equilibrium if hasattr(equilibrium, c.activation) else perceptron
-    return getattr(room, c.activation)
-
-
 class Given(NamedTuple):
-    """What a learner is made for."""
+    """What a learner is made of, and for."""
 
+    net: "Network"
+    how: "Learner"
     task: Task
     n_batches: int  # weight changes of the whole training
     mean: float  # of the training pictures
     std: float
+    n_bins: int = 2  # that tell pixels apart
+    system: System | None = None  # parts of the broadcast system, where that learns
     rate: Any = None  # of all arrays, in place of --lr and --lr-readout; may be traced
 
-    def sizes(self, c: "Config") -> tuple[int, ...]:
+    @property
+    def sizes(self) -> tuple[int, ...]:
         """From the input to the classes."""
-        return (self.task.n_in, *c.hidden, self.task.n_classes)
+        return (self.task.n_in, *self.net.hidden, self.task.n_classes)
+
+    @property
+    def activation(self) -> Any:
+        """By its name."""
+        room = equilibrium if hasattr(equilibrium, self.net.activation) else perceptron
+        return getattr(room, self.net.activation)
+
+    @property
+    def tx(self) -> optax.GradientTransformation:
+        """What turns changes into steps, for all arrays alike."""
+        how = self.how
+        rate = how.lr if self.rate is None else self.rate
+        if how.schedule == "cosine":
+            rate = optax.cosine_decay_schedule(rate, self.n_batches)
+        clip = [optax.clip_by_global_norm(how.clip)] if how.clip else []
+        if how.optimiser == "adam":
+            return optax.chain(*clip, optax.adamw(rate, weight_decay=how.weight_decay))
+        decay = [optax.add_decayed_weights(how.weight_decay)] if how.weight_decay else []
+        momentum = 0.9 if how.optimiser == "momentum" else None
+        return optax.chain(*clip, *decay, optax.sgd(rate, momentum))
 
 
 class Recipe(NamedTuple):
     """How a learner is made.
 
     Fields:
-        build: callable, (configuration, given, key) -> Learner
+        build: callable, (given, key) -> Learner
         reads: names of the options that not all learners read, with spaces between them
         usual: its own defaults of options
         by_data: what of these is another for a data set, by its name
@@ -70,19 +91,6 @@ class Recipe(NamedTuple):
     by_data: dict[str, dict[str, Any]] = {}
     numbers_only: str = ""
     reach: float = 10.0
-
-
-def steps(c: "Config", given: Given) -> optax.GradientTransformation:
-    """What turns changes into steps, for all arrays alike."""
-    rate = c.lr if given.rate is None else given.rate
-    if c.schedule == "cosine":
-        rate = optax.cosine_decay_schedule(rate, given.n_batches)
-    clip = [optax.clip_by_global_norm(c.clip)] if c.clip else []
-    if c.optimiser == "adam":
-        return optax.chain(*clip, optax.adamw(rate, weight_decay=c.weight_decay))
-    decay = [optax.add_decayed_weights(c.weight_decay)] if c.weight_decay else []
-    momentum = 0.9 if c.optimiser == "momentum" else None
-    return optax.chain(*clip, *decay, optax.sgd(rate, momentum))
 
 
 # --- the broadcast system, and the reference to it ---
@@ -102,17 +110,25 @@ def of_the_system(c: "Config", n_train: int | None = None) -> _config.Config:
     return _config.resolved(kind(**{k: v for k, v in given.items() if v is not None}), n_train)
 
 
-def _system(c: "Config", given: Given, key: Key[Array, ""]) -> _training.Learner:
-    whole, make = of_the_system(c), WTABroadcast
-    if isinstance(whole, surrogate_reference.Config):
+def system(c: "Config") -> System | None:
+    """What `c`, resolved, says of the system; None where another learns."""
+    if c.learner not in ("wta_broadcast", "surrogate"):
+        return None
+    rule = surrogate_reference.Learning if c.learner == "surrogate" else _config.Learning
+    whole = of_the_system(c)
+    return part(whole, _config.Network), part(whole, rule)
+
+
+def _system(given: Given, key: Key[Array, ""]) -> _training.Learner:
+    (net, rule), make = given.system, WTABroadcast  # pyright: ignore[reportGeneralTypeIssues]
+    if isinstance(rule, surrogate_reference.Learning):
         with jax.ensure_compile_time_eval():  # a part of the program, not of what it computes
-            spike = fast_sigmoid(whole.slope)
-        make = partial(bptt.learner, spike=spike, gain=whole.gain)
-    net, rule = part(whole, _config.Network), part(whole, _config.Learning)
+            spike = fast_sigmoid(rule.slope)
+        make = partial(bptt.learner, spike=spike, gain=rule.gain)
     if given.rate is not None:
         rule = replace(rule, lr=given.rate, lr_readout=given.rate)
-    system = wta_broadcast.build(net, rule, given.task, fold(key, "system"))
-    return _training.learner(rule, system, given.n_batches, make)
+    built = wta_broadcast.build(net, rule, given.task, fold(key, "system"))
+    return _training.learner(rule, built, given.n_batches, make)
 
 
 def _of_presets(*names: str, **own: Any) -> dict[str, Any]:
@@ -165,89 +181,88 @@ def _of_net(without: str = "", digits: Any = None, **own: Any) -> dict[str, Any]
 
 
 def _perceptron(rule: Callable[[], Any], reads: str = "", **own: Any) -> Recipe:
-    def build(c: "Config", given: Given, key: Key[Array, ""]) -> Perceptron:
-        taught = Readout() if c.freeze_hidden else rule()
-        return Perceptron(given.sizes(c), taught, steps(c, given), _activation(c), c.init_gain)
+    def build(g: Given, key: Key[Array, ""]) -> Perceptron:
+        taught = Readout() if g.net.freeze_hidden else rule()
+        return Perceptron(g.sizes, taught, g.tx, g.activation, g.net.init_gain)
 
     return Recipe(build, f"activation init_gain {_STEPS} {reads}", **_of_net(**own))
 
 
-def _forward_forward(c: "Config", given: Given, key: Key[Array, ""]) -> learning.ForwardForward:
-    return learning.ForwardForward(given.sizes(c), steps(c, given), gain=c.init_gain)
+def _forward_forward(g: Given, key: Key[Array, ""]) -> learning.ForwardForward:
+    return learning.ForwardForward(g.sizes, g.tx, gain=g.net.init_gain)
 
 
-def _dtp(c: "Config", given: Given, key: Key[Array, ""]) -> learning.DifferenceTarget:
-    tx, activation = steps(c, given), _activation(c)
-    return learning.DifferenceTarget(given.sizes(c), tx, activation, gain=c.init_gain)
+def _dtp(g: Given, key: Key[Array, ""]) -> learning.DifferenceTarget:
+    return learning.DifferenceTarget(g.sizes, g.tx, g.activation, gain=g.net.init_gain)
 
 
-def _softhebb(c: "Config", given: Given, key: Key[Array, ""]) -> learning.SoftHebb:
-    return learning.SoftHebb(given.sizes(c), steps(c, given))
+def _softhebb(g: Given, key: Key[Array, ""]) -> learning.SoftHebb:
+    return learning.SoftHebb(g.sizes, g.tx)
 
 
-def _counter_current(c: "Config", given: Given, key: Key[Array, ""]) -> learning.CounterCurrent:
+def _counter_current(g: Given, key: Key[Array, ""]) -> learning.CounterCurrent:
+    frozen = "hidden" if g.net.freeze_hidden else "nothing"
     return learning.CounterCurrent(
-        given.sizes(c), steps(c, given), activation=_activation(c), mean=given.mean, std=given.std,
-        frozen="hidden" if c.freeze_hidden else "nothing",
-    )  # fmt: skip
+        g.sizes, g.tx, activation=g.activation, mean=g.mean, std=g.std, frozen=frozen
+    )
 
 
-def _zeroth_order(c: "Config", given: Given, key: Key[Array, ""]) -> learning.ZerothOrder:
-    asks = learning.Neurons() if c.active is None else learning.Coordinates(active=c.active)
-    return learning.ZerothOrder(given.sizes(c), asks, steps(c, given), _activation(c), c.init_gain)
+def _zeroth_order(g: Given, key: Key[Array, ""]) -> learning.ZerothOrder:
+    active = g.how.active
+    asks = learning.Neurons() if active is None else learning.Coordinates(active=active)
+    return learning.ZerothOrder(g.sizes, asks, g.tx, g.activation, g.net.init_gain)
 
 
-def _noprop(c: "Config", given: Given, key: Key[Array, ""]) -> learning.NoProp:
-    if len(c.hidden) != 2:
+def _noprop(g: Given, key: Key[Array, ""]) -> learning.NoProp:
+    if len(g.net.hidden) != 2:
         allowed = "--hidden must be two layers for --learner noprop, that of the picture and one"
-        raise ValueError(f"{allowed} above it; got {_options.shown(c.hidden)}")
-    image, hidden = c.hidden
-    block = learning.MLPBlock(given.task.n_in, given.task.n_classes, image=image, hidden=hidden)
-    return learning.NoProp(block, steps(c, given), learning.cosine_noise(c.n_blocks))
+        raise ValueError(f"{allowed} above it; got {_options.shown(g.net.hidden)}")
+    image, hidden = g.net.hidden
+    block = learning.MLPBlock(g.task.n_in, g.task.n_classes, image=image, hidden=hidden)
+    return learning.NoProp(block, g.tx, learning.cosine_noise(g.how.n_blocks))
 
 
-def _ska(c: "Config", given: Given, key: Key[Array, ""]) -> learning.SKA:
-    return learning.SKA(given.sizes(c), eta=c.lr)
+def _ska(g: Given, key: Key[Array, ""]) -> learning.SKA:
+    return learning.SKA(g.sizes, eta=g.how.lr)
 
 
 # --- what settles ---
 
 
-def _equilibrium(c: "Config", given: Given, key: Key[Array, ""]) -> learning.Equilibrium:
+def _equilibrium(g: Given, key: Key[Array, ""]) -> learning.Equilibrium:
     return learning.Equilibrium(
-        given.sizes(c), steps(c, given), _activation(c), n_points=c.n_points, beta=c.beta,
-        gain=c.init_gain,
+        g.sizes, g.tx, g.activation, n_points=g.how.n_points, beta=g.how.beta,
+        gain=g.net.init_gain,
     )  # fmt: skip
 
 
-def _boltzmann(c: "Config", given: Given, key: Key[Array, ""]) -> learning.Boltzmann:
+def _boltzmann(g: Given, key: Key[Array, ""]) -> learning.Boltzmann:
     """Hidden nodes of four states each, as many states as there are hidden neurons."""
-    states = sum(c.hidden)
+    states = sum(g.net.hidden)
     if states % 4 or states < 8:
         allowed = "--hidden must add up to a multiple of 4 from 8 on for --learner boltzmann"
-        raise ValueError(f"{allowed}; got {_options.shown(c.hidden)}")
+        raise ValueError(f"{allowed}; got {_options.shown(g.net.hidden)}")
     return learning.Boltzmann(
-        given.task.n_in, given.task.n_classes, steps(c, given), n_hidden=states // 4, beta=c.beta,
-        n_bins=4 if c.dataset == "digits" else 2,
+        g.task.n_in, g.task.n_classes, g.tx, n_hidden=states // 4, n_bins=g.n_bins,
+        beta=g.how.beta,
     )  # fmt: skip
 
 
 # --- spiking nets taught locally ---
 
 
-def _decolle(c: "Config", given: Given, key: Key[Array, ""]) -> learning.Decolle:
-    n_steps, start = given.task.n_steps, given.task.start
+def _decolle(g: Given, key: Key[Array, ""]) -> learning.Decolle:
     return learning.Decolle(
-        given.sizes(c), steps(c, given), gain=c.init_gain, n_steps=n_steps, start=start
+        g.sizes, g.tx, gain=g.net.init_gain, n_steps=g.task.n_steps, start=g.task.start
     )
 
 
-def _eprop(c: "Config", given: Given, key: Key[Array, ""]) -> learning.EProp:
-    if c.recurrence == "local":
+def _eprop(g: Given, key: Key[Array, ""]) -> learning.EProp:
+    if g.net.recurrence == "local":
         raise ValueError("--recurrence must be dense or none for --learner eprop; got local")
     return learning.EProp(
-        given.sizes(c), steps(c, given), recurrent=c.recurrence == "dense", gain=c.init_gain,
-        n_steps=given.task.n_steps, start=given.task.start,
+        g.sizes, g.tx, recurrent=g.net.recurrence == "dense", gain=g.net.init_gain,
+        n_steps=g.task.n_steps, start=g.task.start,
     )  # fmt: skip
 
 

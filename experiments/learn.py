@@ -177,37 +177,41 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
-    data, key = part(c, Data), jax.random.key(c.seed)
+    how, devices, data = part(c, Learner), part(c, Devices), part(c, Data)
+    key = jax.random.key(c.seed)
     sets = _training.shown(data, sets)
-    train = _training.lesson(data, sets.train, c.batch_size, c.seed)
-    given = known(c, data, train, sets.n_classes)
-    _run.refuse_endless(c.epochs, given.n_batches // c.epochs)
-    _refuse_large(c, given)
-    make = partial(fresh, c, given)
+    train = _training.lesson(data, sets.train, how.batch_size, c.seed)
+    given = known(c, train, sets.n_classes)
+    n_batches = given.n_batches // how.epochs
+    _run.refuse_endless(how.epochs, n_batches)
+    _refuse_large(given)
+    make = partial(fresh, given, devices)
     made = _programs.Made(make, key)  # what cannot be built is refused here
     encode = partial(_training.encoded, data)
-    _refuse_unfit(make, encode, train, c.batch_size, key)
+    _refuse_unfit(make, encode, train, how.batch_size, key)
     folder.begin()
     learner, state = made()
     begun = plastic(state)
     done, state, history = folder.last(state)
     if done == 0:
-        settle = released(partial(fitting.settled, learner, batch_size=c.batch_size, encode=encode))
-        state = settle(state, fitting.beginning(learner, train.images, c.batch_size), key)
+        settle = released(
+            partial(fitting.settled, learner, batch_size=how.batch_size, encode=encode)
+        )
+        state = settle(state, fitting.beginning(learner, train.images, how.batch_size), key)
     augment = partial(_training.perturbed, data)
     step = fitting.served(
         released(partial(fitting.stretch, learner, augment=augment, encode=encode))
     )
     right = partial(fitting.evaluate, learner, encode=encode, key=key)
-    bar, epochs = Progress(c.epochs, given.n_batches // c.epochs, done), range(done, c.epochs)
-    with bar, _blamed(c.lr):
-        for epoch, learnt in _training.train(step, state, train, key, epochs, c.batch_size, bar):
+    bar, epochs = Progress(how.epochs, n_batches, done), range(done, how.epochs)
+    with bar, _blamed(how.lr):
+        for epoch, learnt in _training.train(step, state, train, key, epochs, how.batch_size, bar):
             val = float(right(learnt, sets.val))
             seen = bar.means.get("accuracy")
             if seen is None:
                 seen = float(right(learnt, train))
-            seen = fitting.counted(seen, given.n_batches // c.epochs * c.batch_size)
-            history = history.grown(val, seen, bar.seconds(), c.epochs)
+            seen = fitting.counted(seen, n_batches * how.batch_size)
+            history = history.grown(val, seen, bar.seconds(), how.epochs)
             folder.save(epoch, learnt, history)
             bar.finish_epoch(val)
             state = learnt
@@ -215,12 +219,12 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
     bar.console.print(f"test accuracy {100 * test:.2f}%", style="bold")
     now = plastic(state)
     metrics = history.metrics(test, len(train.labels), len(sets.test.labels))
-    metrics |= changes(c, given.n_batches, begun, now)
+    metrics |= changes(devices, given.n_batches, begun, now)
     return folder.finish(metrics, _figures(history, test, now))
 
 
 def changes(
-    c: Config, n_batches: int, begun: dict[str, Any], now: dict[str, Any]
+    devices: Devices, n_batches: int, begun: dict[str, Any], now: dict[str, Any]
 ) -> dict[str, Any]:
     """How often weights were changed on the way from `begun` to `now`, what devices have spent."""
     moved = [
@@ -232,21 +236,25 @@ def changes(
         "n_synapses": sum(_synapses(w) for w in now.values()),
         "weight_updates": n_batches * sum(_synapses(now[name]) for name in moved),
     }
-    if c.synapse != "ideal":
+    if devices.synapse != "ideal":
         spent = {name: _devices.spent(w) for name, w in begun.items()}
         found["devices"] = {name: _devices.counted(now[name], x) for name, x in spent.items()}
     return found
 
 
-def known(c: Config, data: Data, train: Split, n_classes: int) -> Given:
-    """What the learner is made for."""
+def known(c: Config, train: Split, n_classes: int) -> Given:
+    """What the learner is made of, and for; `c` is resolved."""
+    how, data = part(c, Learner), part(c, Data)
     timed = data if data.start is not None else replace(data, start=0)
     task = _training.task(timed, train.images.shape, n_classes)
     mean, std = 0.0, 1.0  # what learners over time do not ask for
     if not isinstance(train.images, Rasters):
         pixels = train.images.astype(np.float64)
         mean, std = float(pixels.mean()), float(pixels.std()) or 1.0
-    return Given(task, c.epochs * (len(train.labels) // c.batch_size), mean, std)
+    n_batches = how.epochs * (len(train.labels) // how.batch_size)
+    n_bins = 4 if data.dataset == "digits" else 2
+    system = _learners.system(c)
+    return Given(part(c, Network), how, task, n_batches, mean, std, n_bins, system)
 
 
 Change = Callable[[Any, Key[Array, ""]], Any]  # of a learner, all that is random from a key
@@ -258,12 +266,12 @@ def unchanged(learner: Any, key: Key[Array, ""]) -> Any:
 
 
 def fresh(
-    c: Config, given: Given, key: Key[Array, ""], change: Change = unchanged
+    given: Given, devices: Devices, key: Key[Array, ""], change: Change = unchanged
 ) -> tuple[Any, Any]:
     """The learner and its first state, all that is random drawn from `key`."""
-    recipe = RECIPES[c.learner]
-    learner = change(recipe.build(c, given, key), fold(key, "change"))
-    return learner, learner.init(fold(key, "state"), make_weights(part(c, Devices), recipe.reach))
+    recipe = RECIPES[given.how.learner]
+    learner = change(recipe.build(given, key), fold(key, "change"))
+    return learner, learner.init(fold(key, "state"), make_weights(devices, recipe.reach))
 
 
 def make_weights(devices: Devices, reach: float) -> MakeWeights:
@@ -305,20 +313,20 @@ def _refuse_unfit(
     jax.eval_shape(first, key, x, y)
 
 
-def _refuse_large(c: Config, given: Given) -> None:
+def _refuse_large(given: Given) -> None:
     """Refuse a training that would not fit, by the option that is furthest from what is usual."""
-    sizes = given.sizes(c)
+    net, how, sizes, n_steps = given.net, given.how, given.sizes, given.task.n_steps
     links = sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
-    links += sum(n * n for n in c.hidden) if c.recurrence in ("local", "dense") else 0
-    seen = max(c.batch_size, 500) * sum(sizes) * (given.task.n_steps if _over_time(c) else 1)
+    links += sum(n * n for n in net.hidden) if net.recurrence in ("local", "dense") else 0
+    seen = max(how.batch_size, 500) * sum(sizes) * (n_steps if _over_time(how) else 1)
     _run.affordable(
-        32 * links + 16 * seen, hidden=sum(c.hidden) / 1000, n_steps=given.task.n_steps / 20,
-        batch_size=c.batch_size / 500,
+        32 * links + 16 * seen, hidden=sum(net.hidden) / 1000, n_steps=n_steps / 20,
+        batch_size=how.batch_size / 500,
     )  # fmt: skip
 
 
-def _over_time(c: Config) -> bool:
-    return "n_steps" in RECIPES[c.learner].reads.split()
+def _over_time(how: Learner) -> bool:
+    return "n_steps" in RECIPES[how.learner].reads.split()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Key
 from neurojax import checkpoint
 from neurojax._check import brief, classes, count, instance, prng_key, real
 from neurojax._compile import compiled, compiling, released
-from neurojax._draw import fold
+from neurojax._draw import fold, permutation
 from neurojax._files import located, write_whole
 from neurojax.data.ragged import Rasters, all_finite, arrays, lasting, loaded, on_disk
 from neurojax.data.sets import Dataset, Split
@@ -297,7 +297,7 @@ def stretch(
 def shuffled(key: Array, n: int, batch_size: int) -> Array:
     """Order of an epoch, [batches, batch]; `key` is that of the epoch."""
     n_batches = n // batch_size
-    order = jax.random.permutation(fold(key, "order"), n)
+    order = permutation(fold(key, "order"), n)
     return order[: n_batches * batch_size].reshape(n_batches, batch_size)
 
 

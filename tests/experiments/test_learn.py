@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 
 from experiments import _config, _learners, _options, _run, _training, learn, wta_broadcast
 from experiments._learners import RECIPES, Given
+from experiments._options import part
 from neurojax import checkpoint, data
 from neurojax.learning import DFA, Backprop, Perceptron, perceptron
 from neurojax.learning._progress import Progress
 
-GIVEN = Given(_training.Task(6, 3, 4, 1), 10, 0.5, 0.25)
 NET = (
     "--learner backprop --hidden 12 9 --epochs 3 --train-size 200 --batch-size 20 --optimiser sgd"
     " --lr 0.3"
@@ -39,6 +39,17 @@ def config(name, **options):
     spiking = dict(n_steps=4, start=1, recurrence="none")
     read = {k: v for k, v in spiking.items() if k in RECIPES[name].reads.split()}
     return learn.resolved(learn.Config(learner=name, **(small | read | options)), 200)
+
+
+def given(c):
+    """What a learner is made of: six inputs, three classes, ten batches."""
+    parts = part(c, learn.Network), part(c, learn.Learner)
+    task = _training.Task(6, 3, 4, 1)
+    return Given(*parts, task, 10, 0.5, 0.25, system=_learners.system(c))
+
+
+def fresh(c, key):
+    return learn.fresh(given(c), part(c, _config.Devices), key)
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +97,7 @@ def test_each_name_is_a_learner_that_takes_the_data(name, synapse):
     c = config(name, synapse=synapse)
 
     def first(key):
-        learner, state = learn.fresh(c, GIVEN, key)
+        learner, state = fresh(c, key)
         x, y = jnp.ones((4, 6)), jnp.array([0, 1, 2, 0])
         after, info = learner.step(state, x, y, key=key)
         return state, after, learner.predict(after, x, key=key), info
@@ -145,7 +156,7 @@ def test_steps_are_those_that_were_asked_for():
 
     def after(n=1, **options):
         c = config("backprop", lr=0.5, **options)
-        tx = _learners.steps(c, GIVEN)
+        tx = given(c).tx
         state, now = tx.init(w), w
         for _ in range(n):
             dw, state = tx.update(g, state, now)
@@ -170,7 +181,7 @@ def test_frozen_hidden_layers_stay_as_they_were_drawn(name):
 
     @eqx.filter_jit
     def first(key):
-        learner, state = learn.fresh(c, GIVEN, key)
+        learner, state = fresh(c, key)
         x = jax.random.normal(key, (4, 6))
         return state, learner.step(state, x, jnp.array([0, 1, 2, 0]), key=key)[0]
 
@@ -253,7 +264,7 @@ def test_the_test_is_what_the_last_state_makes_of_it(whole):
         learn.Config(learner="backprop", hidden=(12, 9), batch_size=20, epochs=3, optimiser="sgd")
     )
     sets = data.load("digits")
-    net = Perceptron((64, 12, 9, 10), Backprop(), _learners.steps(c, GIVEN))
+    net = Perceptron((64, 12, 9, 10), Backprop(), given(c).tx)
     _, state, _ = checkpoint.restore(out / "checkpoints", net.init(jax.random.key(5)))
     a = sets.test.images.reshape(-1, 64)
     for i, w in enumerate(state.weights.values(), 1):
@@ -320,7 +331,7 @@ def assert_same_end(out, metrics, whole_out, whole_metrics):
     c = learn.resolved(
         learn.Config(learner="backprop", hidden=(12, 9), batch_size=20, epochs=3, optimiser="sgd")
     )
-    net = Perceptron((64, 12, 9, 10), Backprop(), _learners.steps(c, GIVEN))
+    net = Perceptron((64, 12, 9, 10), Backprop(), given(c).tx)
     a, b = (
         checkpoint.restore(at / "checkpoints", net.init(jax.random.key(5)))[:2]
         for at in (out, whole_out)
@@ -415,8 +426,8 @@ def test_devices_are_refused_for_what_needs_numbers(monkeypatch, tmp_path, capsy
 def test_data_that_a_learner_cannot_take_are_refused_before_anything_is_written(
     monkeypatch, tmp_path, capsys
 ):
-    def build(c, given, key):
-        return Perceptron((given.task.n_in + 1, 3, 10), DFA(), _learners.steps(c, given))
+    def build(given, key):
+        return Perceptron((given.task.n_in + 1, 3, 10), DFA(), given.tx)
 
     monkeypatch.setitem(RECIPES, "dfa", RECIPES["dfa"]._replace(build=build))
     said = refused(capsys, [*NET, "--learner", "dfa", "--out", str(tmp_path / "run")])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import _command, _lanes, _learners, _run, learn, published
-from experiments._config import Data
+from experiments._config import Devices
 from experiments._options import part
 from neurojax.data import Split
 from neurojax.learning import SpikingBlock
@@ -42,8 +42,8 @@ def made(config, name):
     """The learner of a row, and the shapes of its state."""
     c = asked(config, name)
     split = Split(np.ones((1150, 8, 8), np.float32), np.zeros(1150, np.int32))
-    given = learn.known(c, part(c, Data), split, 10)
-    learner = _learners.RECIPES[c.learner].build(c, given, jax.random.key(0))
+    given = learn.known(c, split, 10)
+    learner = _learners.RECIPES[c.learner].build(given, jax.random.key(0))
     learner = published.ROWS[name].change(learner, jax.random.key(0))
     return learner, jax.eval_shape(learner.init, jax.random.key(0))
 
@@ -64,13 +64,15 @@ def test_rows_are_what_no_option_says(config):
 def test_a_change_reaches_the_learner_that_begins(config):
     c, seen = asked(config(), "dfa"), []
     split = Split(np.ones((1150, 8, 8), np.float32), np.zeros(1150, np.int32))
-    given = learn.known(c, part(c, Data), split, 10)
+    given = learn.known(c, split, 10)
 
     def change(learner, key):
         seen.append(learner)
         return replace(learner, sizes=(64, 5, 10))
 
-    state = jax.eval_shape(lambda k: learn.fresh(c, given, k, change)[1], jax.random.key(0))
+    state = jax.eval_shape(
+        lambda k: learn.fresh(given, part(c, Devices), k, change)[1], jax.random.key(0)
+    )
     assert seen[0].sizes == (64, 256, 256, 256, 256, 256, 10)
     assert {n: w.w.shape for n, w in state.weights.items()} == {"w1": (5, 65), "w2": (10, 6)}
 

@@ -12,6 +12,7 @@ import optax
 import pytest
 
 import neurojax as nj
+from neurojax._draw import permutation
 from neurojax.learning import NotFinite
 from neurojax.learning._progress import Progress
 
@@ -78,6 +79,14 @@ def test_each_epoch_shows_every_sample_once_but_for_what_is_left_over():
     assert longer.count.sum() == 40 * 24
     assert longer.count.min() > 28  # the two left over are drawn anew each time: 4.4 sigma
     np.testing.assert_array_equal(fitted.history["accuracy"], [1.0])  # labels go with samples
+
+
+@pytest.mark.parametrize("n", [1, 2, 1625, 1626, 200_000])  # no round, one, two; some draws equal
+def test_the_order_is_that_of_jax_random_to_the_bit(n):
+    ours = permutation(KEY, n)
+    theirs = jax.random.permutation(KEY, n)
+    np.testing.assert_array_equal(ours, theirs)
+    assert (ours.dtype, type(ours)) == (theirs.dtype, type(theirs))
 
 
 def test_what_was_right_in_an_epoch_is_a_number_of_samples_however_it_was_summed(monkeypatch):
