@@ -4,7 +4,7 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from neurojax import checkpoint, data, interchange, learning, recording
+from neurojax import checkpoint, data, interchange, learning, recording, sharding
 from neurojax._repr import short_types
 from neurojax._version import __version__ as __version__
 from neurojax.analysis import spikes
@@ -132,8 +132,8 @@ __all__ = [
     "exponential_profile", "fan_in", "fan_out", "fit", "fixed_total", "fold", "from_nir",
     "gaussian_profile", "ideal", "interchange", "k_winners", "learning", "locally_dense", "merged",
     "metrics", "modulators", "normal", "normalizing", "one_to_one", "plotting", "post_spike",
-    "recording", "simulate", "spikes", "split_bf16", "steps", "structured", "surrogate", "to_nir",
-    "traces", "triangle", "triplet_hippocampus", "triplet_visual_cortex", "unconstrained",
+    "recording", "sharding", "simulate", "spikes", "split_bf16", "steps", "structured", "surrogate",
+    "to_nir", "traces", "triangle", "triplet_hippocampus", "triplet_visual_cortex", "unconstrained",
     "watts_strogatz", "watts_strogatz_grid", "wta_broadcast",
 ]  # fmt: skip
 

@@ -15,6 +15,7 @@ from neurojax._check import real
 from neurojax._draw import fold
 from neurojax.layers import Projection
 from neurojax.weights import Held, Weights
+from neurojax.wiring.shards import heard
 
 if TYPE_CHECKING:
     from neurojax.network import Network
@@ -70,6 +71,7 @@ def read(
 
 def _read(weights: Weights, x: Array, key: Array | None, name: str, start: Any) -> Array:
     """Current [n] of a held input [n_in], or [T, n] of one that changes, from step `start` on."""
+    x = heard(getattr(weights, "connectivity", None), x)
     if x.ndim == 1:
         return weights.apply(x, key=fold(key, name))
     if key is None:

@@ -19,7 +19,8 @@ from neurojax.layers import Projection
 from neurojax.synapses.delays import Delay, Late
 from neurojax.weights import Ideal, Weights, applied
 from neurojax.wiring.layouts import by_matrix
-from neurojax.wiring.sparse import FanOut
+from neurojax.wiring.shards import Shards, heard, packed, unpacked
+from neurojax.wiring.sparse import listed
 
 
 class Arrived(NamedTuple):
@@ -49,26 +50,83 @@ def under_way(p: Projection, dtype: DTypeLike) -> Any:
 
 def delivered(
     projections: dict[str, Projection], weights: dict[str, Weights], spikes: dict[str, Array],
-    state: Any, dt: Any, key: Array | None,
+    state: Any, dt: Any, key: Array | None, ahead: dict[str, Array],
 ) -> dict[str, Arrived]:  # fmt: skip
     """What of the `spikes` [n_pre] sent to each projection, and of those under way, arrives now.
 
-    Those that read the same spikes are multiplied together (`applied`).
+    Those that read the same spikes are multiplied together (`applied`). What arrives now of a
+    projection in `ahead` is known.
     """
-    arrived, due = dict[str, Arrived](), dict[str, Array]()
+    arrived, due, heard = dict[str, Arrived](), dict[str, Array](), _Heard()
     for name, p in projections.items():
         sent, release = _released(p, name, spikes[name], state, dt, key)
         if p.delays is not None and _one_a_synapse(p):
             read = _one_each if _by_arrival(p) else _gathered
+            sent = heard(p, sent)
             current, late = read(p, name, weights[name], sent, state.delays.get(name))
             arrived[name] = Arrived(current, spikes[name], release, late)
         else:
-            due[name], seen, late = _awaited(p, sent, spikes[name], state.delays.get(name))
+            sent, seen, late = _awaited(p, sent, spikes[name], state.delays.get(name))
+            due[name] = ahead[name] if name in ahead else heard(p, sent)
+            seen = due[name][: p.connectivity.n_pre] if seen is sent else seen
             arrived[name] = Arrived(None, seen, release, late)
     for name, current in applied({n: weights[n] for n in due}, due, key=key).items():
         ready = batch_last if by_matrix(projections[name].connectivity) else once
         arrived[name] = arrived[name]._replace(current=ready(current))
     return arrived
+
+
+class _Heard:
+    """Spikes on all devices where they go to a divided event list: the same ones once."""
+
+    def __init__(self):
+        self.kept = dict[int, tuple[Array, Array]]()
+
+    def __call__(self, p: Projection, s: Array) -> Array:
+        if id(s) not in self.kept:
+            self.kept[id(s)] = s, heard(p.connectivity, s)
+        return self.kept[id(s)][1]
+
+
+def stride(net: Any) -> int:
+    """Steps in which nothing is sent that arrives in them, where event lists are divided; or 1."""
+    late = [p.delay for p in _divided(net).values()]
+    return max(1, min(late, default=1))
+
+
+def _divided(net: Any) -> dict[str, Projection]:
+    return {
+        n: p for n, p in net.projections.items()
+        if isinstance(p.connectivity, Shards) and p.connectivity.spikes and p.pre in net.layers
+    }  # fmt: skip
+
+
+def gathered(net: Any, state: Any, n_steps: int) -> dict[str, Array]:
+    """Spikes that arrive in the coming `n_steps`, as `packed`, where all of them have been sent."""
+    found, by = dict[str, Array](), dict[Any, Array]()
+    if 1 < n_steps <= stride(net):
+        for name, p in _divided(net).items():
+            at = p.pre, p.delay
+            if at not in by:
+                line = state.delays[name]
+                sent = jnp.concatenate(
+                    [jnp.roll(line.ring, -line.head, 0), state.sent[p.pre][None]]
+                )
+                by[at] = packed(p.connectivity.mesh, sent[:n_steps])
+            found[name] = by[at]
+    return found
+
+
+def arriving(net: Any, words: dict[str, Array], state: Any) -> dict[str, Array]:
+    """The spikes of one step, as a wiring is to have them, of what was `gathered`."""
+    found, by = dict[str, Array](), dict[Any, Array]()
+    for name, x in words.items():
+        p, dtype = net.projections[name], state.sent[net.projections[name].pre].dtype
+        mesh, n = p.connectivity.mesh, p.connectivity.parts.n_pre
+        if (id(x), n) not in by:
+            by[id(x), n] = unpacked(mesh, x, p.connectivity.n_pre // len(x), n, dtype)
+        found[name] = by[id(x), n]
+    return found
 
 
 def _released(p: Projection, name: str, s: Array, state: Any, dt: Any, key: Array | None):
@@ -111,7 +169,7 @@ def _both(p: Projection) -> bool:
 
 def _by_arrival(p: Projection) -> bool:
     """Whether what is under way waits at the receiver: a delay a synapse, of an event list."""
-    return _one_a_synapse(p) and isinstance(p.connectivity, FanOut)
+    return _one_a_synapse(p) and listed(p.connectivity)
 
 
 def _one_a_synapse(p: Projection) -> bool:
@@ -154,6 +212,6 @@ def _one_each(
 ) -> tuple[Array, Late]:
     """Spikes leave their current where it is due."""
     w, wiring, delays = _numbers(p, name, weights), p.connectivity, p.delays
-    assert isinstance(wiring, FanOut) and delays is not None  # noqa: S101, PT018
-    due, ring = wiring.scheduled(w, sent, delays.steps, late.ring, late.head)
+    assert delays is not None  # noqa: S101
+    due, ring = wiring.scheduled(w, sent, delays.steps, late.ring, late.head)  # pyright: ignore[reportAttributeAccessIssue]
     return due, Late(ring, (late.head + 1) % ring.shape[0])

@@ -27,7 +27,7 @@ from neurojax.layers import Layer, Projection, Record, potential, runs, takes
 from neurojax.neurons.surrogate import heaviside
 from neurojax.synapses.gap import GapJunctions
 from neurojax.weights import MakeWeights, Weights, ideal, visited
-from neurojax.wiring.sparse import FanOut
+from neurojax.wiring.sparse import listed
 
 __all__ = ["Layer", "Network", "Projection", "Record", "State", "fold"]
 
@@ -313,13 +313,15 @@ class Network(eqx.Module):
         inputs: dict[str, Array] | None = None,
         learn: bool = False,
         signals: dict[str, Array] | None = None,
+        ahead: dict[str, Array] | None = None,
     ) -> Any:
         """All layers after `dt` ms under the external currents `drive`, [n] of each layer, nA.
 
         Returns (state, records); with `learn` (weights, state, records), each plastic projection
         changed by its rule after its layer fired. `inputs` [n_in] of this step are read by
         projections from outside that `drive` leaves out, `signals`, one number or [n], by the
-        rules of the layers that they name. A state of `init(learn=True)` has traces.
+        rules of the layers that they name. A state of `init(learn=True)` has traces. `ahead` are
+        spikes [n_pre] that arrive in this step by projection, where they were gathered before it.
         Raises `ValueError` for a current of another shape, and `TypeError` for a model whose
         `step` does not return (state, output), or a state unlike the one it got.
         """
@@ -338,7 +340,7 @@ class Network(eqx.Module):
                 _given.drive(at(name, to), layer.n, current)
             onto = {n: self.projections[n] for n in stepwise if self.projections[n].post == name}
             spikes = {n: self._sent(n, state, records, inputs) for n in onto}
-            came = delivered(onto, weights, spikes, state, dt, key)
+            came = delivered(onto, weights, spikes, state, dt, key, ahead or {})
             arrived |= came
             for n, p in onto.items():
                 port, heard = p.port, came[n].current
@@ -436,7 +438,7 @@ def _no_current(layer: Layer, neuron: Any) -> Array:
 
 def _pairs(p: Projection) -> int:
     """Pairs of neurons in one product; none where a product visits spikes one by one."""
-    if isinstance(p.connectivity, FanOut):
+    if listed(p.connectivity):
         return 0
     return p.connectivity.n_pre * p.connectivity.n_post
 

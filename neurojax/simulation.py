@@ -16,6 +16,7 @@ from neurojax._compile import compiling
 from neurojax._drive import currents, held, read
 from neurojax._functions import Known, UnknownError, known
 from neurojax._memory import affordable
+from neurojax._transmission import arriving, gathered, stride
 from neurojax.network import Network, State
 from neurojax.recording import outputs
 
@@ -158,7 +159,9 @@ def _run(net: Network, weights, state, given, key, dt, n_steps: int, every: int,
     inputs, signals = given
     ahead = len(groups) > 1 or any(x.ndim == 2 for x in inputs.values())
     block = partial(_block, net, groups, inputs, signals, key, dt, probe, learn, weights)
-    over = partial(_in_blocks, block, _BLOCK if ahead else n_steps)
+    together = stride(net)  # what is gathered at once on several devices
+    longest = _BLOCK if ahead else n_steps
+    over = partial(_in_blocks, block, min(longest, together) if together > 1 else longest)
     # What learns is carried from step to step, the rest is not.
     changing = {n: weights[n] for n in net.learning()} if learn else {}
     start = changing, state
@@ -264,10 +267,11 @@ def _over_time(
 
     def step(carry, now):
         changing, state = carry
-        t, moving, varies, told, before = now
+        t, moving, varies, told, before, words = now
         key_t = None if key is None else jax.random.fold_in(key, t)
         drive = read(net, still | moving, noisy, key_t)
         given = {"dt": dt, "key": key_t, "inputs": stays | varies}
+        given |= {"ahead": arriving(net, words, state)}
         if not learn:
             state, own = net.step(weights, state, drive, **given)
             return (changing, state), probe(before | own)
@@ -277,8 +281,9 @@ def _over_time(
 
     steps, state = start + jnp.arange(n_steps), _of(net, state)
     a_turn = 2 if n_steps >= _LONG and not (state.delays or learn) else 1
+    words = gathered(net, state, n_steps)
     return _scan(
-        step, (changing, state), (steps, moving, varies, told, records or {}), last, a_turn
+        step, (changing, state), (steps, moving, varies, told, records or {}, words), last, a_turn
     )
 
 

@@ -18,7 +18,8 @@ from neurojax._draw import fold
 from neurojax._memory import affordable
 from neurojax.wiring.convolution import Conv1D, Conv2D, Local1D, Local2D
 from neurojax.wiring.layouts import Band, Dense, concrete
-from neurojax.wiring.sparse import Connectivity, FanOut, products
+from neurojax.wiring.shards import Shards
+from neurojax.wiring.sparse import Connectivity, FanOut, listed, products
 from neurojax.wiring.visits import Visits
 
 __all__ = ["Held", "Ideal", "MakeWeights", "Weights", "applied", "ideal", "normal", "visited"]
@@ -149,7 +150,7 @@ def visited(
     product to `program`. The bounds of the weights hold after each. `after` is what they
     delivered in the step, if anything, which is read before they change.
     """
-    if isinstance(weights, Ideal) and isinstance(weights.connectivity, FanOut):
+    if isinstance(weights, Ideal) and listed(weights.connectivity):
         return weights.visit(visits, after)
     for side, visit in zip(("pre", "post"), visits, strict=True):
         if visit is None:
@@ -249,7 +250,7 @@ def _of_senders(bound: Array | None, wiring: Connectivity) -> Array | None:
 
 def _of_each(bound: Array | None, wiring: Connectivity) -> Array | None:
     """The bound as what can be compared with weights."""
-    if not isinstance(wiring, FanOut) or bound is None or bound.shape == wiring.shape:
+    if not listed(wiring) or bound is None or bound.shape == wiring.shape:
         return bound
     return wiring.at_pre(bound) if bound.shape == (wiring.n_pre,) else bound
 
@@ -291,6 +292,8 @@ def normal(
     (2, 3)
     """
     key, connectivity = prng_key(key), instance("connectivity", connectivity, "apply", "at_post")
+    if isinstance(connectivity, Shards):
+        raise ValueError("weights must be made before the network is placed: pass them to place")
     n = math.prod(connectivity.shape)
     size = jax.dtypes.canonicalize_dtype(dtype).itemsize
     affordable(f"weights of {brief(connectivity)}", n * size)

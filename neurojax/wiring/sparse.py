@@ -31,6 +31,7 @@ from neurojax.wiring.layouts import (
     sized,
     within,
 )
+from neurojax.wiring.shards import Shards
 from neurojax.wiring.visits import Columns, Visits, by_receiver, scheduled, visited
 
 __all__ = ["Connectivity", "FanOut", "by_sender", "products"]
@@ -187,7 +188,12 @@ def _summable(a: Array, b: Array) -> tuple[tuple[Array, Array], Any]:
     return (a.astype(working(a.dtype)), b.astype(working(b.dtype))), a.dtype
 
 
-Connectivity = Dense | FanIn | FanOut | Band | Conv1D | Conv2D | Local1D | Local2D
+Connectivity = Dense | FanIn | FanOut | Band | Conv1D | Conv2D | Local1D | Local2D | Shards
+
+
+def listed(wiring: Any) -> bool:
+    """Whether its products visit spikes one by one, on one device or on several."""
+    return isinstance(wiring, FanOut) or (isinstance(wiring, Shards) and wiring.listed)
 
 
 def products(

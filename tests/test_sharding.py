@@ -1,0 +1,225 @@
+"""One network on many devices is the network on one; what goes between them is what theory says."""
+
+import math
+import re
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import neurojax as nj
+from neurojax import checkpoint, sharding
+from neurojax.wiring import shards
+
+N, T = 64, 24
+
+
+def network(delay, learn, n=N):
+    """Leaky neurons on an event list, plastic if they learn, beside noise that is one to one.
+
+    One receiver in four hears most of the list, so that the lists of devices differ in length.
+    """
+    rng = np.random.default_rng(0)
+    pre, post = rng.integers(0, n, 20 * n), rng.integers(0, n, 20 * n)
+    post = np.where(rng.random(20 * n) < 0.5, post // 4, post)
+    wiring, w = nj.by_sender(pre, post, n, n, jnp.asarray(rng.normal(0.6, 0.8, 20 * n)))
+    wiring = wiring.with_columns() if learn else wiring
+    rule = {"rule": nj.STDP(0.01, 0.012)} if learn else {}
+    cells = nj.Layer(n, nj.LIF(tau_mem=jnp.linspace(10.0, 20.0, n)), nj.Exponential(5.0))
+    noise = nj.Projection("noise", "cells", nj.one_to_one(n), w=jnp.full((n, 1), 8.0))
+    loop = nj.Projection("cells", "cells", wiring, w=w, delay=delay, **rule)
+    return nj.Network(
+        {"cells": cells, "noise": nj.Layer(n, nj.Poisson(50.0))}, {"loop": loop, "noise": noise}
+    )
+
+
+def same(a, b):
+    """Bit for bit, whatever devices hold it."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    return all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in pairs)
+
+
+# --- the same numbers ---
+
+
+@pytest.mark.parametrize(
+    ("delay", "learn"),
+    [(3, True)]
+    + [pytest.param(*row, marks=pytest.mark.slow) for row in [(1, False), (1, True), (5, False)]],
+)
+def test_what_eight_devices_began_two_and_one_end_bit_for_bit(delay, learn, tmp_path):
+    net, key = network(delay, learn), jax.random.key(1)
+    weights = net.init_weights(jax.random.key(0), nj.ideal(bounds=(-9.0, 9.0), keep_sign=True))
+
+    def half(net, weights, state, part):
+        given = {"n_steps": T, "dt": 1.0, "key": jax.random.fold_in(key, part), "learn": learn}
+        *w, state, z = nj.simulate(net, weights, state, {}, **given)
+        return w[0] if learn else weights, state, np.asarray(z["cells"])
+
+    def on(n, weights, state, part):
+        placed = sharding.place(sharding.mesh(neuron=n), net, weights, state)
+        assert placed[0].projections["loop"].connectivity.shape[0] == n
+        weights, state, z = half(*placed, part)
+        return *sharding.collect(net, weights, state), z
+
+    alone = half(net, weights, net.init(learn=learn), 0)
+    began = on(8, weights, net.init(learn=learn), 0)
+    assert alone[2].any()
+    assert same(began, alone)
+    checkpoint.save(tmp_path, 1, began[:2], {})
+    _, (weights, state), _ = checkpoint.restore(tmp_path, (weights, net.init(learn=learn)))
+    ends = [half(net, weights, state, 1), on(2, weights, state, 1)]
+    assert ends[0][2].any()
+    assert same(ends[1], ends[0])
+
+
+def rich():
+    """All that goes another way: graded output, counts, releases, delays a synapse, no delay."""
+    n, key = 16, jax.random.key(3)
+    wiring = nj.fan_in(key, n, n, 0.3)
+    edges = wiring.edges()
+    listed = nj.by_sender(edges.pre, edges.post, n, n)
+    size = listed.shape[0]
+    lif = lambda: nj.Layer(n, nj.LIF(), nj.Exponential(5.0))  # noqa: E731
+    layers = {"a": lif(), "b": lif(), "in": nj.Layer(n, nj.PoissonInput(100, 20.0))}
+    layers["out"] = nj.Layer(n, nj.LeakyIntegrator())
+    ms = 1 + np.arange(size) % 4
+    wires = {
+        "in": nj.Projection("in", "a", nj.one_to_one(n), w=jnp.full((n, 1), 2.0)),
+        "x": nj.Projection("x", "a", nj.Dense(5, n), gain=3.0),
+        "late": nj.Projection("a", "a", listed, delays=nj.Delays(ms), w=jnp.full(size, 2.0)),
+        "release": nj.Projection(
+            "a", "a", listed, delay=2, w=jnp.full(size, 3.0), release=nj.TsodyksMarkram()
+        ),
+        "ahead": nj.Projection("a", "b", listed, w=jnp.full(size, 5.0)),
+        "rows": nj.Projection("b", "b", wiring, delay=1, gain=4.0),
+        "all": nj.Projection("b", "out", nj.Dense(n, n), gain=4.0),
+        "graded": nj.Projection("out", "a", nj.Dense(n, n), delay=2),
+    }
+    return nj.Network(layers, wires)
+
+
+@pytest.mark.slow
+def test_every_kind_of_wire_gives_the_same_numbers():
+    net = rich()
+    weights = net.init_weights(jax.random.key(0))
+    x = jax.random.uniform(jax.random.key(1), (T, 5))
+    run = lambda *net: nj.simulate(  # noqa: E731
+        *net, {"x": x}, n_steps=T, dt=1.0, key=jax.random.key(2),
+        probe=lambda r: (r["a"].z, r["b"].z, r["out"].z),
+    )  # fmt: skip
+    there = sharding.place(sharding.mesh(neuron=2), net, weights, net.init())
+    (state, alone), (placed, seen) = run(net, weights, net.init()), run(*there)
+    placed = sharding.collect(net, there[1], placed)[1]
+    for one, other in zip(alone[:2], seen[:2], strict=True):
+        assert one.any()
+        np.testing.assert_array_equal(one, other)
+    # Sums of a matrix product are ordered by how many rows there are: an ulp each.
+    for one, other in zip(*map(jax.tree.leaves, ((alone, state), (seen, placed))), strict=True):
+        np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=1e-6, atol=1e-6)
+
+
+LISTS, ROWS = (
+    nj.by_sender(*np.random.default_rng(1).integers(0, 16, (2, 90)), 24, 16),
+    nj.Dense(24, 16),
+)
+slowly = [pytest.param(x, marks=pytest.mark.slow) for x in (ROWS, nj.one_to_one(16))]
+
+
+@pytest.mark.parametrize("wiring", [LISTS, *slowly], ids=repr)
+def test_products_of_what_is_divided_are_those_of_the_whole(wiring):
+    rng = np.random.default_rng(1)
+    e, s = jnp.asarray(rng.random(16)), jnp.asarray(rng.random(wiring.n_pre) < 0.5, float)
+    w = jnp.asarray(rng.random(wiring.shape))
+
+    @jax.jit
+    def products(c, w, e, s):
+        at = [jnp.broadcast_to(x, w.shape) for x in (c.at_pre(s), c.at_post(e))]
+        by_w = jax.grad(lambda w: (c.apply(w, s) * e).sum())(w)
+        ends = c.apply(w, s), c.apply_t(w, e), c.fan_in, c.fan_out
+        return ends, (c.outer(e[None], s[None]), by_w, *at)
+
+    parts = shards.divided(wiring, sharding.mesh(neuron=4), spikes=False, inside=True)
+    assert parts.local == (wiring.shape == (16, 1))
+    there = shards.spread(w, wiring, parts)
+    ours, theirs = products(parts, there, e, s), products(wiring, w, e, s)
+    for one, other in zip(ours[0], theirs[0], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)  # sums of devices are added up: ulps
+    for one, other in zip([there, *ours[1]], [w, *theirs[1]], strict=True):
+        np.testing.assert_allclose(shards.whole(one, wiring), other, rtol=1e-6)
+
+
+# --- what goes between devices ---
+
+
+def collectives(net, weights, state):
+    """Kind and bytes of each message of the compiled program, beside how often it is sent."""
+    run = lambda weights, state: nj.simulate(  # noqa: E731
+        net, weights, state, {}, n_steps=T, dt=1.0, key=jax.random.key(0)
+    )
+    text = jax.jit(run).lower(weights, state).compile().as_text()
+    sent = r"= (\w\d+)\[([\d,]*)\]\S* (all-\w+|collective-\w+|reduce-scatter)(?:-start)?\("
+    width = {"u32": 4, "f32": 4, "s32": 4, "pred": 1}
+    return [
+        (kind, width[dtype] * math.prod(int(x) for x in shape.split(",") if x))
+        for dtype, shape, kind in re.findall(sent, text)
+    ]
+
+
+@pytest.mark.parametrize(("delay", "devices"), [(3, 2), pytest.param(1, 8, marks=pytest.mark.slow)])
+def test_spikes_are_gathered_once_a_smallest_delay_a_bit_a_neuron(delay, devices):
+    """The only message: delay x N bits, all devices' together, in whole words of each."""
+    net, n = network(delay, False, 32 * 8), 32 * 8
+    placed = sharding.place(
+        sharding.mesh(neuron=devices), net, net.init_weights(jax.random.key(0)), net.init()
+    )
+    assert collectives(*placed) == [("all-gather", delay * n // 8)]
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_bits_come_back_as_the_spikes_that_they_were(kernel, monkeypatch):
+    kernel = kernel and shards._compiled()
+    monkeypatch.setattr(shards, "_compiled", lambda: kernel)
+    mesh, n = sharding.mesh(neuron=2), 200
+    z = jnp.asarray(np.random.default_rng(n).random((3, n)) < 0.3, float).at[0].set(-0.0)
+
+    @jax.jit
+    def back(z):
+        words = shards.packed(mesh, z)
+        assert words.shape == (3, 2, 4)  # 100 neurons of a device are 4 words
+        return [shards.unpacked(mesh, word, n // 2, n + 5, z.dtype) for word in words]
+
+    for row, seen in zip(z, back(z), strict=True):
+        np.testing.assert_array_equal(seen, np.r_[row, np.zeros(5)])
+
+
+# --- what is refused ---
+
+
+def test_a_mesh_of_devices_that_are_not_there_is_refused():
+    assert sharding.mesh(2, 4).shape == {"data": 2, "neuron": 4}
+    with pytest.raises(ValueError, match=r"at most 8, the cpu devices .*; got 9: set JAX_NUM_CPU"):
+        sharding.mesh(data=3, neuron=3)
+    with pytest.raises(ValueError, match="neuron must be a whole number >= 1; got 0"):
+        sharding.mesh(neuron=0)
+
+
+def test_what_cannot_be_divided_is_refused():
+    net, mesh = network(1, False, n=12), sharding.mesh(neuron=8)
+    weights, state = net.init_weights(jax.random.key(0)), net.init()
+    said = "layer 'cells' must have a multiple of 8 neurons, .*; got 12: make it 16, or .* 1 or 2 "
+    with pytest.raises(ValueError, match=said):
+        sharding.place(mesh, net, weights, state)
+    with pytest.raises(TypeError, match="mesh must be a Mesh with an axis"):
+        sharding.place(jax.make_mesh((8,), ("data",)), net, weights, state)
+    placed = sharding.place(sharding.mesh(neuron=4), net, weights, state)
+    for wrong in (lambda: sharding.place(mesh, *placed), lambda: sharding.collect(*placed)):
+        with pytest.raises(ValueError, match="net must not be placed; projection 'loop' has Sh"):
+            wrong()
+    with pytest.raises(ValueError, match="weights must be made before the network is placed"):
+        eqx.tree_at(lambda n: n.projections["loop"].w, placed[0], None).init_weights(
+            jax.random.key(0)
+        )
