@@ -94,7 +94,7 @@ def stride(net: Any) -> int:
     return max(1, min(late, default=1))
 
 
-def _divided(net: Any) -> dict[str, Projection]:
+def _divided(net: Any) -> dict[str, Any]:
     return {
         n: p for n, p in net.projections.items()
         if isinstance(p.connectivity, Shards) and p.connectivity.spikes and p.pre in net.layers

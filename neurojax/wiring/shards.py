@@ -146,7 +146,7 @@ class Shards(eqx.Module):
             (None if visits[0] is None else (_ALL, _OWN)),
             (None if visits[1] is None else (_OWN, _ALL)),
         )
-        ends = tuple(_OWN if jnp.ndim(x) == 2 else _ALL for x in (low, high))
+        ends = tuple(_OWN if x is not None and x.ndim == 2 else _ALL for x in (low, high))
         run = self._each(own, _OWN, ends, at, _ALL, _OWN)
         return run(self.parts, w, (low, high), sides, numbers, after)
 
@@ -275,7 +275,7 @@ def _within_blocks(wiring: Any, n: int) -> bool:
 
 def _ends(wiring: Any) -> tuple[np.ndarray, np.ndarray, int]:
     """Sender and receiver of each synapse, and how many senders there are."""
-    n_out = np.diff(np.asarray(wiring.start))
+    n_out = np.diff(np.asarray(wiring.start, np.int64))
     return np.repeat(np.arange(len(n_out)), n_out), np.asarray(wiring.edges().post), len(n_out)
 
 
