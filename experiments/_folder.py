@@ -42,7 +42,7 @@ _OURS = (
     *(f"{name}.png" for name in _FIGURES),
 )  # fmt: skip
 # May differ when a run goes on.
-_NOT_THE_RUN = ("out", "resume", "overwrite", "data_dir", "width", "cores")
+_NOT_THE_RUN = ("out", "resume", "overwrite", "data_dir", "width", "cores", "processors")
 
 
 @dataclass(frozen=True)

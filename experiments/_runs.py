@@ -1,6 +1,7 @@
 """Runs of other experiments, side by side, each a process of its own that leaves one file."""
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable
@@ -51,6 +52,23 @@ class Job(NamedTuple):
         where = ["--data-dir", str(self.data_dir)] if self.data_dir else []
         words = [sys.executable, "-m", self.module, *self.options.split()]
         return [*words, "--seed", str(self.seed), "--out", str(self.folder), *where, "--resume"]
+
+
+def share(part: str | None) -> tuple[int, int]:
+    """K and N of a --part "K/N": the K-th of N; the whole is 1/1."""
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", "1/1" if part is None else part)
+    k, n = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= k <= n:
+        raise ValueError(f"--part must be K/N with 1 <= K <= N, such as 3/8; got {part!r}")
+    return k, n
+
+
+def own(folder: Path, part: str | None) -> Path:
+    """What a process locks of a folder that parts share: tasks of one part keep one another out.
+
+    Those of another division are kept out run by run, as each has a folder of its own.
+    """
+    return folder if part is None else folder / ".part-{}-of-{}".format(*share(part))
 
 
 def run(jobs: Iterable[Job], at_once: int, say: Callable[[str], Any]) -> bool:

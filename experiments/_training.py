@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
 from experiments import _finite
@@ -22,6 +23,7 @@ from neurojax.learning import wta_broadcast as wb
 from neurojax.learning._progress import Progress
 from neurojax.network import fold
 from neurojax.plasticity.feedback import broadcast
+from neurojax.sharding import replicated
 from neurojax.weights import ideal
 
 
@@ -183,6 +185,13 @@ def trainer(data: Data, learner: Learner) -> Trainer:
         return wb.predict(system, weights, tone, encode(key, images), key=key)
 
     return Trainer(system, fitting.served(released(learn)), settle, predict)
+
+
+def over(mesh: Mesh | None, split: Split) -> Split:
+    """Pictures and labels whole on every device of the mesh; those on disk stay there."""
+    if mesh is None or on_disk(split.images):
+        return split
+    return replicated(mesh, Split(arrays(split.images), split.labels))
 
 
 def train(

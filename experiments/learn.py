@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
 from experiments import (
@@ -31,6 +32,7 @@ from experiments import (
 from experiments._config import UNSET, Data, Devices, Preset, require_currents
 from experiments._learners import RECIPES, Given
 from experiments._options import Need, part
+from neurojax import sharding
 from neurojax._check import MOST
 from neurojax._compile import released
 from neurojax.analysis import plotting
@@ -109,6 +111,10 @@ class Run(_run.Run):
     """Chance, and where results go."""
 
     out: Path = Path("runs/learn")
+    processors: int = 1
+    """Divide each batch over so many, as JAX counts its devices; a run may go on over others."""
+
+    whole: ClassVar = dict(processors=(1, _run.MANY))
 
 
 @dataclass(frozen=True)
@@ -181,6 +187,7 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
     key = jax.random.key(c.seed)
     sets = _training.shown(data, sets)
     train = _training.lesson(data, sets.train, how.batch_size, c.seed)
+    mesh = _mesh(c.processors, how.batch_size)
     given = known(c, train, sets.n_classes)
     n_batches = given.n_batches // how.epochs
     _run.refuse_endless(how.epochs, n_batches)
@@ -200,9 +207,11 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
         state = settle(state, fitting.beginning(learner, train.images, how.batch_size), key)
     augment = partial(_training.perturbed, data)
     step = fitting.served(
-        released(partial(fitting.stretch, learner, augment=augment, encode=encode))
+        released(partial(fitting.stretch, learner, augment=augment, encode=encode, mesh=mesh))
     )
-    right = partial(fitting.evaluate, learner, encode=encode, key=key)
+    right = partial(fitting.evaluate, learner, encode=encode, key=key, mesh=mesh)
+    train = _training.over(mesh, train)
+    state = state if mesh is None else sharding.replicated(mesh, state)
     bar, epochs = Progress(how.epochs, n_batches, done), range(done, how.epochs)
     with bar, _blamed(how.lr):
         for epoch, learnt in _training.train(step, state, train, key, epochs, how.batch_size, bar):
@@ -221,6 +230,17 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
     metrics = history.metrics(test, len(train.labels), len(sets.test.labels))
     metrics |= changes(devices, given.n_batches, begun, now)
     return folder.finish(metrics, _figures(history, test, now))
+
+
+def _mesh(n: int, batch_size: int) -> Mesh | None:
+    """Of the processors over which each batch is divided."""
+    there = jax.device_count()
+    if n > there:
+        cure = ": set JAX_NUM_CPU_DEVICES" * (jax.default_backend() == "cpu")
+        raise ValueError(f"--processors must be at most {there}, all that there are; got {n}{cure}")
+    if batch_size % n:
+        raise ValueError(f"--batch-size must be a multiple of --processors, {n}; got {batch_size}")
+    return sharding.mesh(data=n) if n > 1 else None
 
 
 def changes(

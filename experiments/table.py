@@ -3,7 +3,8 @@
     python -m experiments.table --data-dir path/to/mnist --jobs 2
 
 Each finished run leaves one file in --results, and is not run again; an interrupted run goes
-on from its last epoch. So the table can be made in pieces, across days.
+on from its last epoch. So the table can be made in pieces, across days, and on many machines:
+N tasks with --part 1/N to N/N share --results and --runs, and no row is run twice.
 """
 
 import os
@@ -121,6 +122,8 @@ class Run:
     """Seeds of each row, from 0 on."""
     jobs: int = 1
     """Runs side by side, each on a core of its own."""
+    part: str | None = None
+    """K/N: of N equal parts of the table the K-th, as one task of N that share --results."""
     show: bool = False
     """Only print the table of what is there."""
 
@@ -129,12 +132,13 @@ class Run:
 class Config(Data, Run):
     """Every option of the table."""
 
-    needs = (_options.one_of("data_dir fashion_dir jobs seeds", "show", False),)
+    needs = (_options.one_of("data_dir fashion_dir jobs part seeds", "show", False),)
 
     def __post_init__(self):
         _run.require_paths(self)
         _run.require_whole(self, seeds=(1, _run.MANY), jobs=(1, max(2, os.cpu_count() or 1)))
         _options.refuse_idle(self, _options.needs(Config), lambda name: getattr(Config, name))
+        _runs.share(self.part)
 
 
 def main(config: Config) -> None:
@@ -148,8 +152,8 @@ def main(config: Config) -> None:
     _refuse_absent(config)
     with ExitStack() as held:
         if not config.show:
-            held.enter_context(_lock.held(config.results, "--results"))
-            held.enter_context(_lock.held(config.runs, "--runs"))
+            for folder, option in ((config.results, "--results"), (config.runs, "--runs")):
+                held.enter_context(_lock.held(_runs.own(folder, config.part), option))
         failed = not config.show and run_missing(config, rows, console)
         damaged: list[str] = []
         for line in table(config, rows, damaged):
@@ -186,11 +190,21 @@ def picked(only: tuple[str, ...]) -> dict[str, tuple[str, str]]:
 
 def run_missing(config: Config, rows: dict[str, tuple[str, str]], console: Console) -> bool:
     """Run what has no result yet, `config.jobs` at once; whether any run failed."""
-    runnable = [
-        n for n, (_, options) in rows.items() if config.fashion_dir or _FASHION not in options
-    ]
-    jobs = [job(config, row, seed) for seed in range(config.seeds) for row in runnable]
+    jobs = [job(config, row, seed) for seed, row in mine(config, rows)]
     return _runs.run(jobs, config.jobs, lambda line: console.print(line, markup=False))
+
+
+def mine(config: Config, rows: dict[str, tuple[str, str]]) -> list[tuple[int, str]]:
+    """Seeds and rows that this part runs, whatever --only and --seeds leave of the others."""
+    k, n = _runs.share(config.part)
+    place = {row: i for i, row in enumerate(ROWS)}
+    return [
+        (seed, row)
+        for seed in range(config.seeds)
+        for row, (_, options) in rows.items()
+        if (seed * len(ROWS) + place[row]) % n == k - 1
+        and (config.fashion_dir or _FASHION not in options)
+    ]
 
 
 def job(config: Config, row: str, seed: Any) -> _runs.Job:

@@ -7,10 +7,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import neurojax as nj
 from neurojax import checkpoint, sharding
+from neurojax.learning import fitting
 from neurojax.wiring import shards
 
 N, T = 64, 24
@@ -196,7 +198,82 @@ def test_bits_come_back_as_the_spikes_that_they_were(kernel, monkeypatch):
         np.testing.assert_array_equal(seen, np.r_[row, np.zeros(5)])
 
 
+# --- training ---
+
+
+def lesson():
+    x = jax.random.uniform(jax.random.key(0), (52, 6))
+    return x, jnp.asarray(np.arange(52) % 3)
+
+
+def learners():
+    """One of each kind that goes through a batch in its own way."""
+    tx, learn = optax.sgd(0.1), nj.learning
+    yield lambda: learn.Perceptron((6, 8, 3), learn.DFA(), tx)
+    yield broadcasting
+    yield lambda: learn.EProp((6, 8, 3), tx)
+    yield lambda: learn.Equilibrium((6, 8, 3), tx)
+    yield lambda: learn.ForwardForward((6, 8, 3), tx)
+    yield lambda: learn.Decolle((6, 8, 3), tx)
+    yield lambda: learn.SoftHebb((6, 8, 3), tx)
+    yield lambda: learn.CounterCurrent((6, 8, 8, 3), tx)
+    yield lambda: learn.DifferenceTarget((6, 8, 3), tx)
+    yield lambda: learn.ZerothOrder((6, 8, 3), learn.Neurons(), tx)
+
+
+def broadcasting():
+    layer = nj.Layer(8, nj.LIF(), rule=nj.ThreeFactor())
+    net = nj.structured(jax.random.key(0), 6, [layer], 3, population=1)
+    return nj.learning.WTABroadcast(nj.wta_broadcast.system(jax.random.key(1), net), optax.sgd(0.1))
+
+
+SLOWLY = [pytest.param(x, marks=[pytest.mark.slow] * (i > 0)) for i, x in enumerate(learners())]
+
+
+@pytest.mark.parametrize("make", SLOWLY)
+def test_a_batch_over_devices_teaches_what_it_teaches_on_one(make, tmp_path):
+    """Up to the order in which a batch is added up; a checkpoint of two goes on over four."""
+    learner, data = make(), lesson()
+    fit = lambda epochs, **more: nj.fit(  # noqa: E731
+        learner, data, key=jax.random.key(2), epochs=epochs, batch_size=8, progress=False,
+        val=data, **more,
+    )  # fmt: skip
+    alone = fit(2)
+    fit(1, mesh=sharding.mesh(data=2), folder=tmp_path)
+    spread = fit(2, mesh=sharding.mesh(data=4), folder=tmp_path)
+    for one, other in zip(*map(jax.tree.leaves, (alone.state, spread.state)), strict=True):
+        if eqx.is_inexact_array(one):
+            # 12 batches, each of which may round a sum of 8 in another order: an ulp each.
+            np.testing.assert_allclose(one, np.asarray(other), rtol=1e-5, atol=1e-6)
+            assert np.isfinite(one).all()
+            assert len(other.sharding.device_set) == 4
+            assert other.is_fully_replicated
+    np.testing.assert_array_equal(alone.history["val_accuracy"], spread.history["val_accuracy"])
+
+
+def test_each_device_has_its_part_of_a_batch():
+    learner, (x, y) = next(learners())(), lesson()
+    mesh, key = sharding.mesh(data=4), jax.random.key(0)
+    order = fitting.shuffled(key, 52, 8)
+    run = lambda state: fitting.stretch(  # noqa: E731
+        learner, state, x, y, order, key, jnp.array([0, 1]), mesh=mesh
+    )
+    text = jax.jit(run).lower(learner.init(key)).compile().as_text()
+    assert "f32[2,8]" in text  # two samples of eight at the hidden layer
+    assert not re.search(r"f32\[8,8\]\S* dot\(", text)
+    assert "all-reduce" in text
+
+
 # --- what is refused ---
+
+
+def test_a_batch_that_the_mesh_does_not_divide_is_refused():
+    said = 'batch_size must be a multiple of 8, the devices along "data"; got 12'
+    with pytest.raises(ValueError, match=said):
+        nj.fit(
+            next(learners())(), lesson(), key=jax.random.key(0), epochs=1, batch_size=12,
+            mesh=sharding.mesh(data=8),
+        )  # fmt: skip
 
 
 def test_a_mesh_of_devices_that_are_not_there_is_refused():

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
@@ -26,6 +27,7 @@ from neurojax.data.ragged import Rasters, all_finite, arrays, lasting, loaded, o
 from neurojax.data.sets import Dataset, Split
 from neurojax.learning._spiking import lengths
 from neurojax.learning.learner import Learner, accuracy
+from neurojax.sharding import alike, along_data, batched, replicated
 from neurojax.weights import MakeWeights, ideal
 
 __all__ = ["Fitted", "NotFinite", "evaluate", "fit"]
@@ -84,6 +86,7 @@ def fit(
     log: str | os.PathLike[str] | None = None,
     hook: Hook | None = None,
     progress: bool = True,
+    mesh: Mesh | None = None,
 ) -> Fitted:
     """Let `learner` learn from `data`: (x, y), or a data set with its validation pictures.
 
@@ -103,8 +106,12 @@ def fit(
 
         hook=lambda epoch, seen: [writer.add_scalar(k, x, epoch) for k, x in seen.items()]
 
-    for TensorBoard. All that is random follows from `key`. Under `vmap` or `jit`, over keys or
-    settings, it is one compiled loop without progress, and `history` is traced as well.
+    for TensorBoard. Over a `mesh` (`nj.sharding.mesh(data=8)`) the samples of a batch are divided
+    along its axis "data": what is drawn is the same as on one device, and what a batch adds up
+    differs in its last digit, as the order of the sum does. A folder knows no mesh.
+
+    All that is random follows from `key`. Under `vmap` or `jit`, over keys or settings, it is one
+    compiled loop without progress, and `history` is traced as well.
 
     Raises `ValueError` and `TypeError` for data that do not fit one another or the learner, and
     for options that make no sense together; `NotFinite`, with the last finite state, after an
@@ -128,11 +135,12 @@ def fit(
     _refuse_short(learner, train, val)
     if len(train[1]) < batch_size:
         raise ValueError(f"batch_size must be at most {len(train[1])} samples; got {batch_size}")
+    mesh = along_data(mesh, batch_size)
     if patience is not None:
         patience = count("patience")(patience)
         if val is None:
             raise ValueError("patience needs validation samples; pass val=(x, y)")
-    plan = _Plan(learner, train, val, key, epochs, batch_size, augment, encode)
+    plan = _Plan(learner, train, val, key, epochs, batch_size, augment, encode, mesh)
     fresh = partial(learner.init, fold(key, "state"), make_weights)
     _refuse_labels(plan, jax.eval_shape(fresh) if state is None else _own(learner, state))
     traced = any(isinstance(x, Tracer) for x in jax.tree.leaves((learner, data, key, state, val)))
@@ -144,27 +152,28 @@ def fit(
             return _run(plan, diary, fresh, state, progress)
         except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
             pass  # what is mapped hides in a function, as a learning rate does in `tx`
-    if not (patience is folder is log is hook is None):
-        raise ValueError("patience, folder, log and hook must be None under jit and vmap")
+    if not (patience is folder is log is hook is mesh is None):
+        raise ValueError("patience, folder, log, hook and mesh must be None under jit and vmap")
     return _traced(plan, fresh, state)
 
 
 def evaluate(
     learner: Learner, state: Any, data: tuple[ArrayLike | Rasters, ArrayLike] | Split, *,
-    encode: Change | None = None, key: Key[Array, ""] | None = None,
+    encode: Change | None = None, key: Key[Array, ""] | None = None, mesh: Mesh | None = None,
 ) -> float | Float[Array, ""]:  # fmt: skip
     """Part of the samples (x, y) whose label has the largest score; 500 at a time.
 
     Pictures of a `Split` are flattened. `encode` as in `fit`; each such object is compiled once,
     so hand over one function again rather than a new closure or partial. Noise of reading, and
-    of encoding, is drawn from `key`: of sample block i, from fold_in(key, 500 i). A float, or
+    of encoding, is drawn from `key`: of sample block i, from fold_in(key, 500 i). Over a `mesh`
+    each block is divided along its axis "data", where that divides it. A float, or
     traced as is the state. Raises `ValueError` for no samples at all, and as `fit` does.
     """
     learner = instance("learner", learner, "init", "step", "predict")
     (x, y), _, encode = _given(data, None, encode)
     _refuse_short(learner, (x, y))
-    key = prng_key(key) if key is not None else None
-    found = _right(_evaluate, learner)(_own(learner, state), x, y, key, encode)
+    key, mesh = prng_key(key) if key is not None else None, along_data(mesh, 0)
+    found = _right(_evaluate, learner, mesh)(_own(learner, state), x, y, key, encode)
     return (found if isinstance(found, Tracer) else float(found)) / len(y)
 
 
@@ -180,10 +189,21 @@ class _Plan(NamedTuple):
     batch_size: int
     augment: Change | None
     encode: Change | None
+    mesh: Mesh | None
 
     @property
     def n_batches(self) -> int:
         return len(self.train[1]) // self.batch_size
+
+    def over_mesh(self) -> "_Plan":
+        """With samples in memory on every device, where there are several."""
+        over = lambda x: x if x is None or on_disk(x[0]) else _over(self.mesh, x)  # noqa: E731
+        return self._replace(train=over(self.train), val=over(self.val))
+
+
+def _over(mesh: Mesh | None, tree: Any) -> Any:
+    """Whole on every device."""
+    return tree if mesh is None else replicated(mesh, tree)
 
 
 def _flattened(key: Array | None, x: Any) -> Any:
@@ -270,20 +290,21 @@ def _encoded(encode: Change | None, x: Any, key: Array | None) -> Any:
 
 def stretch(
     learner: Learner, state: Any, x: Any, y: Array, order: Array, key: Array, ends: Array,
-    augment: Change | None = None, encode: Change | None = None,
+    augment: Change | None = None, encode: Change | None = None, mesh: Mesh | None = None,
 ) -> tuple[Any, dict[str, Array]]:  # fmt: skip
     """Batches ends[0] to ends[1] - 1 of an epoch, and what each showed, [batches], others 0.
 
-    `order` [batches, batch] says which samples; batch i draws from fold_in(key, i).
+    `order` [batches, batch] says which samples; batch i draws from fold_in(key, i). Each is
+    divided over the `mesh`, the state is whole on every device.
     """
 
     @partial(jax.jit, inline=True)  # traced once, for its shapes and for the loop
     def batch(state: Any, i: Array) -> tuple[Any, dict[str, Array]]:
         picked, at = order[i], jax.random.fold_in(key, i)
-        now = x[picked]
+        now = batched(mesh, x[batched(mesh, picked)])
         now = now if augment is None else augment(fold(at, "perturb"), now)
-        now = _encoded(encode, now, fold(at, "encode"))
-        return learner.step(state, now, y[picked], key=at)
+        now = batched(mesh, _encoded(encode, now, fold(at, "encode")))
+        return alike(mesh, learner.step(state, now, y[picked], key=at))
 
     def one(i: Array, carry: tuple[Any, dict[str, Array]]):
         state, info = batch(carry[0], i)
@@ -306,14 +327,14 @@ def epoch_key(key: Array, epoch: int | Array) -> Array:
     return jax.random.fold_in(fold(key, "epoch"), epoch)
 
 
-def _correct(learner, state, x, y, key, encode, before: Any = 0) -> Array:
+def _correct(learner, state, x, y, key, encode, before: Any = 0, mesh: Any = None) -> Array:
     """How many samples are right, in blocks that are one program; `before` have come before."""
     first = len(y) - len(y) % _AT_ONCE
 
     def right(x, y, i):
         at = None if key is None else jax.random.fold_in(key, i)
-        scores = learner.predict(state, _encoded(encode, x, at), key=at)
-        return accuracy(scores, y) * len(y)
+        shown = batched(mesh, _encoded(encode, batched(mesh, x), at))
+        return alike(mesh, accuracy(learner.predict(state, shown, key=at), y) * len(y))
 
     total = jnp.zeros(())
     if first:
@@ -329,15 +350,18 @@ def _correct(learner, state, x, y, key, encode, before: Any = 0) -> Array:
 _evaluate = compiled(_correct)
 
 
-def _right(count: Callable, learner: Learner) -> Callable:
+def _right(count: Callable, learner: Learner, mesh: Mesh | None) -> Callable:
     """`count`, a compiled `_correct`, of samples that may lie on disk and are read by the block."""
 
     def right(state: Any, x: Any, y: Any, key: Array | None, encode: Change | None) -> Any:
         if not on_disk(x):
-            return count(learner, state, x, y, key, encode, 0)
+            return count(learner, state, x, y, key, encode, 0, mesh)
         starts = range(0, len(y), _AT_ONCE)
         blocks = ((loaded(x, slice(i, i + _AT_ONCE)), y[i : i + _AT_ONCE], i) for i in starts)
-        return sum(count(learner, state, x, y, key, encode, jnp.asarray(i)) for x, y, i in blocks)
+        each = (
+            count(learner, state, x, y, key, encode, jnp.asarray(i), mesh) for x, y, i in blocks
+        )
+        return sum(each)
 
     return right
 
@@ -421,8 +445,8 @@ def _run(
 ) -> Fitted:
     from neurojax.learning._progress import Progress  # rich is slow to import
 
-    learn = served(released(partial(stretch, plan.learner)))
-    test = _right(released(_correct), plan.learner)
+    learn = served(released(partial(stretch, plan.learner, mesh=plan.mesh)))
+    test = _right(released(_correct), plan.learner, plan.mesh)
     kept = diary.restored(jax.eval_shape(fresh))
     if kept is None:
         begin = released(partial(_begun, plan, fresh))
@@ -430,6 +454,8 @@ def _run(
         state = begin(first) if state is None else state
         _refuse_lost(state, "before the first batch", state)
         kept = _Kept(state, state, 0)
+    plan, (state, best) = plan.over_mesh(), _over(plan.mesh, (kept.state, kept.best))
+    kept = _Kept(state, best, kept.epoch)
     bar = Progress(plan.epochs, plan.n_batches, kept.epoch, quiet=not progress)
     with bar:
         while kept.epoch < plan.epochs and not diary.enough():

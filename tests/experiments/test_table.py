@@ -297,3 +297,28 @@ def test_a_name_that_is_in_no_row_is_refused_at_once(runs, config, part, cure, t
         table.main(config(only=("density", part)))
     assert runs.commands == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("n", [1, 3, 8])
+def test_parts_run_each_row_and_seed_once_whatever_else_is_asked(n):
+    whole = {(seed, row) for seed in range(3) for row in _ROWS}
+    every = {(s, r) for s, r in whole if "--dataset idx" not in _ROWS[r][1]}
+    parts = [table.mine(table.Config(part=f"{k + 1}/{n}"), _ROWS) for k in range(n)]
+    assert sorted(x for part in parts for x in part) == sorted(every)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 3  # one row is left out, with each seed
+    few = table.mine(table.Config(part=f"1/{n}", only=("digits",)), table.picked(("digits",)))
+    assert {*few} <= {*parts[0]}
+
+
+@pytest.mark.parametrize("part", ["9/8", "0/8", "3", "1/0", "-1/2", "a/b", "1/2/3", ""])
+def test_a_part_that_is_none_is_refused(part):
+    with pytest.raises(ValueError, match=f"--part must be K/N .* such as 3/8; got {part!r}"):
+        table.Config(part=part)
+
+
+def test_tasks_share_results_but_not_a_part(tmp_path):
+    with _lock.held(_runs.own(tmp_path, "1/2")), _lock.held(_runs.own(tmp_path, "2/2")):
+        with pytest.raises(ValueError, match="in use by process"):
+            with _lock.held(_runs.own(tmp_path, "2/2")):
+                pass
+    assert not any(tmp_path.iterdir())
