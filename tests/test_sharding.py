@@ -243,8 +243,8 @@ def test_a_batch_over_devices_teaches_what_it_teaches_on_one(make, tmp_path):
     spread = fit(2, mesh=sharding.mesh(data=4), folder=tmp_path)
     for one, other in zip(*map(jax.tree.leaves, (alone.state, spread.state)), strict=True):
         if eqx.is_inexact_array(one):
-            # 12 batches, each of which may round a sum of 8 in another order: an ulp each.
-            np.testing.assert_allclose(one, np.asarray(other), rtol=1e-5, atol=1e-6)
+            # 12 batches, each of which may round a sum of 8 in another order: two ulp of 1 each.
+            np.testing.assert_allclose(one, np.asarray(other), rtol=1e-5, atol=12 * 2.4e-7)
             assert np.isfinite(one).all()
             assert len(other.sharding.device_set) == 4
             assert other.is_fully_replicated
