@@ -7,7 +7,8 @@ For synapses sorted by sender, those of sender j at start[j] up to start[j + 1]:
 
 Exact for any number of spikes: none is ever dropped, and senders are always visited in order.
 On a CPU where a C++ compiler is found, both run in a small kernel (`events.cc`), compiled at
-first use and kept; elsewhere as loops in XLA. The two give the same numbers.
+first use and kept; elsewhere as loops in XLA, which give the same numbers, and on a GPU in chunks
+of many senders at once (`_events_gpu`), which agrees with them to rounding.
 """
 
 import functools
@@ -16,7 +17,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -25,6 +26,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from neurojax.wiring import _library
+from neurojax.wiring._events_gpu import chunks
 
 __all__ = ["Rows", "compiled", "gathered", "scattered"]
 
@@ -55,7 +57,8 @@ def scattered(
     have one dtype. The spikes are gone through once, however many lists there are.
     """
     sizes = tuple((rows.longest, n_post) for rows, _, n_post in lists)
-    run = either(_native_scattered(sizes), _pure_scattered(sizes), native)
+    one_by_one, many = (_scattered(sizes, by) for by in (singly, chunks))
+    run = either(_native_scattered(sizes), one_by_one, many, native)
     return run(tuple((rows.post, rows.start, w) for rows, w, _ in lists), s)
 
 
@@ -66,7 +69,8 @@ def gathered(
 
     `post` [T, n_post] and `pre` [T, n_pre] have one dtype; the change has the unit of `post`.
     """
-    run = either(_native_gathered(rows.longest), _pure_gathered(rows.longest), native)
+    one_by_one, many = (_gathered(rows.longest, by) for by in (singly, chunks))
+    run = either(_native_gathered(rows.longest), one_by_one, many, native)
     return run(rows.post, rows.start, post, pre)
 
 
@@ -88,23 +92,37 @@ def refused(x: Array, none: Bool[Array, ""], rows: Rows, n_post: int) -> Array:
     return eqx.branched_error_if(x, wrong.any(), wrong.argmax(), messages)
 
 
-def either(kernel: Callable, pure: Callable, native: bool) -> Callable:
-    """A batch goes sample by sample: in step, each sample would wait for the busiest."""
+def either(kernel: Callable, one_by_one: Callable, many: Callable, native: bool) -> Callable:
+    """The form for the platform that the program is compiled for.
 
+    A batch goes sample by sample where spikes do: in step, each sample would wait for the
+    busiest. On a GPU it goes as one.
+    """
+
+    @jax.custom_batching.custom_vmap
     def run(*arguments):
         supported = arguments[-1].dtype in (jnp.float32, jnp.float64)
-        if not (native and supported and compiled()):
-            return pure(*arguments)
-        return jax.lax.platform_dependent(*arguments, cpu=kernel, default=pure)
+        cpu = kernel if native and supported and compiled() else one_by_one
+        return jax.lax.platform_dependent(
+            *arguments, cpu=cpu, cuda=many, rocm=many, default=one_by_one
+        )
 
-    return jax.custom_batching.sequential_vmap(run)
+    @run.def_vmap
+    def batch(size: int, batched: list, *arguments):
+        axes = tuple(jax.tree.map(lambda b: 0 if b else None, batched))
+        in_turn = jax.vmap(jax.custom_batching.sequential_vmap(run), axes, axis_size=size)
+        as_one = jax.vmap(many, axes, axis_size=size)
+        out = jax.lax.platform_dependent(*arguments, cuda=as_one, rocm=as_one, default=in_turn)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return run
 
 
 # --- pure XLA ---
 
 
-def over_events(s: Array, visit: Callable, carry):
-    """carry = visit(j, carry) for every j with s_j != 0, in order.
+def over_events(s: Array, look: Callable, put: Callable, carry: Any) -> Any:
+    """carry = put(what look(j, carry) finds, carry) for every j with s_j != 0, in order.
 
     A flag for each block of about sqrt(n) neurons says where to look: the search costs
     little beside one pass over s, and a step without spikes costs that pass alone.
@@ -120,12 +138,17 @@ def over_events(s: Array, visit: Callable, carry):
         def spike(state):
             left, carry = state
             j = left.argmax()
-            return left.at[j].set(False), visit(b * width + j, carry)
+            return left.at[j].set(False), put(look(b * width + j, carry), carry)
 
         carry = jax.lax.while_loop(lambda state: state[0].any(), spike, (blocks[b], carry))[1]
         return flags.at[b].set(False), carry
 
     return jax.lax.while_loop(lambda state: state[0].any(), block, (blocks.any(1), carry))[1]
+
+
+def singly(longest: int) -> Callable:
+    """`over_events`, as `chunks` makes the other way."""
+    return over_events
 
 
 def row_of(start: Array, j: Array, edges: int, longest: int) -> tuple[Array, Array]:
@@ -138,41 +161,48 @@ def row_of(start: Array, j: Array, edges: int, longest: int) -> tuple[Array, Arr
     return first, (place >= start[j]) & (place < start[j + 1])
 
 
-def _pure_scattered(sizes: Sequence[tuple[int, int]]) -> Callable:
+def _scattered(sizes: Sequence[tuple[int, int]], by: Callable) -> Callable:
     def run(lists, s):
         pairs = zip(lists, sizes, strict=True)
-        return tuple(_summed(index, start, w, s, *size) for (index, start, w), size in pairs)
+        return tuple(_summed(index, start, w, s, *size, by) for (index, start, w), size in pairs)
 
     return run
 
 
-def _summed(index, start, w, s, longest: int, n_post: int) -> Array:
-    def visit(j, current):
+def _summed(index, start, w, s, longest: int, n_post: int, by: Callable) -> Array:
+    def look(j, _):
         first, own = row_of(start, j, index.shape[0], longest)
         to = jax.lax.dynamic_slice(index, (first,), (longest,))
         sent = jax.lax.dynamic_slice(w, (first,), (longest,)) * s[j]
         none = own & nowhere(to, n_post)
-        amount = jnp.where(none, 1, jnp.where(own, sent, 0))
-        return current.at[jnp.where(none, n_post, to)].add(amount, mode="drop")
+        return jnp.where(none, n_post, to), jnp.where(none, 1, jnp.where(own, sent, 0))
+
+    def put(found, current):
+        to, amount = found
+        return current.at[to].add(amount, mode="drop")
 
     # One place more than there are neurons counts the receivers that are none.
-    current = over_events(s, visit, jnp.zeros(n_post + 1, w.dtype))
+    current = by(longest)(s, look, put, jnp.zeros(n_post + 1, w.dtype))
     return refused(current[:-1], current[-1] != 0, Rows(index, start, longest), n_post)
 
 
-def _pure_gathered(longest: int) -> Callable:
+def _gathered(longest: int, by: Callable) -> Callable:
     def run(index, start, post, pre):
         n_pre, n_post = pre.shape[1], post.shape[1]
 
-        def visit(i, change):
-            t, j = i // n_pre, i % n_pre
+        def look(i, _):
+            t, j = i // n_pre, jnp.where(i < pre.size, i % n_pre, n_pre)
             first, own = row_of(start, j, index.shape[0], longest)
             at = jax.lax.dynamic_slice(index, (first,), (longest,))
-            old = jax.lax.dynamic_slice(change, (first,), (longest,))
-            heard = jnp.where(own, post[t, at] * pre[t, j], 0)
-            return jax.lax.dynamic_update_slice(change, old + heard, (first,))
+            place = jnp.where(own, first + jnp.arange(longest, dtype=first.dtype), index.shape[0])
+            return place, post[t, at] * pre[t, j]
 
-        change = over_events(pre.reshape(-1), visit, jnp.zeros(index.shape, post.dtype))
+        def put(found, change):
+            place, heard = found
+            return change.at[place].add(heard, mode="drop")
+
+        zeros = jnp.zeros(index.shape, post.dtype)
+        change = by(longest)(pre.reshape(-1), look, put, zeros)
         return refused(change, nowhere(index, n_post).any(), Rows(index, start, longest), n_post)
 
     return run

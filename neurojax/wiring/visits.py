@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from neurojax.wiring.events import Rows, either, nowhere, over_events, refused, row_of
+from neurojax.wiring._events_gpu import chunks
+from neurojax.wiring.events import Rows, either, nowhere, refused, row_of, singly
 
 __all__ = ["Columns", "Visit", "Visits", "by_receiver", "scheduled", "visited"]
 
@@ -88,12 +89,13 @@ def visited(
     largest = 1 if columns is None else columns.longest
     ends = _end(low, w), _end(high, w), jnp.zeros(0, w.dtype) if after is None else after
     given = *lists, *ends, *_sides(at_pre, w), *_sides(at_post, w), w
-    pure = _pure_visit(rows.longest, largest, scales)
+    one_by_one, many = (_visit(rows.longest, largest, scales, by) for by in (singly, chunks))
     if scales == (None, None):
-        return either(_native_visit(rows.longest, largest), pure, native)(*given)
+        return either(_native_visit(rows.longest, largest), one_by_one, many, native)(*given)
     arrays = eqx.filter(scales, eqx.is_array)
-    run = lambda arrays, *given: pure(*given, arrays)  # noqa: E731
-    return either(run, run, native=False)(arrays, *given)
+    ways = ((lambda arrays, *given, way=way: way(*given, arrays)) for way in (one_by_one, many))
+    scaled, scaled_many = ways
+    return either(scaled, scaled, scaled_many, native=False)(arrays, *given)
 
 
 def _columns(c: Columns | None, w: Array) -> tuple[Array, Array, Array]:
@@ -114,25 +116,25 @@ def _sides(visit: Visit | None, w: Array) -> tuple[Array, Array]:
     return visit.event.astype(w.dtype), visit.trace.astype(w.dtype)
 
 
-def _pure_visit(longest: int, largest: int, scales: tuple) -> Callable:
+def _visit(longest: int, largest: int, scales: tuple, by: Callable) -> Callable:
     rest = eqx.filter(scales, eqx.is_array, inverse=True)
 
     def run(post, start, pre, begin, place, low, high, after, s, y, z, x, w, arrays=(None, None)):
         of_pre, of_post = eqx.combine(arrays, rest)
-        w = _one_by_one(longest, of_pre, post, start, None, low, high, s, y, w)
-        return _one_by_one(largest, of_post, pre, begin, place, low, high, z, x, w)
+        w = _changed(longest, of_pre, post, start, None, low, high, s, y, w, by)
+        return _changed(largest, of_post, pre, begin, place, low, high, z, x, w, by)
 
     return run
 
 
-def _one_by_one(longest, scale, other, start, place, low, high, event, trace, w) -> Array:
+def _changed(longest, scale, other, start, place, low, high, event, trace, w, by) -> Array:
     """One visit: to the synapses from `start` on, which lie at `place`, or one after another."""
     edges, n_other = w.shape[0], trace.shape[0]
     if event.size == 0:
         return w
 
-    def one(j, carry):
-        w, none, astray = carry
+    def look(j, carry):
+        w = carry[0]
         first, own = row_of(start, j, other.shape[0], longest)
         window = lambda x: jax.lax.dynamic_slice(x, (first,), (longest,))  # noqa: E731
         at, far = None if place is None else window(place), window(other)
@@ -144,14 +146,19 @@ def _one_by_one(longest, scale, other, start, place, low, high, event, trace, w)
         sender = j if at is None else far
         ends = (_at(x, here, sender, edges) for x in (low, high))
         new = jnp.where(own, _between(old + change, *ends), old)
-        none |= (own & nowhere(far, n_other)).any()
+        none = (own & nowhere(far, n_other)).any()
         if at is None:
-            return jax.lax.dynamic_update_slice(w, new, (first,)), none, astray
-        astray |= (own & nowhere(at, edges)).any()
-        return w.at[jnp.where(own, at, edges)].set(new, mode="drop"), none, astray
+            at = first + jnp.arange(longest, dtype=first.dtype)
+        astray = (own & nowhere(at, edges)).any()
+        return jnp.where(own, at, edges), new, none, astray
+
+    def put(found, carry):
+        (at, new, *wrong), (w, *before) = found, carry
+        w = w.at[at].set(new, mode="drop", unique_indices=True)
+        return w, *(old | x.any() for old, x in zip(before, wrong, strict=True))
 
     no = jnp.zeros((), bool)
-    w, none, astray = over_events(event, one, (w, no, no))
+    w, none, astray = by(longest)(event, look, put, (w, no, no))
     # Refused by one number of them, so that the others stay where they are.
     held = refused(w[0], none, Rows(other, start, longest), n_other)
     held = eqx.error_if(held, astray, "place must name one of the synapses")
@@ -192,26 +199,31 @@ def scheduled(
     """
     w, s = w.astype(ring.dtype), s.astype(ring.dtype)
     longest = rows.longest
-    run = either(_native_schedule(longest), _pure_schedule(longest), native and longest > 0)
+    one_by_one, many = (_schedule(longest, by) for by in (singly, chunks))
+    run = either(_native_schedule(longest), one_by_one, many, native and longest > 0)
     return run(rows.post, rows.start, delays, head, w, s, ring)
 
 
-def _pure_schedule(longest: int) -> Callable:
+def _schedule(longest: int, by: Callable) -> Callable:
     def run(index, start, delays, head, w, s, ring):
         size, n_post = ring.shape
 
-        def one(j, carry):
-            ring, none, astray = carry
+        def look(j, _):
             first, own = row_of(start, j, w.shape[0], longest)
             window = lambda x: jax.lax.dynamic_slice(x, (first,), (longest,))  # noqa: E731
             d, to = window(delays), window(index)
-            none |= (own & nowhere(to, n_post)).any()
-            astray |= (own & nowhere(d - 1, size)).any()
-            sent = jnp.where(own, window(w) * s[j], 0)
-            return ring.at[(head + d - 1) % size, to].add(sent), none, astray
+            none = (own & nowhere(to, n_post)).any()
+            astray = (own & nowhere(d - 1, size)).any()
+            return (head + d - 1) % size, to, jnp.where(own, window(w) * s[j], 0), none, astray
+
+        def put(found, carry):
+            (row, to, sent, *wrong), (ring, *before) = found, carry
+            ring = ring.at[row, to].add(sent)
+            return ring, *(old | x.any() for old, x in zip(before, wrong, strict=True))
 
         no = jnp.zeros((), bool)
-        ring, none, astray = over_events(s, one, (ring, no, no)) if longest else (ring, no, no)
+        start_with = ring, no, no
+        ring, none, astray = by(longest)(s, look, put, start_with) if longest else start_with
         due = jax.lax.dynamic_index_in_dim(ring, head, keepdims=False)
         due = refused(due, none, Rows(index, start, longest), n_post)
         due = eqx.error_if(due, astray, f"delays must be in [1, {size}] steps")

@@ -155,3 +155,22 @@ def test_what_is_traced_is_refused_at_run_time(make, good, bad, message):
 
 def test_completion_shows_public_names_alone():
     assert dir(layouts) == layouts.__all__
+
+
+def test_a_fan_in_whose_matrix_is_large_goes_without_one():
+    n, k = 1000, 10
+    wiring = nj.FanIn(
+        np.random.default_rng(0).permuted(np.tile(np.arange(n), (n, 1)), axis=1)[:, :k], n
+    )
+    w, s, e = (
+        jax.random.normal(jax.random.key(i), x) for i, x in enumerate([(n, k), (n,), (2, n)])
+    )
+    run = jax.jit(lambda w, s, e: (wiring.apply(w, s), wiring.outer(e, 2 * e[::-1])))
+    made = run.lower(w, s, e).compile()
+    assert made.memory_analysis().temp_size_in_bytes < 4 * n * n / 8
+    current, change = made(w, s, e)
+    np.testing.assert_allclose(current, wiring.matrix(w) @ s, rtol=1e-4, atol=1e-5)
+    full = 2 * np.asarray(e).T @ np.asarray(e)[::-1]
+    np.testing.assert_allclose(
+        change, np.take_along_axis(full, wiring.index, 1), rtol=1e-4, atol=1e-5
+    )
