@@ -284,7 +284,7 @@ class _Convolution(_Windows):
         maps = x.reshape(self.pooled_size)
         if self.kernel == maps.shape[1:] and self.groups == 1 and set(self.padding) == {0}:
             return w.reshape(self.features, -1) @ x  # one place, all of the maps: dense
-        return slid(self, w, maps).reshape(-1)
+        return slid(self, w, x)
 
     def over_pools_t(
         self, w: Float[Array, "..."], e: Float[Array, " post"]
