@@ -218,6 +218,89 @@ def test_a_step_is_the_descent_on_the_mean_loss_of_a_batch(x64):
         np.testing.assert_allclose(rise, -jnp.square(move).sum(), rtol=1e-4)
 
 
+@functools.cache
+def wild():
+    """A monotone machine whose array holds columns far above their bound, its Phi, and A scaled."""
+    with jax.enable_x64(True):
+        net = machine(bm.Monotone(5, 0.3), beta=1e-4)
+        state = strong(net.coupling)
+        a, phi = np.asarray(state.weights["coupling"].w).copy(), matrix(net, state)
+    for lo, hi in zip(STARTS, STARTS[1:], strict=False):
+        a[:, lo:hi] *= min(1, np.sqrt(0.7) / np.linalg.norm(a[:, lo:hi], 2))
+    return net, state, phi, a
+
+
+def test_the_field_is_that_of_the_scaled_array_less_own_blocks():
+    _, _, phi, a = wild()
+    np.testing.assert_allclose(phi, np.where(OWN, 0, -a.T @ a), atol=1e-12)
+    assert abs(phi).max() > 0.1
+
+
+def test_the_change_of_a_monotone_array_is_hebbian_less_own_blocks(x64):
+    net, state, _, a = wild()
+    plus, minus = np.random.default_rng(7).random((2, 3, NODES.n))
+    pairs = np.where(OWN, 0, plus.T @ plus - minus.T @ minus)
+    found = net.coupling.change(NODES, state.weights["coupling"], *map(jnp.asarray, (plus, minus)))
+    np.testing.assert_allclose(found, -a @ pairs, atol=1e-12)
+
+
+def test_a_step_ends_within_the_bound_however_large_it_is(x64):
+    net, state, _, _ = wild()
+    q = jnp.asarray(np.random.default_rng(8).random((2, 4, NODES.n)))
+    weights, _ = net._programmed(state, *q, jax.random.key(0))  # over 1e-4: far beyond
+    for own in np.split(np.asarray(weights["coupling"].w), STARTS[1:-1], 1):
+        assert np.linalg.norm(own, 2) <= np.sqrt(0.7) + 1e-9
+
+
+def test_seen_pixels_are_held_and_their_loss_counts_for_nothing(x64):
+    net, state, phi, _ = wild()
+    b, rng = np.asarray(state.weights["bias"].w)[:, 0], np.random.default_rng(9)
+    seen, target = jnp.arange(6) < 3, jnp.asarray(rng.random(NODES.n))
+    held, told = np.arange(NODES.n) < 6, net._told(state.weights)
+    a = net.settled(told, target, seen).state
+    q = np.where(held, target, NODES.softmax(a))
+    np.testing.assert_allclose(np.asarray(a)[~held], (phi @ q + b)[~held], atol=1e-10)
+    slope = np.asarray(net._slope(jnp.asarray(q), target, seen))
+    np.testing.assert_array_equal(slope[:6], 0)
+    assert (slope[6:12] < 0).all()
+
+
+class Keys:
+    """An array that notes with which keys it is read."""
+
+    def __init__(self, w):
+        self.w, self.keys = w, []
+
+    def apply(self, s, *, key=None):
+        self.keys.append(tuple(np.asarray(jax.random.key_data(key))))
+        return self.w @ s
+
+    def apply_t(self, e, *, key=None):
+        self.keys.append(tuple(np.asarray(jax.random.key_data(key))))
+        return self.w.T @ e
+
+
+def test_each_read_each_nudge_and_each_batch_has_draws_of_its_own(untyped, monkeypatch):
+    array = Keys(jnp.ones((5, NODES.n)))
+    machine().coupling.field(NODES, array)(jnp.ones(NODES.n), jax.random.key(0))
+    assert len({*array.keys}) == len(array.keys) == 2
+    net = machine(label_weight=0.0, max_steps=1)  # no pixel is hidden: both nudges are 0
+    told = lambda q, key: jax.random.normal(key, q.shape)  # noqa: E731
+    _, _, plus, minus = net._nudged(told, jnp.zeros(NODES.n), jnp.ones(6, bool), jax.random.key(1))
+    assert (plus[12:] != minus[12:]).any()
+    state, x, y, keys = net.init(jax.random.key(0)), jnp.ones((2, 6)), jnp.array([0, 1]), []
+
+    def drawn(key, *_):
+        keys.append(tuple(np.asarray(jax.random.key_data(key))))
+        raise InterruptedError
+
+    monkeypatch.setattr(bm.jax.random, "bernoulli", drawn)
+    for seed in (0, 1):
+        with pytest.raises(InterruptedError):
+            net.step(state, x, y, key=jax.random.key(seed))
+    assert keys[0] != keys[1]
+
+
 def test_the_label_weighs_what_it_is_given():
     target = jnp.asarray(np.random.default_rng(2).random(machine(bm.Monotone(5)).nodes.n), float)
     seen, q = jnp.arange(6) < 3, jnp.full(target.shape, 0.5)

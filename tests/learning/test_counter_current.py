@@ -184,3 +184,21 @@ def test_bad_input_is_refused():
         learner.predict(state, jnp.ones((2, 4)))
     with pytest.raises(ValueError, match=r"y must be in \[0, 3\), as there are 3 classes; got 3"):
         learner.step(state, jnp.ones((1, 5)), jnp.array([3]), key=KEY)
+
+
+def test_levels_are_those_of_the_equations():
+    net = CounterCurrent((4, 5, 6, 3), optax.sgd(1.0))
+    state, elu = net.init(jax.random.key(0)), lambda z: np.where(z > 0, z, np.expm1(z))
+    w = {n: np.asarray(a.w, float) for n, a in state.weights.items()}
+    x = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
+    y = jnp.arange(7) % 3
+    b2 = elu(w["v3"].T)
+    b1 = elu(b2 @ w["v2"].T)
+    for found, b in zip(net.prototypes(state), (b1 @ w["v1"].T, b1, b2), strict=True):
+        np.testing.assert_allclose(found, b, rtol=1e-4, atol=1e-6)  # the lowest is linear
+    z1 = x @ w["u1"].T
+    z2 = elu(z1) @ w["u2"].T
+    e = elu(z2) @ b2.T - np.eye(3)[np.asarray(y)]
+    told = 2 * 128 / 6 / 7 / 3 * (e @ b2) * np.where(z2 > 0, 1, np.exp(z2))
+    dw, _ = net.deltas(state, jnp.asarray(x), y)
+    np.testing.assert_allclose(dw["u2"], -told.T @ elu(z1), rtol=1e-3, atol=1e-5)

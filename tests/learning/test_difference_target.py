@@ -198,3 +198,13 @@ def test_bad_input_is_refused():
         net.predict(state, jnp.ones((2, 4)))
     with pytest.raises(ValueError, match=r"y must be in \[0, 3\), as there are 3 classes; got 3"):
         net.step(state, jnp.ones((1, 5)), jnp.array([3]), key=KEY)
+
+
+def test_both_readings_of_an_inverse_have_noise_of_their_own(monkeypatch):
+    net = DifferenceTarget((4, 5, 6, 3), optax.sgd(0.1))
+    weights = net.init(jax.random.key(0)).weights
+    seen = net._passed(weights, jnp.ones((2, 4)), None)
+    noise = lambda self, v, a, key=None: (jax.random.normal(key, (2, 5)), None)  # noqa: E731
+    monkeypatch.setattr(DifferenceTarget, "inverse", noise)
+    low, _ = net.targets(weights, seen, jnp.array([0, 1]), key=jax.random.key(1))
+    assert (low != net.activation.value(seen.z[0])).all()

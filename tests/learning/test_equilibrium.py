@@ -297,3 +297,19 @@ def test_samples_of_another_size_are_refused():
     with pytest.raises(ValueError, match=r"x must be \[batch, ...\] of 5 numbers a sample; got"):
         one.predict(one.init(jax.random.key(0)), jnp.ones((2, 6)))
     assert isinstance(one, Learner)
+
+
+def test_each_part_of_a_read_and_each_nudge_has_noise_of_its_own(monkeypatch):
+    noise = lambda s, key: jax.random.normal(key, s.shape)  # noqa: E731
+    found = ep._read(noise, jnp.ones(3, complex), jax.random.key(0))
+    assert (found.real != found.imag).all()
+
+    def relaxed(self, step, start, steps, key):
+        return ep.Relaxed(tuple(noise(s, key) for s in start), jnp.zeros(()), jnp.zeros((), int))
+
+    one = net(n_points=2)
+    weights = one.init(jax.random.key(0)).weights
+    monkeypatch.setattr(ep.Equilibrium, "_relaxed", relaxed)
+    u = tuple(jnp.zeros(n) for n in SIZES[1:])
+    moved = one.response(weights, jnp.asarray(X), jnp.asarray(Y), u, key=jax.random.key(1))
+    assert all((m != 0).all() for m in moved)  # up and down alike would cancel

@@ -254,3 +254,46 @@ def test_a_spiking_block_needs_room_for_the_label_and_a_softmax():
     hard = eqx.tree_at(lambda s: s.teacher, spiking().block.system, nj.HardWTA())
     with pytest.raises(TypeError, match="teacher must be an instance of SoftWTA"):
         SpikingBlock(hard)
+
+
+class Told(eqx.Module):
+    """A block that believes what it is given."""
+
+    n_classes: int = 3
+    plastic: tuple = ()
+
+    def init(self, key, make_weights):
+        return {}, None
+
+    def believe(self, weights, rest, x, z, *, key):
+        return z
+
+    def learn(self, weights, rest, x, z, y, *, key):
+        return {}, rest, z
+
+
+def test_each_block_has_noise_of_its_own():
+    learner = nj.learning.NoProp(Told(), optax.sgd(0.1), nj.learning.cosine_noise(2, 0.3))
+    state, y, key = (
+        nj.learning.noprop.NoPropState({}, None, learner.tx.init({})),
+        jnp.arange(3),
+        KEY_0,
+    )
+    z = [learner.step_block(state, t, jnp.ones((3, 2)), y, key=key)[1] for t in (0, 1)]
+    part = learner.schedule.alpha_bar[:2]
+    eps = [(zt - jnp.sqrt(a) * jnp.eye(3)) / jnp.sqrt(1 - a) for zt, a in zip(z, part, strict=True)]
+    assert (jnp.abs(eps[0] - eps[1]) > 1e-3).all()
+
+
+def test_the_loss_of_a_block_is_that_of_its_chances():
+    block = nj.learning.MLPBlock(4, 3, image=5, label=2, hidden=6)
+    weights, _ = block.init(KEY_0)
+    x, z, y = jax.random.normal(KEY_0, (7, 4)), jax.random.normal(KEY_0, (7, 3)), jnp.arange(7) % 3
+    dw, _, p = block.learn(weights, None, x, z, y, key=KEY_0)
+    p, wrong = np.asarray(p, float), np.asarray(p - jax.nn.one_hot(y, 3), float)
+    slopes = np.stack([np.diag(each) - np.outer(each, each) for each in p])  # of a softmax
+    by_bias = np.einsum("bij,bj->bi", slopes, wrong).mean(0)
+    np.testing.assert_allclose(dw["out"][:, -1], -by_bias, rtol=1e-4, atol=1e-7)
+
+
+KEY_0 = jax.random.key(0)

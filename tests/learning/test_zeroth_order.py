@@ -22,6 +22,7 @@ from neurojax.learning import (
     zeroth_order,
     zo_grasp,
 )
+from neurojax.learning import zeroth_order as zo
 from neurojax.learning.zeroth_order import directions
 
 KEY = jax.random.key(0)
@@ -287,3 +288,18 @@ def test_noise_of_reading_is_drawn_anew_in_each_query():
     assert not np.array_equal(losses[0], losses[1])
     last = [asked.shifted(1, asked.z[1], k) for k in keys]  # nothing is read above the last
     np.testing.assert_array_equal(last[0], last[1])
+
+
+def test_both_signs_are_read_with_noise_of_their_own(untyped):
+    class Noisy:
+        z = [jnp.zeros((5, 4))]
+        inputs = [jnp.ones((5, 2))]
+
+        def shifted(self, i, z, key):
+            return jax.random.normal(key, (len(z),))
+
+    found = zo._differences(
+        zo.Neurons(central=True), Noisy(), 0, lambda j: jax.nn.one_hot(j, 4)[None],
+        jnp.arange(4), jax.random.key(0),
+    )  # fmt: skip
+    assert (found != 0).all()
