@@ -8,6 +8,7 @@
 # make torture      kills runs at random moments and has them go on: KILLS, SEED; half an hour
 # make mutants      plants faults and prints those that no test sees: MODULES, SAMPLE, SEED
 # make bench        measures us, the peers that are installed and the floor; bench-peers installs
+# make bench-gpu    measures us on a GPU, in under ten minutes: benchmarks/results-gpu.json
 # make constraints  pins again all that an install takes in
 # make clean        removes .venv, the peers and the caches; results under runs/ stay
 # PYTHON=python3.12 make demo sets .venv up with that Python.
@@ -22,7 +23,7 @@ stamp := .venv/.installed
 uv := UV_PYTHON_DOWNLOADS=never .envs/uv/bin/uv
 
 .PHONY: demo test slow test-lowest test-highest docs release check torture mutants bench bench-peers
-.PHONY: constraints clean
+.PHONY: bench-gpu constraints clean
 .NOTPARALLEL: # two targets at once would install into one .venv
 
 demo: $(stamp)
@@ -75,6 +76,10 @@ mutants: $(stamp)-test
 
 bench: $(stamp)
 	$(python) -m benchmarks --json runs/benchmarks.json
+
+# JAX for the accelerator must be installed into .venv beside this package.
+bench-gpu: $(stamp)
+	$(python) -m benchmarks.gpu
 
 # Each in an environment of its own; one that can't be had is a line in the table. aihwkit
 # needs Python 3.12 or newer: PEER_PYTHON.
