@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from neurojax import checkpoint, data, interchange, learning, recording, sharding
+from neurojax._memory import nbytes
 from neurojax._repr import short_types
 from neurojax._version import __version__ as __version__
 from neurojax.analysis import spikes
@@ -15,6 +16,7 @@ from neurojax.layers import Layer, Projection, Record
 from neurojax.learning import wta_broadcast
 from neurojax.learning.fitting import evaluate, fit
 from neurojax.learning.learner import Learner
+from neurojax.levels import Levels, levels
 from neurojax.network import Network, State, fold
 from neurojax.neurons import (
     ALIF,
@@ -84,7 +86,7 @@ from neurojax.synapses import (
     TsodyksMarkram,
     steps,
 )
-from neurojax.weights import Ideal, Weights, ideal, normal
+from neurojax.weights import Ideal, Weights, ideal, normal, taught
 from neurojax.wiring import (
     Band,
     Conv1D,
@@ -94,7 +96,9 @@ from neurojax.wiring import (
     FanOut,
     Local1D,
     Local2D,
+    Procedural,
     Visit,
+    as_fan_out,
     bernoulli,
     blocks,
     by_sender,
@@ -107,6 +111,7 @@ from neurojax.wiring import (
     locally_dense,
     merged,
     one_to_one,
+    procedural,
     watts_strogatz,
     watts_strogatz_grid,
 )
@@ -121,20 +126,21 @@ __all__ = [
     "ALIF", "AdEx", "Alpha", "Band", "Broadcast", "Conductance", "Conv1D", "Conv2D", "Delay",
     "Delays", "Dense", "DopamineSTDP", "DoubleExponential", "EIF", "EscapeLIF", "Exponential",
     "FanIn", "FanOut", "GapJunctions", "HardWTA", "HodgkinHuxley", "Homeostasis", "IF", "Ideal",
-    "InhibitorySTDP", "Izhikevich", "LIF", "Layer", "LeakyIntegrator", "Learner", "Local1D",
-    "Local2D", "Logistic", "MagnesiumBlock", "Modulators", "NMDAGate", "Network", "NoiseCurrent",
-    "Poisson", "PoissonInput", "Post", "Projection", "QIF", "Quantal", "Rate", "Record",
-    "Recurrence", "ResonateAndFire", "STDP", "SoftWTA", "SpikeTimes", "SplitBF16", "State",
-    "StepCurrent", "SynapticScaling", "ThreeFactor", "TraubMiles", "TripletSTDP", "TsodyksMarkram",
-    "Visit", "WangBuzsaki", "WeightDependence", "Weights", "always", "augment", "bernoulli",
-    "blocks", "boxcar", "broadcast", "by_sender", "check_nir", "checkpoint", "class_scores",
-    "convolutional", "data", "decoding", "distance_dependent", "encoding", "evaluate",
-    "exponential_profile", "fan_in", "fan_out", "fit", "fixed_total", "fold", "from_nir",
-    "gaussian_profile", "ideal", "interchange", "k_winners", "learning", "locally_dense", "merged",
-    "metrics", "modulators", "normal", "normalizing", "one_to_one", "plotting", "post_spike",
-    "recording", "sharding", "simulate", "spikes", "split_bf16", "steps", "structured", "surrogate",
-    "to_nir", "traces", "triangle", "triplet_hippocampus", "triplet_visual_cortex", "unconstrained",
-    "watts_strogatz", "watts_strogatz_grid", "wta_broadcast",
+    "InhibitorySTDP", "Izhikevich", "LIF", "Layer", "LeakyIntegrator", "Learner", "Levels",
+    "Local1D", "Local2D", "Logistic", "MagnesiumBlock", "Modulators", "NMDAGate", "Network",
+    "NoiseCurrent", "Poisson", "PoissonInput", "Post", "Procedural", "Projection", "QIF", "Quantal",
+    "Rate", "Record", "Recurrence", "ResonateAndFire", "STDP", "SoftWTA", "SpikeTimes", "SplitBF16",
+    "State", "StepCurrent", "SynapticScaling", "ThreeFactor", "TraubMiles", "TripletSTDP",
+    "TsodyksMarkram", "Visit", "WangBuzsaki", "WeightDependence", "Weights", "always", "as_fan_out",
+    "augment", "bernoulli", "blocks", "boxcar", "broadcast", "by_sender", "check_nir", "checkpoint",
+    "class_scores", "convolutional", "data", "decoding", "distance_dependent", "encoding",
+    "evaluate", "exponential_profile", "fan_in", "fan_out", "fit", "fixed_total", "fold",
+    "from_nir", "gaussian_profile", "ideal", "interchange", "k_winners", "learning", "levels",
+    "locally_dense", "merged", "metrics", "modulators", "nbytes", "normal", "normalizing",
+    "one_to_one", "plotting", "post_spike", "procedural", "recording", "sharding", "simulate",
+    "spikes", "split_bf16", "steps", "structured", "surrogate", "taught", "to_nir", "traces",
+    "triangle", "triplet_hippocampus", "triplet_visual_cortex", "unconstrained", "watts_strogatz",
+    "watts_strogatz_grid", "wta_broadcast",
 ]  # fmt: skip
 
 short_types({name: globals()[name] for name in __all__ if name not in _SLOW})

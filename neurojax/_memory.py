@@ -3,6 +3,9 @@
 import os
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import jax
 
 try:
     import resource
@@ -41,6 +44,20 @@ def _given() -> list[int]:
         return []
     limits = [resource.getrlimit(k)[0] for k in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
     return [limit for limit in limits if limit != resource.RLIM_INFINITY]
+
+
+def nbytes(*trees: Any) -> int:
+    """Bytes of all arrays in `trees`: networks, weights, states; one that is met twice counts once.
+
+    What a run holds is that of its network, weights and state, twice the weights where it learns
+    and does not give the old ones away (`donate`).
+
+    >>> wiring = nj.by_sender([0, 1, 1], [0, 0, 1], 2, 2)  # 2 bytes a synapse, 4 a sender and 4
+    >>> nj.nbytes(wiring), nj.nbytes(nj.Ideal(jnp.ones(3), wiring))
+    (18, 30)
+    """
+    found = {id(x): x.nbytes for x in jax.tree.leaves(trees) if hasattr(x, "nbytes")}
+    return sum(found.values())
 
 
 def spelt(n_bytes: int) -> str:

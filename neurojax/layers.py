@@ -18,7 +18,8 @@ from neurojax.plasticity.teaching import k_winners
 from neurojax.plasticity.three_factor import Rule
 from neurojax.synapses.delays import Delays
 from neurojax.weights import normal
-from neurojax.wiring.sparse import Connectivity
+from neurojax.wiring.procedural import Procedural
+from neurojax.wiring.sparse import Connectivity, FanOut
 
 __all__ = ["Layer", "PortRecord", "Projection", "Record"]
 
@@ -323,7 +324,8 @@ class Projection(eqx.Module):
     `gain` / sqrt(fan-in). A projection that is not `plastic` keeps its weights; `rule` is its own
     where the layer's is not to serve it.
     Raises `ValueError` for a `delay` that is not one whole number >= 0, both kinds of delay,
-    `delays` that fit no synapse, and a `w` of another shape or not finite; `TypeError` for names
+    `delays` that fit no synapse, a `w` of another shape or not finite, and a `Procedural` layout
+    that is plastic or has no `w`; `TypeError` for names
     that are no strings and a layout that is none.
 
     >>> nj.Projection("input", "hidden", nj.Dense(64, 100), gain=2.0)
@@ -349,9 +351,23 @@ class Projection(eqx.Module):
         self._check_delays(shape)
         if self.rule is not None and not self.plastic:
             raise ValueError("plastic must be True beside a rule; got False")
+        if isinstance(self.connectivity, Procedural):
+            self._check_procedural()
         if self.w is not None and self.w.shape[-len(shape) :] != shape:
             one = "" if self.w.ndim else f": pass jnp.full({shape}, {self.w})"
             raise ValueError(f"w must have shape {shape}; got {self.w.shape}{one}")
+
+    def _check_procedural(self) -> None:
+        if self.plastic:
+            raise ValueError(
+                "plastic must be False where synapses are computed at each spike and kept nowhere;"
+                " got Procedural: pass plastic=False, or connectivity.stored() to learn"
+            )
+        if self.w is None:
+            raise ValueError(
+                "w must be given where synapses are computed at each spike, one weight a sender:"
+                f" pass w=jnp.full({self.connectivity.n_pre}, 0.1)"
+            )
 
     def _check_delays(self, shape: tuple[int, ...]) -> None:
         if self.delays is None:
@@ -385,6 +401,8 @@ class Projection(eqx.Module):
     @property
     def n_synapses(self) -> int | None:
         """How many synapses there are; None where the layout is traced."""
+        if isinstance(self.connectivity, FanOut | Procedural):
+            return self.connectivity.n_synapses
         try:
             return int(np.asarray(self.connectivity.fan_in, float).sum())
         except jax.errors.JAXTypeError:

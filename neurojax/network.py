@@ -27,6 +27,7 @@ from neurojax.layers import Layer, Projection, Record, potential, runs, takes
 from neurojax.neurons.surrogate import heaviside
 from neurojax.synapses.gap import GapJunctions
 from neurojax.weights import MakeWeights, Weights, ideal, visited
+from neurojax.wiring.procedural import Procedural
 from neurojax.wiring.sparse import listed
 
 __all__ = ["Layer", "Network", "Projection", "Record", "State", "fold"]
@@ -438,7 +439,7 @@ def _no_current(layer: Layer, neuron: Any) -> Array:
 
 def _pairs(p: Projection) -> int:
     """Pairs of neurons in one product; none where a product visits spikes one by one."""
-    if listed(p.connectivity):
+    if listed(p.connectivity) or isinstance(p.connectivity, Procedural):
         return 0
     return p.connectivity.n_pre * p.connectivity.n_post
 

@@ -19,6 +19,7 @@ from neurojax._memory import affordable
 from neurojax._transmission import arriving, gathered, stride
 from neurojax.network import Network, State
 from neurojax.recording import outputs
+from neurojax.weights import changes
 
 __all__ = ["simulate"]
 
@@ -39,7 +40,7 @@ def __dir__() -> list[str]:
 def simulate(
     net: Any, weights: Any, state: Any, inputs: Any, *, n_steps: Any, dt: Any,
     probe: Any = outputs, key: Any = None, every: Any = 1, learn: bool | None = None,
-    signals: Any = None,
+    signals: Any = None, donate: bool = False,
 ) -> Any:  # fmt: skip
     """Run one sample for `n_steps` of `dt` ms; what `probe` returns of a step is stacked over time.
 
@@ -52,7 +53,8 @@ def simulate(
     state, seen): each plastic projection whose rule can run with the network (`STDP`) changes in
     every step, after its layer fired; the state keeps the traces, so that a run in two pieces is
     the run in one, bit for bit. `signals` maps layers to what their rules hear of a third factor
-    (`DopamineSTDP`): one number, [T], or [T, n].
+    (`DopamineSTDP`): one number, [T], or [T, n]. What learns is held twice, as it was and as it is,
+    unless `donate` gives the old numbers away: `weights` cannot be read any more then.
 
     Batch is `jax.vmap`; so are sweeps over `dt`, weights, states and parameters.
 
@@ -104,6 +106,8 @@ def simulate(
     except UnknownError:
         return _anew(values, probe)
     try:
+        if donate and learn:
+            return _in_place(values, function, arrays)
         return _compiled(values, function, arrays)
     except (jax.errors.JAXTypeError, jax.errors.JAXIndexError):
         if not arrays:
@@ -145,6 +149,21 @@ def _dtype(state: State) -> Any:
 @eqx.filter_jit
 def _compiled(values, probe: Known, arrays: list[Array]):
     return _run(*values, probe=probe.remake(arrays))
+
+
+def _in_place(values, probe: Known, arrays: list[Array]):
+    """The same, where numbers that learn are changed where they lie."""
+    net, weights, *more = values
+    learning = {n: weights[n] for n in net.learning()}
+    changing, rest = eqx.partition(learning, {n: changes(x) for n, x in learning.items()})
+    return _given_away((net, weights | rest, more, probe, arrays), changing)
+
+
+@eqx.filter_jit(donate="all-except-first")
+def _given_away(fixed, changing):
+    net, weights, more, probe, arrays = fixed
+    learning = {n: eqx.combine(x, weights[n]) for n, x in changing.items()}
+    return _run(net, weights | learning, *more, probe=probe.remake(arrays))
 
 
 def _anew(values, probe: Callable):

@@ -11,18 +11,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, Shaped
 
-from neurojax._check import brief, instance, known_finite, prng_key, real
+from neurojax._check import brief, cast, instance, known_finite, prng_key, real
 from neurojax._draw import fold
 from neurojax._memory import affordable
 from neurojax.wiring.convolution import Conv1D, Conv2D, Local1D, Local2D
 from neurojax.wiring.layouts import Band, Dense, concrete
+from neurojax.wiring.narrow import blank, kept, pieces, wide
 from neurojax.wiring.shards import Shards
 from neurojax.wiring.sparse import Connectivity, FanOut, listed, products
-from neurojax.wiring.visits import Visits
+from neurojax.wiring.visits import Visit, Visits, counts, rounded
 
-__all__ = ["Held", "Ideal", "MakeWeights", "Weights", "applied", "ideal", "normal", "visited"]
+__all__ = [
+    "Held", "Ideal", "MakeWeights", "Weights", "applied", "ideal", "normal", "taught", "visited",
+]  # fmt: skip
 
 
 @runtime_checkable
@@ -74,6 +77,11 @@ class Ideal(eqx.Module):
     `low` and `high`, in weight units, are one number or one a synapse, like `w`; on a `FanOut` one
     a sender, [n_pre], is as good; None is no bound. Made by `ideal`, which checks them.
 
+    Weights in bfloat16 keep 8 bits, right to 2^-8 of each. What they learn is rounded by chance to
+    one of both neighbours, drawn from the `key`, so that changes far below their resolution add
+    up; without a key a change that would be lost is refused. Raises `TypeError` for `w` that are
+    no floats: whole numbers need a scale (`levels`).
+
     >>> weights = nj.Ideal(jnp.ones((3, 2)), nj.Dense(2, 3))
     >>> weights.apply(jnp.ones(2)).tolist()
     [2.0, 2.0, 2.0]
@@ -89,6 +97,11 @@ class Ideal(eqx.Module):
         shape = self.connectivity.shape
         if not hasattr(self.w, "dtype") or self.w.shape[-len(shape) :] != shape:
             raise ValueError(f"w must be an array of shape {shape}; got {brief(self.w)}")
+        if self.w.dtype in (jnp.int8, jnp.uint8):
+            raise TypeError(
+                f"w must be floats; got {self.w.dtype}, of which nobody knows what a level weighs:"
+                " pass make_weights=nj.levels(scale)"
+            )
 
     def apply(self, s: Float[Array, " pre"], *, key=None) -> Float[Array, " post"]:
         """Spikes or drive [n_pre] to current [n_post]."""
@@ -109,14 +122,37 @@ class Ideal(eqx.Module):
         if dw.shape != self.w.shape:
             raise ValueError(f"dw must have shape {self.w.shape}; got {dw.shape}")
         low, high = (_of_each(x, self.connectivity) for x in (self.low, self.high))
-        return replace(self, w=_within(self.w + dw, low, high))
+        if self.w.dtype != jnp.bfloat16:
+            return replace(self, w=_within(self.w + dw, low, high))
+        w, dw, low, high = cast((self.w, dw, low, high), jnp.float32)
+        new = _within(w + dw, low, high)
+        return replace(self, w=_short(new, w, self.w.dtype, key))
 
-    def visit(self, visits: Visits, after: Array | None = None) -> "Ideal":
+    def visit(
+        self, visits: Visits, after: Array | None = None, key: Array | None = None
+    ) -> "Ideal":
         """Changed where senders or receivers fire, event by event; on `FanOut` alone."""
         w = self.connectivity.visited(  # pyright: ignore[reportAttributeAccessIssue]
-            self.w, visits, self.low, self.high, after
+            self.w, visits, self.low, self.high, after, key
         )
         return replace(self, w=w)
+
+
+def _short(new: Array, old: Array, dtype: DTypeLike, key: Array | None) -> Array:
+    """`new` in a type of few bits, by chance; or to the nearest, unless that loses a change."""
+    if key is not None:
+        return rounded(new, dtype, jax.random.bits(key, new.shape, jnp.uint32))
+    kept = new.astype(dtype)
+    lost = ((kept.astype(new.dtype) == old) & (new != old)).any()
+    told = (
+        f"key must be given where weights of {jnp.dtype(dtype)} learn in steps below their"
+        " resolution, as these would be lost: pass key=, or keep them in float32"
+    )
+    if isinstance(lost, Tracer):
+        return eqx.error_if(kept, lost, told)
+    if lost:
+        raise ValueError(told)
+    return kept
 
 
 def applied(
@@ -150,8 +186,8 @@ def visited(
     product to `program`. The bounds of the weights hold after each. `after` is what they
     delivered in the step, if anything, which is read before they change.
     """
-    if isinstance(weights, Ideal) and listed(weights.connectivity):
-        return weights.visit(visits, after)
+    if by_events(weights):
+        return weights.visit(visits, after, key)  # pyright: ignore[reportAttributeAccessIssue]
     for side, visit in zip(("pre", "post"), visits, strict=True):
         if visit is None:
             continue
@@ -161,6 +197,54 @@ def visited(
         drawn = None if key is None else jax.random.fold_in(key, side == "post")
         weights = weights.program(dw, key=drawn)
     return weights
+
+
+def by_events(weights: Weights) -> bool:
+    """Whether they change event by event: numbers on an event list."""
+    return hasattr(weights, "visit") and listed(getattr(weights, "connectivity", None))
+
+
+def taught(
+    weights: Weights, post: Float[Array, "T post"], pre: Shaped[Array, "T pre"],
+    *, key: Array | None = None,
+) -> Weights:  # fmt: skip
+    """Weights after a presentation of T steps that asks for dw = sum_t post_t pre_t^T.
+
+    `post` [T, n_post], in weight units, is what a rule makes of it (`ThreeFactor.factor`), and
+    `pre` [T, n_pre] the spikes that arrived. On event lists of numbers each step changes the
+    synapses of the senders that fired, in place, and the bounds hold after each: it costs what the
+    spikes cost, and no array of changes is made. Elsewhere all is one `outer` to `program`.
+
+    >>> wiring = nj.by_sender([0, 1], [0, 0], 2, 1)
+    >>> weights = nj.Ideal(jnp.zeros(2), wiring)
+    >>> post, pre = jnp.array([[0.5], [0.25]]), jnp.array([[1.0, 0.0], [1.0, 1.0]])
+    >>> nj.taught(weights, post, pre).w.tolist()
+    [0.75, 0.25]
+    """
+    if not by_events(weights):
+        return weights.program(weights.outer(post, pre), key=key)
+    if len(post) != len(pre):
+        raise ValueError(f"post and pre must have as many steps; got {len(post)} and {len(pre)}")
+    changing, rest = eqx.partition(weights, changes(weights))
+
+    def step(changing, now):
+        t, d, s = now
+        held = eqx.combine(changing, rest)
+        held = visited(
+            held, (Visit(s, d), None), key=None if key is None else jax.random.fold_in(key, t)
+        )
+        return eqx.filter(held, changes(held)), None
+
+    now = jnp.arange(len(pre)), post, real(pre, "pre")
+    return eqx.combine(jax.lax.scan(step, changing, now)[0], rest)
+
+
+def changes(weights: Weights) -> Any:
+    """Which leaf is what learns: the numbers of `Ideal` and `Levels`; none of anything else."""
+    none = jax.tree.map(lambda _: False, weights)
+    if not hasattr(weights, "visit"):
+        return none
+    return eqx.tree_at(lambda x: x.level if hasattr(x, "level") else x.w, none, True)
 
 
 def ideal(*, bounds: Any = None, keep_sign: bool = False) -> "MakeWeights":
@@ -194,9 +278,31 @@ class _MakeIdeal(eqx.Module):
         low, high = _fitting(self.low, w), _fitting(self.high, w)
         w = _checked(w, low, high, connectivity)
         if self.keep_sign:
-            low, high = _on_its_side(w, low, high)
+            sign = w if _each(low, high) else _signs(w, connectivity)
+            low, high = _on_its_side(sign, low, high)
         low, high = (_of_senders(x, connectivity) for x in (low, high))
         return Ideal(w, connectivity, low, high)
+
+
+def _each(*bounds: Array | None) -> bool:
+    """Whether there is a bound for each synapse."""
+    return any(b is not None and b.ndim for b in bounds)
+
+
+def _signs(w: Array, wiring: Connectivity) -> Array:
+    """What has the sign of each sender's synapses where all of them share it, else `w`."""
+    if not isinstance(wiring, FanOut) or wiring.n_pre >= w.size:
+        return w
+    start, each = concrete(wiring.start), concrete(w)
+    if start is None or each is None:
+        return w
+    sign = lambda x: (x > 0).astype(np.int8) - (x < 0)  # noqa: E731
+    first = sign(each[np.minimum(start[:-1], each.size - 1)])
+    for at in pieces(each.size):
+        sender = np.searchsorted(start, np.arange(at.start, at.stop), side="right") - 1
+        if (sign(each[at]) != first[sender]).any():
+            return w
+    return jnp.asarray(first, w.dtype)
 
 
 def _bounds(bounds: Any) -> tuple[Array | None, Array | None]:
@@ -259,7 +365,9 @@ def _checked(w: Array, low: Array | None, high: Array | None, wiring: Connectivi
     """`w`, refused where a synapse that is there is beyond its bounds."""
     if low is None and high is None:
         return w
-    beyond = (w != _within(w, low, high)) & (connectivity_mask(wiring, jnp.ones_like(w)) != 0)
+    beyond = _beyond(w, low, high)
+    if isinstance(wiring, _MASKED):
+        beyond &= connectivity_mask(wiring, jnp.ones_like(w)) != 0
     allowed = "initial weights must lie within bounds"
     if isinstance(beyond, Tracer):
         return eqx.error_if(w, beyond, allowed)
@@ -272,6 +380,11 @@ def _checked(w: Array, low: Array | None, high: Array | None, wiring: Connectivi
     return w
 
 
+@jax.jit
+def _beyond(w: Array, low: Array | None, high: Array | None) -> Array:
+    return w != _within(w, low, high)
+
+
 def _within(w: Array, low: Array | None, high: Array | None) -> Array:
     w = w if low is None else jnp.maximum(w, low)
     return w if high is None else jnp.minimum(w, high)
@@ -279,6 +392,10 @@ def _within(w: Array, low: Array | None, high: Array | None) -> Array:
 
 # What holds initial weights: (w, connectivity, key) -> Weights; chance, if any, from the key.
 MakeWeights = Callable[[Array, Connectivity, Array], Weights]
+
+
+_MANY = 1 << 25  # weights from which on they are drawn a part at a time
+_MASKED = Band | Local1D | Local2D | Dense  # layouts that may have places without a synapse
 
 
 def normal(
@@ -298,12 +415,26 @@ def normal(
     size = jax.dtypes.canonicalize_dtype(dtype).itemsize
     affordable(f"weights of {brief(connectivity)}", n * size)
     gain = known_finite("gain", real(gain, "gain"))
+    if isinstance(connectivity, FanOut) and n > _MANY and not isinstance(key, Tracer):
+        return _many(key, connectivity, gain, dtype)
     w = jax.random.normal(key, connectivity.shape, dtype)
     if isinstance(connectivity, Conv1D | Conv2D):  # all alike, by a window that sees no padding
         return w * (gain * connectivity.scale).astype(dtype)
     scale = gain / jnp.sqrt(jnp.maximum(connectivity.fan_in, 1.0))
     w = w * connectivity.at_post(scale.astype(dtype))
     return connectivity_mask(connectivity, w)
+
+
+def _many(key: Array, wiring: FanOut, gain: Any, dtype: DTypeLike) -> Array:
+    """The same of a long list, whose parts have keys of their own: little is needed beside it."""
+    scale = np.asarray(
+        gain / np.sqrt(np.maximum(counts(np.asarray(wiring.index), wiring.n_post), 1))
+    )
+    index, w = np.asarray(wiring.index), blank(wiring.shape, jnp.dtype(dtype))
+    for i, at in enumerate(pieces(w.size)):
+        drawn = jax.random.normal(jax.random.fold_in(key, i), (at.stop - at.start,), dtype)
+        w[at] = np.asarray(drawn) * scale[wide(index[at])].astype(w.dtype)
+    return kept(w)
 
 
 def connectivity_mask(connectivity: Connectivity, w: Array) -> Array:

@@ -20,15 +20,17 @@ from neurojax.wiring.generators import (
     watts_strogatz_grid,
 )
 from neurojax.wiring.layouts import Band, Dense, Edges, FanIn
-from neurojax.wiring.sparse import Connectivity, FanOut, by_sender
+from neurojax.wiring.procedural import Procedural, procedural
+from neurojax.wiring.sparse import Connectivity, FanOut, as_fan_out, by_sender
 from neurojax.wiring.totals import fixed_total
 from neurojax.wiring.visits import Visit
 
 __all__ = [
     "Band", "Connectivity", "Conv1D", "Conv2D", "Dense", "Edges", "FanIn", "FanOut", "Local1D",
-    "Local2D", "Visit", "bernoulli", "blocks", "by_sender", "distance_dependent",
-    "exponential_profile", "fan_in", "fan_out", "fixed_total", "gaussian_profile",
-    "locally_dense", "merged", "one_to_one", "watts_strogatz", "watts_strogatz_grid",
+    "Local2D", "Procedural", "Visit", "as_fan_out", "bernoulli", "blocks", "by_sender",
+    "distance_dependent", "exponential_profile", "fan_in", "fan_out", "fixed_total",
+    "gaussian_profile", "locally_dense", "merged", "one_to_one", "procedural", "watts_strogatz",
+    "watts_strogatz_grid",
 ]  # fmt: skip
 
 

@@ -23,38 +23,53 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer, Shaped
 
+from neurojax._check import working
 from neurojax.wiring import _library
 from neurojax.wiring._events_gpu import chunks
+from neurojax.wiring.narrow import wide, window
 
 __all__ = ["Rows", "compiled", "gathered", "scattered"]
 
 _SOURCE = Path(__file__).with_name("events.cc")
-_PRODUCTS = ("scattered", "gathered", "visited", "scheduled")
+_KINDS = (jnp.float32, jnp.float64, jnp.bfloat16, jnp.int8)
+_PRODUCTS = ("scattered", "gathered", "visited", "scheduled", "recomputed")
 
 
 class Rows(NamedTuple):
     """Synapses by sender.
 
     Fields:
-        post: int [edges]; receiver of each synapse
+        post: int [edges], or bytes [edges, 3]; receiver of each synapse, see `narrow`
         start: int [pre_and_end]; where those of each sender begin, and the end
         longest: int; the largest fan-out
     """
 
-    post: Int[Array, " edges"]
+    post: Integer[Array, " edges"] | Integer[Array, "edges 3"]
     start: Int[Array, " pre_and_end"]
     longest: int
 
 
+def calculated(dtype: Any) -> Any:
+    """The type to calculate in with weights that are kept in `dtype`."""
+    return jnp.float32 if dtype == jnp.int8 else working(dtype)
+
+
+def held(w: Array, with_: Any) -> Array:
+    """Weights as the products take them: bfloat16 and int8 beside float32, else as `with_`."""
+    short = w.dtype in (jnp.bfloat16, jnp.int8) and with_ == jnp.float32
+    return w if short else w.astype(with_)
+
+
 def scattered(
-    lists: Sequence[tuple[Rows, Float[Array, "_"], int]], s: Float[Array, " pre"], native: bool
+    lists: Sequence[tuple[Rows, Shaped[Array, "_"], int]], s: Float[Array, " pre"], native: bool
 ) -> tuple[Float[Array, "_"], ...]:
     """Current [n_post], nA, of each receiver, where only senders with s != 0 are visited.
 
     Each of the `lists` from the same senders is (rows, w [edges], n_post); all `w` and `s` [n_pre]
-    have one dtype. The spikes are gone through once, however many lists there are.
+    have one dtype, or with float32 `w` may be bfloat16 or int8, each of which is widened as it is
+    read. The spikes are gone through once, however many lists there are.
     """
     sizes = tuple((rows.longest, n_post) for rows, _, n_post in lists)
     one_by_one, many = (_scattered(sizes, by) for by in (singly, chunks))
@@ -101,7 +116,7 @@ def either(kernel: Callable, one_by_one: Callable, many: Callable, native: bool)
 
     @jax.custom_batching.custom_vmap
     def run(*arguments):
-        supported = arguments[-1].dtype in (jnp.float32, jnp.float64)
+        supported = arguments[-1].dtype in _KINDS
         cpu = kernel if native and supported and compiled() else one_by_one
         return jax.lax.platform_dependent(
             *arguments, cpu=cpu, cuda=many, rocm=many, default=one_by_one
@@ -172,8 +187,8 @@ def _scattered(sizes: Sequence[tuple[int, int]], by: Callable) -> Callable:
 def _summed(index, start, w, s, longest: int, n_post: int, by: Callable) -> Array:
     def look(j, _):
         first, own = row_of(start, j, index.shape[0], longest)
-        to = jax.lax.dynamic_slice(index, (first,), (longest,))
-        sent = jax.lax.dynamic_slice(w, (first,), (longest,)) * s[j]
+        to = window(index, first, longest)
+        sent = jax.lax.dynamic_slice(w, (first,), (longest,)).astype(s.dtype) * s[j]
         none = own & nowhere(to, n_post)
         return jnp.where(none, n_post, to), jnp.where(none, 1, jnp.where(own, sent, 0))
 
@@ -182,7 +197,7 @@ def _summed(index, start, w, s, longest: int, n_post: int, by: Callable) -> Arra
         return current.at[to].add(amount, mode="drop")
 
     # One place more than there are neurons counts the receivers that are none.
-    current = by(longest)(s, look, put, jnp.zeros(n_post + 1, w.dtype))
+    current = by(longest)(s, look, put, jnp.zeros(n_post + 1, s.dtype))
     return refused(current[:-1], current[-1] != 0, Rows(index, start, longest), n_post)
 
 
@@ -193,17 +208,18 @@ def _gathered(longest: int, by: Callable) -> Callable:
         def look(i, _):
             t, j = i // n_pre, jnp.where(i < pre.size, i % n_pre, n_pre)
             first, own = row_of(start, j, index.shape[0], longest)
-            at = jax.lax.dynamic_slice(index, (first,), (longest,))
-            place = jnp.where(own, first + jnp.arange(longest, dtype=first.dtype), index.shape[0])
+            at = window(index, first, longest)
+            place = jnp.where(own, first + jnp.arange(longest, dtype=first.dtype), len(index))
             return place, post[t, at] * pre[t, j]
 
         def put(found, change):
             place, heard = found
             return change.at[place].add(heard, mode="drop")
 
-        zeros = jnp.zeros(index.shape, post.dtype)
+        zeros = jnp.zeros(len(index), post.dtype)
         change = by(longest)(pre.reshape(-1), look, put, zeros)
-        return refused(change, nowhere(index, n_post).any(), Rows(index, start, longest), n_post)
+        none = nowhere(wide(index), n_post).any()
+        return refused(change, none, Rows(index, start, longest), n_post)
 
     return run
 
@@ -224,7 +240,9 @@ def _native_scattered(sizes: Sequence[tuple[int, int]]) -> Callable:
 
 def _native_gathered(longest: int) -> Callable:
     def run(index, start, post, pre):
-        call = jax.ffi.ffi_call("neurojax_gathered", jax.ShapeDtypeStruct(index.shape, post.dtype))
+        call = jax.ffi.ffi_call(
+            "neurojax_gathered", jax.ShapeDtypeStruct(index.shape[:1], post.dtype)
+        )
         return call(index, start, post, pre, longest=np.int64(longest))
 
     return run

@@ -20,6 +20,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from neurojax._check import MOST, between, brief, count, positive, prng_key
 from neurojax._memory import affordable
 from neurojax.wiring.layouts import Band, Dense, FanIn, check_radius
+from neurojax.wiring.narrow import blank, kept
+from neurojax.wiring.procedural import others, part
 from neurojax.wiring.sparse import FanOut
 
 __all__ = [
@@ -32,6 +34,8 @@ __all__ = [
 _RECORDED = 1 << 22
 # Rows filled side by side: their data stay in the cache, and few wait for the slowest.
 _ROWS = 256
+# Synapses drawn at once where there are many: what drawing needs beside them stays small.
+_PART = 1 << 22
 # Weights of partners are rounded to whole parts of this sum.
 _MASS = 2**31 - 1
 
@@ -67,8 +71,8 @@ def fan_in(
     two populations without `autapses`; `TypeError` for what is no key.
     """
     n_pre, n_post = count("n_pre")(n_pre), count("n_post")(n_post)
-    m = _others(n_pre, n_post, autapses)
-    k = _part(density, m)
+    m = others(n_pre, n_post, autapses)
+    k = part(density, m)
     _affordable(f"{k} synapses onto each of {n_post} neurons", n_post * k)
     key = _needed(key, k < m)
     index = _all_of(n_post, m) if key is None else _subsets(key, n_post, m, k)
@@ -96,8 +100,8 @@ def fan_out(
     two populations without `autapses`; `TypeError` for what is no key.
     """
     n_pre, n_post = count("n_pre")(n_pre), count("n_post")(n_post)
-    m = _others(n_post, n_pre, autapses)
-    k = _part(density, m)
+    m = others(n_post, n_pre, autapses)
+    k = part(density, m)
     _affordable(f"{k} synapses from each of {n_pre} neurons", n_pre * k)
     key = _needed(key, k < m)
     index = _all_of(n_pre, m) if key is None else _drawn(key, n_pre, m, k)
@@ -420,13 +424,6 @@ def _affordable(what: str, synapses: int) -> None:
     affordable(what, 16 * synapses)
 
 
-def _part(density: float, n: int) -> int:
-    part = np.asarray(density)
-    if part.ndim or part.dtype.kind not in "fiu" or not 0 < part <= 1:
-        raise ValueError(f"density must be in (0, 1]; got {brief(density)}")
-    return max(1, round(float(density) * n))
-
-
 def _needed(key: Array | None, drawn: bool) -> Array | None:
     """`key`, which may be None where nothing is drawn."""
     return None if key is None and not drawn else prng_key(key)
@@ -435,18 +432,6 @@ def _needed(key: Array | None, drawn: bool) -> Array | None:
 def _may_rewire(p: ArrayLike) -> bool:
     """Whether the chance is not known to be 0."""
     return isinstance(p, Tracer) or bool(np.any(np.asarray(p) > 0))
-
-
-def _others(n: int, n_other: int, autapses: bool) -> int:
-    """Partners that a neuron may have among n."""
-    if autapses:
-        return n
-    if n != n_other or n < 2:
-        raise ValueError(
-            "autapses=False is for one population of two neurons or more; got"
-            f" {n} and {n_other} neurons"
-        )
-    return n - 1
 
 
 def _past_oneself(index):
@@ -526,13 +511,26 @@ def _chosen(key, rows: int, m: int, k: int) -> Int[Array, "rows k"]:
 
 
 def _drawn(key, rows: int, m: int, k: int, ends=None) -> Int[Array, "rows k"]:
-    """The same in order, with weights; see `_distinct`."""
-    return _filled(key, jnp.zeros((rows, k), jnp.int32), jnp.ones((rows, k), bool), m, ends)
+    """The same in order, with weights; see `_distinct`. Many rows are drawn a part at a time."""
+    part = max(_PART // k // _ROWS, 1) * _ROWS
+    none = lambda n: (jnp.zeros((n, k), jnp.int32), jnp.ones((n, k), bool))  # noqa: E731
+    if rows <= part or isinstance(key, Tracer):
+        return _filled(key, *none(rows), m, ends)
+    keys, out = jax.random.split(key, rows), blank((rows, k), np.int32)
+    for first in range(0, rows, part):
+        own = keys[first : first + part]
+        out[first : first + part] = _filled_rows(own, *none(len(own)), m, ends)
+    return kept(out)
 
 
 @jax.jit
 def _filled(key, index, missing, m, ends=None) -> Int[Array, "rows k"]:
-    keys = jax.random.split(key, index.shape[0])
+    return _filled_rows(jax.random.split(key, index.shape[0]), index, missing, m, ends)
+
+
+@jax.jit
+def _filled_rows(keys, index, missing, m, ends=None) -> Int[Array, "rows k"]:
+    """Rows with a key each."""
     fill = lambda row: _distinct(row[0], row[1], row[2], m, ends)  # noqa: E731
     return jax.lax.map(fill, (keys, index, missing), batch_size=_ROWS)
 

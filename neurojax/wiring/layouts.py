@@ -26,6 +26,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from neurojax._check import brief, numbers, working
 from neurojax._check import count as whole_number
+from neurojax.wiring.narrow import pieces
 
 __all__ = ["Band", "Dense", "Edges", "FanIn"]
 
@@ -242,8 +243,9 @@ class FanIn(eqx.Module):
         index = concrete(self.index)
         if index is None:
             return self._check_later()
-        within("index", index, self.n_pre)
-        _refuse_twice(index)
+        for at in pieces(index.size, index.shape[1]):
+            within("index", index[at], self.n_pre)
+            _refuse_twice(index[at], at.start)
 
     def _check_later(self) -> None:
         ordered = jnp.sort(self.index, axis=1)
@@ -327,8 +329,8 @@ class FanIn(eqx.Module):
         return jax.lax.map(lambda at: (post * pre[at]).sum(1), self.index.T).T
 
 
-def _refuse_twice(index: np.ndarray) -> None:
-    """Refuse a row with the same neuron twice."""
+def _refuse_twice(index: np.ndarray, first: int = 0) -> None:
+    """Refuse a row with the same neuron twice; the rows begin at neuron `first`."""
     if (np.diff(index, axis=1) > 0).all():
         return
     order = np.argsort(index, axis=1, kind="stable")
@@ -336,7 +338,8 @@ def _refuse_twice(index: np.ndarray) -> None:
     post, slot = np.nonzero(ordered[:, 1:] == ordered[:, :-1])
     if post.size:
         raise ValueError(
-            f"index must name a pair once; neuron {post[0]} hears {ordered[post[0], slot[0]]}"
+            f"index must name a pair once; neuron {first + post[0]} hears"
+            f" {ordered[post[0], slot[0]]}"
             " twice: add up the weights, or list the synapses with by_sender"
         )
 

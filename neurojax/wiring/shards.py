@@ -123,14 +123,18 @@ class Shards(eqx.Module):
 
     def visited(
         self, w: Shaped[Array, "devices edges"], visits: Visits, low: Array | None,
-        high: Array | None, after: Array | None = None,
+        high: Array | None, after: Array | None = None, key: Array | None = None,
     ) -> Shaped[Array, "devices edges"]:  # fmt: skip
         """Weights after what one step changes at the neurons that fired (`Visit`), bounded."""
 
         scales = tuple(None if v is None else v.scale for v in visits)
         numbers, rest = eqx.partition(scales, eqx.is_array)
 
-        def own(c: Any, w: Array, ends: Any, sides: Any, numbers: Any, after: Any) -> Array:
+        key = key if w.dtype == jnp.bfloat16 else None  # rounded by chance, on each device its own
+
+        def own(
+            c: Any, w: Array, ends: Any, sides: Any, numbers: Any, after: Any, key: Any
+        ) -> Array:
             sizes, scales = ((c.n_pre, c.n_post), (c.n_post, c.n_pre)), eqx.combine(numbers, rest)
             made = tuple(
                 None if v is None else v._replace(
@@ -139,7 +143,8 @@ class Shards(eqx.Module):
                 for v, side, scale, (n, m) in zip(visits, sides, scales, sizes, strict=True)
             )  # fmt: skip
             ends = (_bound(x, c.n_pre, self.n_pre) for x in ends)
-            return c.visited(w[0], made, *ends, after)[None]
+            own_key = None if key is None else jax.random.fold_in(key, jax.lax.axis_index(AXIS))
+            return c.visited(w[0], made, *ends, after, own_key)[None]
 
         sides = tuple(None if v is None else (v.event, v.trace) for v in visits)
         at = (
@@ -147,8 +152,8 @@ class Shards(eqx.Module):
             (None if visits[1] is None else (_OWN, _ALL)),
         )
         ends = tuple(_OWN if x is not None and x.ndim == 2 else _ALL for x in (low, high))
-        run = self._each(own, _OWN, ends, at, _ALL, _OWN)
-        return run(self.parts, w, (low, high), sides, numbers, after)
+        run = self._each(own, _OWN, ends, at, _ALL, _OWN, _ALL)
+        return run(self.parts, w, (low, high), sides, numbers, after, key)
 
     def scheduled(
         self, w: Shaped[Array, "devices edges"], s: Shaped[Array, " pre"],

@@ -7,21 +7,44 @@ For synapses in rows by sender, and in columns by receiver through one permutati
     scheduled   ring[(head + d_e - 1) mod L, post(e)] += w_e s_j          senders j that fired
 
 A step costs the fan-out of the senders that fired and the fan-in of the receivers that did.
+
+Weights in bfloat16 or int8 are rounded by chance to one of their two neighbours, so that the mean
+is what was asked for: changes far below their resolution add up as they should.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int, Integer, Shaped
 
 from neurojax.wiring._events_gpu import chunks
-from neurojax.wiring.events import Rows, either, nowhere, refused, row_of, singly
+from neurojax.wiring.events import (
+    Rows,
+    calculated,
+    either,
+    held,
+    nowhere,
+    refused,
+    row_of,
+    singly,
+)
+from neurojax.wiring.narrow import blank, into, kept, kind, pieces, small, wide, window
 
-__all__ = ["Columns", "Visit", "Visits", "by_receiver", "scheduled", "visited"]
+__all__ = [
+    "Columns",
+    "Visit",
+    "Visits",
+    "by_receiver",
+    "counts",
+    "placed",
+    "rounded",
+    "scheduled",
+    "visited",
+]
 
 
 def __dir__() -> list[str]:
@@ -31,12 +54,13 @@ def __dir__() -> list[str]:
 class Columns(eqx.Module):
     """The same synapses by receiver, for what happens where a receiver fires.
 
-    `place` [edges] says where each stands in the list by sender, `pre` [edges] who sends it;
-    those of receiver i lie at start[i] up to start[i + 1]. `longest` is the largest fan-in.
+    `pre` [edges] says who sends each, kept as `narrow` has it, and `slot` [edges], in one byte, two
+    or four, how far from the first of that sender it stands in the list by sender. Those of
+    receiver i lie at start[i] up to start[i + 1]; `longest` is the largest fan-in.
     """
 
-    place: Int[Array, " edges"]
-    pre: Int[Array, " edges"]
+    pre: Integer[Array, " edges"] | Integer[Array, "edges 3"]
+    slot: Integer[Array, " edges"]
     start: Int[Array, " post_and_end"]
     longest: int = eqx.field(static=True)
 
@@ -62,33 +86,72 @@ Visits = tuple[Visit | None, Visit | None]  # at the senders that fired, at the 
 
 
 def by_receiver(index: np.ndarray, start: np.ndarray, n_post: int) -> Columns:
-    """Columns of synapses in rows: receivers `index` [edges] of the rows that begin at `start`."""
-    place = np.argsort(index, kind="stable")
-    n_in = np.bincount(index, minlength=n_post)
-    pre = np.repeat(np.arange(len(start) - 1), np.diff(start))[place]
-    ends = np.concatenate([[0], np.cumsum(n_in)])
-    place, pre, ends = (jnp.asarray(x, jnp.int32) for x in (place, pre, ends))
-    return Columns(place, pre, ends, int(n_in.max(initial=0)))
+    """Columns of synapses in rows: receivers `index` [edges] of the rows that begin at `start`.
+
+    Synapses are gone through a few at a time, so that little is needed beside the result.
+    """
+    n_pre, edges = len(start) - 1, len(index)
+    n_in = counts(index, n_post)
+    dtype, more = kind(n_pre)
+    pre = blank((edges, *more), dtype)
+    slot = blank(edges, small(int(np.diff(start).max(initial=0))))
+    for order, at, to in placed(index, n_in):
+        place = at.start + order
+        sender = np.searchsorted(start, place, side="right") - 1
+        into(pre, sender, to)
+        slot[to] = place - start[sender]
+    begin = jnp.asarray(np.append(0, np.cumsum(n_in)), jnp.int32)
+    return Columns(kept(pre), kept(slot), begin, int(n_in.max(initial=0)))
+
+
+def counts(index: np.ndarray, n: int) -> np.ndarray:
+    """How often each of 0 .. n - 1 is named."""
+    found = np.zeros(n, np.int64)
+    for at in pieces(len(index)):
+        found += np.bincount(wide(index[at]), minlength=n)
+    return found
+
+
+def placed(index: np.ndarray, n: np.ndarray):
+    """Where each entry of `index` comes in the order of what it names, a piece at a time.
+
+    `n` says how often each is named; entries that name the same stay in their order. Yields the
+    order of each piece, the piece, and the places of what it has in that order.
+    """
+    free = np.cumsum(n) - n
+    for at in pieces(len(index)):
+        key = wide(index[at]).astype(np.uint64) << 32 | np.arange(
+            at.stop - at.start, dtype=np.uint64
+        )
+        key.sort()  # at once by name and place, which is what NumPy is fast at
+        order, named = (key & 0xFFFFFFFF).astype(np.int64), (key >> 32).astype(np.int64)
+        first = np.flatnonzero(np.diff(named, prepend=-1))
+        times = np.diff(np.append(first, len(named)))
+        which = np.arange(len(named)) - np.repeat(first, times)
+        yield order, at, free[named] + which
+        free[named[first]] += times
 
 
 def visited(
-    rows: Rows, columns: Columns | None, w: Float[Array, " edges"], visits: Visits,
+    rows: Rows, columns: Columns | None, w: Shaped[Array, " edges"], visits: Visits,
     low: Array | None, high: Array | None, native: bool = True, after: Array | None = None,
-) -> Float[Array, " edges"]:  # fmt: skip
+    key: Array | None = None,
+) -> Shaped[Array, " edges"]:  # fmt: skip
     """Weights after the visits of one step, held by the bounds after each.
 
     A bound is one number, one a synapse or, where there are not as many synapses, one a sender.
     `after` is what was read from `w` in the step, if anything: it is read first then, and `w` can
-    change in place.
+    change in place. Weights in bfloat16 or int8 are rounded by chance, from the `key`.
     """
     at_pre, at_post = (v if v is None or v.event.size else None for v in visits)
     if rows.longest == 0 or (at_pre is None and at_post is None):
         return w
+    dtype = calculated(w.dtype)
     scales = tuple(None if v is None else v.scale for v in (at_pre, at_post))
-    lists = rows.post, rows.start, *_columns(columns, w)
+    lists = rows.post, rows.start, *_columns(columns)
     largest = 1 if columns is None else columns.longest
-    ends = _end(low, w), _end(high, w), jnp.zeros(0, w.dtype) if after is None else after
-    given = *lists, *ends, *_sides(at_pre, w), *_sides(at_post, w), w
+    ends = _end(low, dtype), _end(high, dtype), jnp.zeros(0) if after is None else after
+    given = *lists, *ends, seeds(w.dtype, key), *_sides(at_pre, dtype), *_sides(at_post, dtype), w
     one_by_one, many = (_visit(rows.longest, largest, scales, by) for by in (singly, chunks))
     if scales == (None, None):
         return either(_native_visit(rows.longest, largest), one_by_one, many, native)(*given)
@@ -98,37 +161,85 @@ def visited(
     return either(scaled, scaled, scaled_many, native=False)(arrays, *given)
 
 
-def _columns(c: Columns | None, w: Array) -> tuple[Array, Array, Array]:
+def seeds(dtype: Any, key: Array | None) -> Array:
+    """Of the chance in one step, one for each side; none where weights are kept as calculated."""
+    if dtype not in (jnp.bfloat16, jnp.int8, jnp.float16):
+        return jnp.zeros(0, jnp.uint32)
+    if dtype == jnp.float16:
+        raise ValueError(
+            "weights that learn on an event list must be float32, float64, bfloat16 or int8 levels;"
+            " got float16"
+        )
+    if key is None:
+        raise ValueError(
+            f"key must be given where weights of {jnp.dtype(dtype)} learn, as they are rounded by"
+            " chance, lest small changes be lost: pass key=jax.random.key(0), or keep them in"
+            " float32"
+        )
+    return jax.random.bits(key, (2,), jnp.uint32)
+
+
+def rounded(x: Float[Array, " *n"], dtype: Any, bits: Shaped[Array, " *n"]) -> Array:
+    """`x` as bfloat16, or as int8 from -127 to 127: one of its two neighbours, whose mean is `x`.
+
+    `bits` are 32 of chance for each. Of another `dtype` nothing is rounded by chance.
+    """
+    if dtype == jnp.int8:
+        x = jnp.clip(x, -127, 127)
+        low, u = jnp.floor(x), (bits >> 8).astype(x.dtype) * 2.0**-24
+        return (low + (x - low > u).astype(x.dtype)).astype(jnp.int8)
+    if dtype != jnp.bfloat16:
+        return x.astype(dtype)
+    word = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+    finite = (word & 0x7F800000) != 0x7F800000
+    word = jnp.where(finite, word + (bits & 0xFFFF), word) >> 16
+    return jax.lax.bitcast_convert_type(word.astype(jnp.uint16), jnp.bfloat16)
+
+
+def _chance(e: Array, seed: Array) -> Array:
+    """32 bits for each synapse `e` in one step. Source: Steele et al. (2014), SplitMix; the mixing
+    of the bits is that of MurmurHash3."""
+    x = e.astype(jnp.uint32) * jnp.uint32(0x9E3779B9) + seed
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
+
+
+def _columns(c: Columns | None) -> tuple[Array, Array, Array]:
     if c is None:
-        none = jnp.zeros(0, jnp.int32)
-        return none, jnp.zeros(1, jnp.int32), none
-    return c.pre, c.start, c.place
+        return jnp.zeros(0, jnp.uint16), jnp.zeros(1, jnp.int32), jnp.zeros(0, jnp.uint8)
+    return c.pre, c.start, c.slot
 
 
-def _end(bound: Array | None, w: Array) -> Array:
+def _end(bound: Array | None, dtype: Any) -> Array:
     """A bound as an array of none, one number, one a synapse, or one a sender."""
-    return jnp.zeros(0, w.dtype) if bound is None else jnp.atleast_1d(bound).astype(w.dtype)
+    return jnp.zeros(0, dtype) if bound is None else jnp.atleast_1d(bound).astype(dtype)
 
 
-def _sides(visit: Visit | None, w: Array) -> tuple[Array, Array]:
+def _sides(visit: Visit | None, dtype: Any) -> tuple[Array, Array]:
     if visit is None:
-        return jnp.zeros(0, w.dtype), jnp.zeros(0, w.dtype)
-    return visit.event.astype(w.dtype), visit.trace.astype(w.dtype)
+        return jnp.zeros(0, dtype), jnp.zeros(0, dtype)
+    return visit.event.astype(dtype), visit.trace.astype(dtype)
 
 
 def _visit(longest: int, largest: int, scales: tuple, by: Callable) -> Callable:
     rest = eqx.filter(scales, eqx.is_array, inverse=True)
 
-    def run(post, start, pre, begin, place, low, high, after, s, y, z, x, w, arrays=(None, None)):
+    def run(
+        post, start, pre, begin, slot, low, high, after, seed, s, y, z, x, w, arrays=(None, None)
+    ):
         of_pre, of_post = eqx.combine(arrays, rest)
-        w = _changed(longest, of_pre, post, start, None, low, high, s, y, w, by)
-        return _changed(largest, of_post, pre, begin, place, low, high, z, x, w, by)
+        one, other = (seed[0], seed[1]) if seed.size else (None, None)
+        w = _changed(longest, of_pre, post, start, None, None, low, high, one, s, y, w, by)
+        return _changed(largest, of_post, pre, begin, slot, start, low, high, other, z, x, w, by)
 
     return run
 
 
-def _changed(longest, scale, other, start, place, low, high, event, trace, w, by) -> Array:
-    """One visit: to the synapses from `start` on, which lie at `place`, or one after another."""
+def _changed(
+    longest, scale, other, start, slot, by_sender, low, high, seed, event, trace, w, by
+) -> Array:
+    """One visit: to the synapses from `start` on, or to the `slot`-th of each sender `other`."""
     edges, n_other = w.shape[0], trace.shape[0]
     if event.size == 0:
         return w
@@ -136,20 +247,28 @@ def _changed(longest, scale, other, start, place, low, high, event, trace, w, by
     def look(j, carry):
         w = carry[0]
         first, own = row_of(start, j, other.shape[0], longest)
-        window = lambda x: jax.lax.dynamic_slice(x, (first,), (longest,))  # noqa: E731
-        at, far = None if place is None else window(place), window(other)
-        here = lambda x: window(x) if at is None else x[at]  # noqa: E731
-        old = here(w)
+        far = window(other, first, longest)
+        at, beyond = None, jnp.zeros(longest, bool)
+        if slot is not None:
+            at = by_sender[far] + window(slot, first, longest)
+            beyond = (at < by_sender[far]) | (at >= by_sender[far + 1])
+        own_slice = lambda x: jax.lax.dynamic_slice(x, (first,), (longest,))  # noqa: E731
+        here = lambda x: own_slice(x) if at is None else x[at]  # noqa: E731
+        kept, sender = here(w), j if at is None else far
+        old = kept.astype(trace.dtype)
         # Chosen before it is added, the product is rounded, as in the kernel.
         change = jnp.where(own, event[j] * trace[far], 0)
         change = change if scale is None else change * scale(old)
-        sender = j if at is None else far
         ends = (_at(x, here, sender, edges) for x in (low, high))
-        new = jnp.where(own, _between(old + change, *ends), old)
+        new = _between(old + change, *ends)
+        if seed is not None:
+            e = first + jnp.arange(longest, dtype=jnp.int32) if at is None else at
+            new = rounded(new, w.dtype, _chance(e, seed))
+        new = jnp.where(own, new, kept)
         none = (own & nowhere(far, n_other)).any()
         if at is None:
             at = first + jnp.arange(longest, dtype=first.dtype)
-        astray = (own & nowhere(at, edges)).any()
+        astray = (own & beyond).any()
         return jnp.where(own, at, edges), new, none, astray
 
     def put(found, carry):
@@ -161,7 +280,7 @@ def _changed(longest, scale, other, start, place, low, high, event, trace, w, by
     w, none, astray = by(longest)(event, look, put, (w, no, no))
     # Refused by one number of them, so that the others stay where they are.
     held = refused(w[0], none, Rows(other, start, longest), n_other)
-    held = eqx.error_if(held, astray, "place must name one of the synapses")
+    held = eqx.error_if(held, astray, "slot must name one of a sender's synapses")
     return w.at[0].set(held)
 
 
@@ -179,25 +298,26 @@ def _between(w: Array, low: Array, high: Array) -> Array:
 def _native_visit(longest: int, largest: int) -> Callable:
     sizes = {"longest": np.int64(longest), "largest": np.int64(largest)}
 
-    def run(post, start, pre, begin, place, low, high, after, s, y, z, x, w):
+    def run(post, start, pre, begin, slot, low, high, after, seed, s, y, z, x, w):
         shape = jax.ShapeDtypeStruct(w.shape, w.dtype)
         call = jax.ffi.ffi_call("neurojax_visited", shape, input_output_aliases={5: 0})
-        z, begin = (z, begin) if z.size else (z, jnp.zeros(1, jnp.int32))
-        s, start = (s, start) if s.size else (s, jnp.zeros(1, jnp.int32))
-        return call(post, start, pre, begin, place, w, s, y, z, x, low, high, after, **sizes)
+        begin = begin if z.size else jnp.zeros(1, jnp.int32)
+        lists = post, start, pre, begin, slot
+        return call(*lists, w, s, y, z, x, low, high, seed, after, **sizes)
 
     return run
 
 
 def scheduled(
-    rows: Rows, w: Float[Array, " edges"], s: Shaped[Array, " pre"], delays: Int[Array, "*edges"],
-    ring: Float[Array, "longest post"], head: Int[Array, ""], native: bool = True,
+    rows: Rows, w: Shaped[Array, " edges"], s: Shaped[Array, " pre"],
+    delays: Integer[Array, "*edges"], ring: Float[Array, "longest post"], head: Int[Array, ""],
+    native: bool = True,
 ) -> tuple[Float[Array, " post"], Float[Array, "longest post"]]:  # fmt: skip
     """What is due in this step, and the ring without it and with the currents of the spikes `s`.
 
     The current of each spike goes to the row in which it is due; a delay of one step is now.
     """
-    w, s = w.astype(ring.dtype), s.astype(ring.dtype)
+    w, s = held(w, ring.dtype), s.astype(ring.dtype)
     longest = rows.longest
     one_by_one, many = (_schedule(longest, by) for by in (singly, chunks))
     run = either(_native_schedule(longest), one_by_one, many, native and longest > 0)
@@ -210,11 +330,11 @@ def _schedule(longest: int, by: Callable) -> Callable:
 
         def look(j, _):
             first, own = row_of(start, j, w.shape[0], longest)
-            window = lambda x: jax.lax.dynamic_slice(x, (first,), (longest,))  # noqa: E731
-            d, to = window(delays), window(index)
+            d, to = window(delays, first, longest), window(index, first, longest)
+            own_w = jax.lax.dynamic_slice(w, (first,), (longest,)).astype(ring.dtype)
             none = (own & nowhere(to, n_post)).any()
             astray = (own & nowhere(d - 1, size)).any()
-            return (head + d - 1) % size, to, jnp.where(own, window(w) * s[j], 0), none, astray
+            return (head + d - 1) % size, to, jnp.where(own, own_w * s[j], 0), none, astray
 
         def put(found, carry):
             (row, to, sent, *wrong), (ring, *before) = found, carry

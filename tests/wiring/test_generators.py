@@ -468,7 +468,7 @@ def test_indices_stay_short_in_double_precision():
     near = functools.partial(distance_dependent, profile=gaussian_profile(2.0))
     draw = lambda key: (near(key, (3, 5), 4), watts_strogatz(key, 9, 9, 4, 0.5))  # noqa: E731
     made = [*jax.eval_shape(draw, KEY), bernoulli(KEY, 7, 12, 0.5)]
-    assert {x.dtype for x in jax.tree.leaves(made)} == {jnp.dtype("int32")}
+    assert {x.dtype for x in jax.tree.leaves(made)} == {jnp.dtype("int32"), jnp.dtype("uint16")}
 
 
 def test_watts_strogatz_rewires_each_neighbour_alone():

@@ -93,8 +93,10 @@ def test_spikes_leave_their_currents_where_they_are_due(dtype, head):
 def test_columns_are_the_rows_by_receiver():
     wiring, w, *_ = drawn(np.float32)
     c, (pre, post, _) = wiring.columns, wiring.edges()
-    np.testing.assert_array_equal(pre[c.place], c.pre)
-    np.testing.assert_array_equal(post[c.place], np.repeat(np.arange(N_POST), np.diff(c.start)))
+    place = np.asarray(wiring.start)[np.asarray(c.pre)] + np.asarray(c.slot)
+    np.testing.assert_array_equal(pre[place], c.pre)
+    assert len({*place.tolist()}) == EDGES
+    np.testing.assert_array_equal(post[place], np.repeat(np.arange(N_POST), np.diff(c.start)))
     assert c.longest == np.bincount(POST, minlength=N_POST).max()
 
 
@@ -117,22 +119,33 @@ def put(name, value, at=3):
     return change
 
 
+def put_wide(name, value, at=3):
+    """The same of numbers in four bytes."""
+
+    def change(rows):
+        get = lambda rows: getattr(rows, name)  # noqa: E731
+        return eqx.tree_at(get, rows, get(rows).astype(jnp.int32).at[at].set(value))
+
+    return change
+
+
 def longer(columns):
     """More columns than there are weights, one of which leads to the first place behind them."""
     more = lambda x, last: jnp.append(x, jnp.asarray(last, x.dtype))  # noqa: E731
-    lists = (more(columns.place, EDGES), more(columns.pre, 0), columns.start.at[-1].set(EDGES + 1))
-    return eqx.tree_at(lambda c: (c.place, c.pre, c.start), columns, lists)
+    lists = (more(columns.slot, 255), more(columns.pre, 0), columns.start.at[-1].set(EDGES + 1))
+    return eqx.tree_at(lambda c: (c.slot, c.pre, c.start), columns, lists)
 
 
 @EITHER
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (longer, "place must name one of the synapses|longest must be"),
-        (put("pre", 10**8), "index must name one of 300 neurons, 0 to 299"),
-        (put("pre", -5), "index must name one of 300 neurons"),
-        (put("place", EDGES), "place must name one of the synapses"),
-        (put("place", -1), "place must name one of the synapses"),
+        (longer, "slot must name one of a sender's synapses|longest must be"),
+        (put("pre", 300), "index must name one of 300 neurons, 0 to 299"),
+        (put("pre", 65535), "index must name one of 300 neurons"),
+        (put_wide("pre", -5), "index must name one of 300 neurons"),
+        (put("slot", 255), "slot must name one of a sender's synapses"),
+        (put_wide("slot", -1), "slot must name one of a sender's synapses"),
         (put("start", 10**7), "start must rise from 0 to 5000, the synapses"),
         (put("start", -1), "start must rise from 0 to 5000, the synapses"),
         (put("start", EDGES // 2), "longest must be|start must rise"),
@@ -146,8 +159,9 @@ def test_a_visit_trusts_no_list_of_columns(change, message, native):
 
 
 TAMPERED = [
-    (put("post", 10**8), "index must name one of 200 neurons, 0 to 199"),
-    (put("post", -5), "index must name one of 200 neurons"),
+    (put("post", 200), "index must name one of 200 neurons, 0 to 199"),
+    (put_wide("post", 10**8), "index must name one of 200 neurons, 0 to 199"),
+    (put_wide("post", -5), "index must name one of 200 neurons"),
     (put("start", 10**7), "start must rise from 0 to 5000, the synapses"),
     (put("start", -1), "start must rise from 0 to 5000, the synapses"),
     (lambda rows: rows._replace(longest=2), "longest must be"),
