@@ -53,21 +53,20 @@ def built(synapses: int, kind: str) -> tuple[Any, Any]:
 
     n, each = sizes(synapses)
     n_exc, scale = n * 4 // 5, W_EXC * 100 / each
+    short = kind.endswith(("bf16", "int8"))
     drawn = nj.procedural(jax.random.key(0), n, n, each / n)
     w = jnp.asarray(np.where(np.arange(n) < n_exc, scale, -G_INH * scale), float)
+    w = w.astype(jnp.bfloat16) if short else w
     options: dict[str, Any] = {"delay": DELAY, "plastic": kind not in ("plain", "procedural")}
     if kind == "procedural":
         wiring = drawn
     else:
-        wiring = drawn.stored()
-        w = jnp.repeat(w, each, total_repeat_length=synapses)
+        wiring, w = drawn.stored(w)
     if kind.startswith("stdp"):
         wiring = wiring.with_columns()  # pyright: ignore[reportAttributeAccessIssue]
         step = 4e-4 * scale
         options["rule"] = nj.STDP(step, step, TAU_PLUS, TAU_MINUS)
     layer = nj.Layer(n, nj.LIF(**NEURON), nj.Exponential(TAU_SYN))
-    if kind.endswith(("bf16", "int8")):
-        w = w.astype(jnp.bfloat16)  # and no wider array is left
     most = 2 * G_INH * scale
     bounds = {"bounds": (-most, most), "keep_sign": True}
     make = nj.levels(most / 127, **bounds) if kind.endswith("int8") else nj.ideal(**bounds)

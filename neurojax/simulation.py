@@ -156,14 +156,16 @@ def _in_place(values, probe: Known, arrays: list[Array]):
     net, weights, *more = values
     learning = {n: weights[n] for n in net.learning()}
     changing, rest = eqx.partition(learning, {n: changes(x) for n, x in learning.items()})
-    return _given_away((net, weights | rest, more, probe, arrays), changing)
+    changed, *seen = _given_away((net, weights | rest, more, probe, arrays), changing)
+    return (_with(weights, changed), *seen)
 
 
 @eqx.filter_jit(donate="all-except-first")
 def _given_away(fixed, changing):
     net, weights, more, probe, arrays = fixed
-    learning = {n: eqx.combine(x, weights[n]) for n, x in changing.items()}
-    return _run(net, weights | learning, *more, probe=probe.remake(arrays))
+    given = net, _with(weights, changing), *more
+    weights, *seen = _run(*given, probe=probe.remake(arrays))
+    return (_changing({n: weights[n] for n in changing}), *seen)
 
 
 def _anew(values, probe: Callable):
@@ -182,14 +184,14 @@ def _run(net: Network, weights, state, given, key, dt, n_steps: int, every: int,
     longest = _BLOCK if ahead else n_steps
     over = partial(_in_blocks, block, min(longest, together) if together > 1 else longest)
     # What learns is carried from step to step, the rest is not.
-    changing = {n: weights[n] for n in net.learning()} if learn else {}
+    changing = _changing({n: weights[n] for n in net.learning()} if learn else {})
     start = changing, state
     if every == 1:
         end, seen = over(start, 0, n_steps, last=False)
     else:
         starts = every * jnp.arange(n_steps // every)
         end, seen = jax.lax.scan(lambda s, at: over(s, at, every, last=True), start, starts)
-    return (weights | end[0], end[1], seen) if learn else (end[1], seen)
+    return (_with(weights, end[0]), end[1], seen) if learn else (end[1], seen)
 
 
 def _in_reach(net: Network) -> Network:
@@ -247,7 +249,7 @@ def _block(
     inputs = {n: x if x.ndim == 1 else _steps(x, start, n_steps) for n, x in inputs.items()}
     signals = {n: x if x.ndim == 0 else _steps(x, start, n_steps) for n, x in signals.items()}
     run = partial(
-        _over_time, weights=weights | changing, n_steps=n_steps, dt=dt, key=key, start=start,
+        _over_time, weights=_with(weights, changing), n_steps=n_steps, dt=dt, key=key, start=start,
         learn=learn, signals=signals,
     )  # fmt: skip
     ends, records, sent = carry, {}, {}
@@ -261,6 +263,16 @@ def _block(
         last=last,
     )  # fmt: skip
     return _joined(ends, ended), seen
+
+
+def _changing(weights: dict[str, Any]) -> dict[str, Any]:
+    """What of the weights is carried from step to step: no list of who sends to whom."""
+    return {n: eqx.filter(x, changes(x)) for n, x in weights.items()}
+
+
+def _with(weights: dict[str, Any], changing: dict[str, Any]) -> dict[str, Any]:
+    """The weights, and in them what has changed."""
+    return weights | {n: eqx.combine(x, weights[n]) for n, x in changing.items()}
 
 
 def _steps(x: Array, start, n_steps: int) -> Array:
@@ -282,7 +294,7 @@ def _over_time(
     still, moving = ({n: x for n, x in drive.items() if x.ndim == d} for d in (1, 2))
     stays, varies = ({n: x for n, x in heard.items() if x.ndim == d} for d in (1, 2))
     held_signals, told = ({n: x for n, x in signals.items() if (x.ndim > 0) == m} for m in (0, 1))
-    changing = {n: weights[n] for n in net.learning()} if learn else {}
+    changing = _changing({n: weights[n] for n in net.learning()} if learn else {})
 
     def step(carry, now):
         changing, state = carry
@@ -295,8 +307,8 @@ def _over_time(
             state, own = net.step(weights, state, drive, **given)
             return (changing, state), probe(before | own)
         given |= {"learn": True, "signals": held_signals | told}
-        changed, state, own = net.step(weights | changing, state, drive, **given)
-        return ({n: changed[n] for n in changing}, state), probe(before | own)
+        changed, state, own = net.step(_with(weights, changing), state, drive, **given)
+        return (_changing({n: changed[n] for n in changing}), state), probe(before | own)
 
     steps, state = start + jnp.arange(n_steps), _of(net, state)
     a_turn = 2 if n_steps >= _LONG and not (state.delays or learn) else 1

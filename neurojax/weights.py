@@ -240,10 +240,10 @@ def taught(
 
 
 def changes(weights: Weights) -> Any:
-    """Which leaf is what learns: the numbers of `Ideal` and `Levels`; none of anything else."""
-    none = jax.tree.map(lambda _: False, weights)
+    """Which leaf is what learns: the numbers of `Ideal` and `Levels`; all arrays of others."""
     if not hasattr(weights, "visit"):
-        return none
+        return jax.tree.map(eqx.is_array, weights)
+    none = jax.tree.map(lambda _: False, weights)
     return eqx.tree_at(lambda x: x.level if hasattr(x, "level") else x.w, none, True)
 
 

@@ -21,7 +21,7 @@ __all__ = [
     "wide", "window",
 ]  # fmt: skip
 
-_PIECE = 1 << 22  # numbers widened at once where an array is gone through
+_PIECE = 1 << 20  # numbers widened at once where an array is gone through
 _LINE = 64  # bytes; JAX takes memory as it is where it begins at a multiple of these
 
 

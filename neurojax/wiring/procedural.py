@@ -9,6 +9,7 @@ Source: Knight and Nowotny (2021), Larger GPU-accelerated brain simulations with
 connectivity; the hash is that of SplitMix (Steele et al., 2014), in words of 32 bits.
 """
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, overload
 
@@ -165,7 +166,7 @@ class Procedural(eqx.Module):
         return jax.lax.map(one, jnp.arange(self.n_pre, dtype=jnp.int32))
 
     def _rows(self, j: Int[Array, " n"]) -> tuple[Array, Array | None]:
-        return _rows(self.seed, self.factors, j, self._sizes)
+        return _rows(self.seed, self.factors, j, sizes=self._sizes)
 
     @property
     def _sizes(self) -> tuple[int, int, bool]:
@@ -252,6 +253,7 @@ def _mixed(x: Array, other: Array | int = 0) -> Array:
     return x ^ (x >> 16)
 
 
+@functools.partial(jax.jit, static_argnames="sizes")
 def _rows(
     seed: Array, factors: Array | None, j: Int[Array, " n"], sizes: tuple[int, int, bool]
 ) -> tuple[Int[Array, "n k"], Array | None]:
@@ -302,7 +304,7 @@ _current.defvjp(_forward, _backward)
 def _pure(sizes: tuple[int, int, bool], by: Callable) -> Callable:
     def run(seed, factors, w, s):
         def look(j, _):
-            post, factor = _rows(seed, factors if factors.size else None, j[None], sizes)
+            post, factor = _rows(seed, factors if factors.size else None, j[None], sizes=sizes)
             each = w[j] if factor is None else w[j] * factor[0]
             # Chosen before it is added, the product is rounded, as in the kernel.
             sent = jnp.where(j < s.shape[0], each * s[j], 0)
