@@ -4,8 +4,8 @@
 
 A perceptron learns by values of its loss alone: by shifts of its neurons, or of a random tenth of
 its weights, drawn anew for each batch, with as many from each array as it has, or as ZO-GraSP
-finds worth it. Accuracy on the validation pictures is shown over the queries that it took; the test
-pictures are looked at once, at the end.
+finds worth it. Accuracy on the validation pictures is shown over the queries that it took; the
+test pictures are looked at once, at the end.
 """
 
 from dataclasses import dataclass
