@@ -40,8 +40,8 @@ def __dir__() -> list[str]:
 def mesh(data: int = 1, neuron: int = 1) -> Mesh:
     """A mesh of `data` x `neuron` devices with these two axes, of all processes together.
 
-    >>> nj.sharding.mesh(neuron=1).shape
-    OrderedDict({'data': 1, 'neuron': 1})
+    >>> dict(nj.sharding.mesh(neuron=1).shape)
+    {'data': 1, 'neuron': 1}
 
     Raises `ValueError` for more devices than there are.
     """
