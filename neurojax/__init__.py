@@ -86,6 +86,7 @@ from neurojax.synapses import (
     TsodyksMarkram,
     steps,
 )
+from neurojax.topographic import Sheet, topographic
 from neurojax.weights import Ideal, Weights, ideal, normal, taught
 from neurojax.wiring import (
     Band,
@@ -109,6 +110,7 @@ from neurojax.wiring import (
     fixed_total,
     gaussian_profile,
     locally_dense,
+    long_range,
     merged,
     one_to_one,
     procedural,
@@ -129,18 +131,19 @@ __all__ = [
     "InhibitorySTDP", "Izhikevich", "LIF", "Layer", "LeakyIntegrator", "Learner", "Levels",
     "Local1D", "Local2D", "Logistic", "MagnesiumBlock", "Modulators", "NMDAGate", "Network",
     "NoiseCurrent", "Poisson", "PoissonInput", "Post", "Procedural", "Projection", "QIF", "Quantal",
-    "Rate", "Record", "Recurrence", "ResonateAndFire", "STDP", "SoftWTA", "SpikeTimes", "SplitBF16",
-    "State", "StepCurrent", "SynapticScaling", "ThreeFactor", "TraubMiles", "TripletSTDP",
-    "TsodyksMarkram", "Visit", "WangBuzsaki", "WeightDependence", "Weights", "always", "as_fan_out",
-    "augment", "bernoulli", "blocks", "boxcar", "broadcast", "by_sender", "check_nir", "checkpoint",
-    "class_scores", "convolutional", "data", "decoding", "distance_dependent", "encoding",
-    "evaluate", "exponential_profile", "fan_in", "fan_out", "fit", "fixed_total", "fold",
-    "from_nir", "gaussian_profile", "ideal", "interchange", "k_winners", "learning", "levels",
-    "locally_dense", "merged", "metrics", "modulators", "nbytes", "normal", "normalizing",
-    "one_to_one", "plotting", "post_spike", "procedural", "recording", "sharding", "simulate",
-    "spikes", "split_bf16", "steps", "structured", "surrogate", "taught", "to_nir", "traces",
-    "triangle", "triplet_hippocampus", "triplet_visual_cortex", "unconstrained", "watts_strogatz",
-    "watts_strogatz_grid", "wta_broadcast",
+    "Rate", "Record", "Recurrence", "ResonateAndFire", "STDP", "Sheet", "SoftWTA", "SpikeTimes",
+    "SplitBF16", "State", "StepCurrent", "SynapticScaling", "ThreeFactor", "TraubMiles",
+    "TripletSTDP", "TsodyksMarkram", "Visit", "WangBuzsaki", "WeightDependence", "Weights",
+    "always", "as_fan_out", "augment", "bernoulli", "blocks", "boxcar", "broadcast", "by_sender",
+    "check_nir", "checkpoint", "class_scores", "convolutional", "data", "decoding",
+    "distance_dependent", "encoding", "evaluate", "exponential_profile", "fan_in", "fan_out", "fit",
+    "fixed_total", "fold", "from_nir", "gaussian_profile", "ideal", "interchange", "k_winners",
+    "learning", "levels", "locally_dense", "long_range", "merged", "metrics", "modulators",
+    "nbytes", "normal", "normalizing", "one_to_one", "plotting", "post_spike", "procedural",
+    "recording", "sharding", "simulate", "spikes", "split_bf16", "steps", "structured", "surrogate",
+    "taught", "to_nir", "topographic", "traces", "triangle", "triplet_hippocampus",
+    "triplet_visual_cortex", "unconstrained", "watts_strogatz", "watts_strogatz_grid",
+    "wta_broadcast",
 ]  # fmt: skip
 
 short_types({name: globals()[name] for name in __all__ if name not in _SLOW})

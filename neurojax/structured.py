@@ -1,7 +1,8 @@
 """The structured recurrent network: locally dense layers, sparse projections to a readout."""
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -12,13 +13,18 @@ from neurojax._repr import described
 from neurojax.network import Layer, Network, Projection, fold
 from neurojax.neurons.leaky import LIF, LeakyIntegrator
 from neurojax.plasticity.three_factor import ThreeFactor, always
-from neurojax.wiring.generators import fan_in, locally_dense, merged
+from neurojax.wiring.generators import (
+    fan_in,
+    locally_dense,
+    merged,
+    watts_strogatz_grid,
+)
 from neurojax.wiring.layouts import Band, Dense, FanIn
 
 __all__ = ["READOUT", "Recurrence", "structured"]
 
 READOUT = "readout"
-_RADIUS = 16
+_RADIUS, _FAN_IN = 16, 48
 
 
 def _number(check: Callable[[Any], Array]) -> Callable[[Any], float]:
@@ -31,26 +37,44 @@ def _number(check: Callable[[Any], Array]) -> Callable[[Any], float]:
     return convert
 
 
+def _delays(x: Any) -> tuple[int, ...]:
+    """Field converter: different whole numbers of steps."""
+    given = tuple(map(count("delays"), x if isinstance(x, tuple | list) else (x,)))
+    if len(set(given)) < len(given) or not given:
+        raise ValueError(f"delays must be one or more different numbers of steps; got {brief(x)}")
+    return given
+
+
 @described
 class Recurrence(eqx.Module):
     """How each hidden layer connects to itself.
 
     "local": a ring on which all neurons within `radius` connect, a part `p_rewire` of the
     synapses sent far away instead (`locally_dense`); the far ones stay fixed. `radius` None is
-    16 neurons, or the largest that fits a small layer. "dense": all to all, oneself too unless
-    `autapses` is False. "none". `gain` (nA) scales the initial weights. Each projection has a delay
-    of one step.
+    16 neurons, or the largest that fits a small layer. "grid": a torus, as square as the number of
+    neurons allows, on which each hears the `fan_in` nearest, each with `p_rewire` sent anywhere
+    instead (`watts_strogatz_grid`), and all learn; `fan_in` must take in all that are equally far
+    (4, 8, 12, 20, 24, 28, 36, 44, 48, 56, 60). "dense": all to all, oneself too unless `autapses`
+    is False. "none". `gain` (nA) scales the initial weights. Synapses are one step late; those of
+    "grid" are dealt out to `delays`, in steps, so that a neuron hears its neighbours as they are
+    and as they were.
 
     >>> loop = nj.Recurrence("dense", autapses=False)
     >>> loop.projections(None, "h", 40)["h->h"].connectivity
     Dense(40 -> 40, 1,560 synapses)
+    >>> loop = nj.Recurrence("grid", fan_in=60, p_rewire=0.1, delays=(1, 2, 4))
+    >>> made = loop.projections(jax.random.key(0), "h", 512)
+    >>> {n: p.connectivity for n, p in made.items() if p.delay == 4}
+    {'h->h after 4': FanIn(512 -> 512, fan-in 20)}
 
-    Raises `ValueError` for an unknown kind, a radius below 1, `p_rewire` outside [0, 1] and a
-    gain that is not finite.
+    Raises `ValueError` for an unknown kind, a radius or fan-in below 1, `p_rewire` outside
+    [0, 1], a gain that is not finite, and delays that are no different whole numbers >= 1.
     """
 
-    kind: Literal["local", "dense", "none"] = eqx.field(
-        static=True, default="local", converter=choice("recurrence", "local", "dense", "none")
+    kind: Literal["local", "grid", "dense", "none"] = eqx.field(
+        static=True,
+        default="local",
+        converter=choice("recurrence", "local", "grid", "dense", "none"),
     )
     radius: int | None = eqx.field(
         static=True, default=None, converter=lambda r: None if r is None else count("radius")(r)
@@ -61,6 +85,8 @@ class Recurrence(eqx.Module):
     gain: float = eqx.field(static=True, default=1.0, converter=_number(finite("gain", "nA")))
     plastic: bool = eqx.field(static=True, default=True)
     autapses: bool = eqx.field(static=True, default=True)
+    fan_in: int = eqx.field(static=True, default=_FAN_IN, converter=count("fan_in"))
+    delays: Sequence[int] = eqx.field(static=True, default=(1,), converter=_delays)
 
     def projections(self, key: Key[Array, ""] | None, name: str, n: int) -> dict[str, Projection]:
         """Synapses of layer `name`, of n neurons, onto itself, one step late.
@@ -73,6 +99,8 @@ class Recurrence(eqx.Module):
             others = None if self.autapses else ~jnp.eye(n, dtype=bool)
             wiring = Dense(n, n, others)
             return {f"{name}->{name}": self._loop(name, wiring, self.plastic, self.gain)}
+        if self.kind == "grid":
+            return self._dealt(name, self._grid(key, name, n))
         near, far = self._ring(key, name, n)
         share = 0.0 if far is None else far.shape[1] / (2 * near.radius)
         made = {}
@@ -96,8 +124,83 @@ class Recurrence(eqx.Module):
             cure = "pass another radius or p_rewire, or Recurrence('dense') or Recurrence('none')"
             raise ValueError(f"recurrence of layer {name!r}: {error}; {cure}") from None
 
-    def _loop(self, name, connectivity, plastic, gain) -> Projection:
-        return Projection(name, name, connectivity, delay=1, plastic=plastic, gain=gain)
+    def _grid(self, key, name: str, n: int) -> FanIn:
+        ny = next(m for m in range(math.isqrt(n), 0, -1) if n % m == 0)
+        try:
+            return watts_strogatz_grid(key, (ny, n // ny), self.fan_in, self.p_rewire)
+        except ValueError as error:
+            told = str(error).replace("k must", "fan_in must")
+            raise ValueError(
+                f"recurrence of layer {name!r}, {ny} x {n // ny} neurons: {told}"
+            ) from None
+
+    def _dealt(self, name: str, fan: FanIn) -> dict[str, Projection]:
+        """Synapses of each neuron by delay, near ones and far ones to each."""
+        n, made = len(self.delays), {}
+        if n > self.fan_in:
+            raise ValueError(f"delays must be at most fan_in, {self.fan_in}; got {n} of them")
+        for i, steps in enumerate(self.delays):
+            some = FanIn(fan.index[:, i::n], fan.n_pre)
+            gain = self.gain * (some.shape[1] / self.fan_in) ** 0.5
+            which = f"{name}->{name}" + (f" after {steps}" if steps > 1 else "")
+            made[which] = self._loop(name, some, self.plastic, gain, steps)
+        return made
+
+    def _loop(self, name, connectivity, plastic, gain, delay=1) -> Projection:
+        return Projection(name, name, connectivity, delay=delay, plastic=plastic, gain=gain)
+
+
+class Readout(NamedTuple):
+    """The readout layer, as networks of this room wire it.
+
+    Fields:
+        n_classes: int
+        population: int; neurons a class
+        neuron: any; leaky integrators, whose copies are merged, or neurons that spike
+        plastic: bool
+    """
+
+    n_classes: int
+    population: int
+    neuron: Any
+    plastic: bool = True
+
+    @classmethod
+    def of(cls, n_classes: int, population: int, neuron: Any, plastic: bool = True) -> "Readout":
+        """One checked; None as neuron is a leaky integrator of decay 0.9."""
+        neuron = LeakyIntegrator(tau_mem=-1 / jnp.log(0.9)) if neuron is None else neuron
+        instance("readout", neuron, "init", "step")
+        return cls(
+            count("n_classes", 2)(n_classes), count("population")(population), neuron, plastic
+        )
+
+    @property
+    def spiking(self) -> bool:
+        """Whether copies are not merged, as they are no copies."""
+        return not isinstance(self.neuron, LeakyIntegrator)
+
+    def hears(self, key: Key[Array, ""] | None, pre: str, n: int, density: float) -> Projection:
+        """Its synapses from layer `pre` of n neurons."""
+        fan = fan_in(key, n, self.n_classes * self.population, density)
+        return Projection(
+            pre, READOUT, fan if self.spiking else merged(fan, self.population),
+            plastic=self.plastic, gain=float(self.spiking or not self.plastic),
+        )  # fmt: skip
+
+    def layer(self, density: float) -> Layer:
+        """Its neurons, whose current is divided by what they hear; they learn by the delta rule."""
+        n, heard = (self.population, density) if self.spiking else (1, density * self.population)
+        neuron = eqx.tree_at(lambda r: r.r_mem, self.neuron, self.neuron.r_mem / heard)
+        rule = ThreeFactor(kappa_e=0.0, window=always, reset_trace=False)
+        return Layer(self.n_classes * n, neuron, rule=rule)
+
+    def lateral(self, inhibition: float) -> Projection:
+        """Each neuron inhibits those of all other classes; the weights sum to -inhibition."""
+        n = self.n_classes * self.population
+        owner = jnp.arange(n) // self.population
+        rivals = owner[:, None] != owner[None]
+        w = jnp.where(rivals, -inhibition / (n - self.population), 0.0)
+        return Projection(READOUT, READOUT, Dense(n, n, rivals), delay=1, plastic=False, w=w)
 
 
 def structured(
@@ -137,15 +240,11 @@ def structured(
     gain that is not finite and >= 0, and a ring that does not fit its layer; `TypeError` for
     what is no layer, readout, recurrence or key.
     """
-    n_in, n_classes = count("n_in")(n_in), count("n_classes", 2)(n_classes)
-    population = count("population")(population)
+    n_in, out = count("n_in")(n_in), Readout.of(n_classes, population, readout, plastic_readout)
     _refuse_negative(gain_in=gain_in, gain_forward=gain_forward, inhibition=inhibition)
     instance("recurrence", recurrence, "projections")
     key = None if key is None else prng_key(key)
     layers, projections = {f"h{i}": x for i, x in enumerate(_layers(hidden), 1)}, {}
-    readout = LeakyIntegrator(tau_mem=-1 / jnp.log(0.9)) if readout is None else readout
-    instance("readout", readout, "init", "step")
-    spiking = not isinstance(readout, LeakyIntegrator)
     pre, n_pre = "input", n_in
     for i, (name, layer) in enumerate(layers.items()):
         wiring = Dense(n_pre, layer.n)
@@ -153,19 +252,12 @@ def structured(
         made = Projection(pre, name, wiring, plastic=plastic_hidden, gain=gain)
         projections[f"{pre}->{name}"] = made
         projections |= recurrence.projections(fold(key, name), name, layer.n)
-        fan = fan_in(fold(key, f"{name}->readout"), layer.n, n_classes * population, density)
-        projections[f"{name}->readout"] = Projection(
-            name, READOUT, fan if spiking else merged(fan, population),
-            plastic=plastic_readout, gain=float(spiking or not plastic_readout),
-        )  # fmt: skip
+        heard = fold(key, f"{name}->readout")
+        projections[f"{name}->readout"] = out.hears(heard, name, layer.n, density)
         pre, n_pre = name, layer.n
-    if spiking:
-        projections["readout->readout"] = _lateral(n_classes, population, inhibition * density)
-    n, heard = (population, density) if spiking else (1, density * population)
-    neuron = eqx.tree_at(lambda r: r.r_mem, readout, readout.r_mem / heard)
-    rule = ThreeFactor(kappa_e=0.0, window=always, reset_trace=False)  # the delta rule
-    layers[READOUT] = Layer(n_classes * n, neuron, rule=rule)
-    return Network(layers, projections)
+    if out.spiking:
+        projections["readout->readout"] = out.lateral(inhibition * density)
+    return Network(layers | {READOUT: out.layer(density)}, projections)
 
 
 def _refuse_negative(**strengths: float) -> None:
@@ -186,15 +278,6 @@ def _layers(hidden: Any) -> list[Layer]:
     if not hidden:
         raise ValueError("hidden must hold at least one layer; got []")
     return hidden
-
-
-def _lateral(n_classes: int, population: int, inhibition: float) -> Projection:
-    """Every readout neuron inhibits those of all other classes; the weights sum to -inhibition."""
-    n = n_classes * population
-    owner = jnp.arange(n) // population
-    rivals = owner[:, None] != owner[None]
-    w = jnp.where(rivals, -inhibition / (n - population), 0.0)
-    return Projection(READOUT, READOUT, Dense(n, n, rivals), delay=1, plastic=False, w=w)
 
 
 def __dir__() -> list[str]:

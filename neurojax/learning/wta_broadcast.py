@@ -50,6 +50,7 @@ from neurojax.learning._system import (
 )
 from neurojax.network import fold
 from neurojax.neurons.leaky import LeakyIntegrator
+from neurojax.plasticity.feedback import Broadcast
 from neurojax.plasticity.teaching import class_scores
 from neurojax.plasticity.three_factor import HomeostasisState, Post, ThreeFactor
 from neurojax.simulation import simulate
@@ -63,7 +64,7 @@ else:  # slow to import, and whoever hands one over has done so
 __all__ = [
     "Instruction", "Outcome", "System", "TrainState", "deltas", "excited", "factors", "init",
     "instruct", "online_deltas", "predict", "present", "probe", "rule", "settle", "signal",
-    "system", "train_step", "update",
+    "symmetric", "system", "train_step", "update",
 ]  # fmt: skip
 
 Changes = Callable[..., tuple[dict[str, Array], "Outcome"]]  # called as `deltas` is
@@ -259,6 +260,46 @@ def deltas(
     batch = samples(system, x)
     target = labels(system, target, len(batch))
     return _deltas(system, weights, tone, batch, target, _key(key))
+
+
+def symmetric(
+    system: System, weights: AllWeights, tone: Tone, x: ArrayLike | Rasters, target: ArrayLike, *,
+    key: Array | None = None,
+) -> tuple[dict[str, Array], Outcome]:  # fmt: skip
+    """`deltas` of errors that go back along the readout's own synapses, not broadcast at random.
+
+        learning signal of hidden layer l = W_l^T e,    W_l: weights from l onto the readout
+
+    W_l is the array as it is when the batch begins, read the other way (`apply_t`): a neuron hears
+    of those classes alone whose populations hear it, through no wire but those that are there. A
+    layer that the readout does not hear keeps its `feedback`.
+    Changes are in weight units and, as W_l starts at 0, small at first: an optimiser that rescales
+    (Adam) does not mind. Pass it as `changes` of `train_step` or `learning.WTABroadcast`; arguments
+    and errors are those of `deltas`.
+
+    >>> import optax
+    >>> layer = nj.Layer(64, nj.LIF(), rule=nj.ThreeFactor())
+    >>> net = nj.structured(jax.random.key(0), 64, [layer], n_classes=10)
+    >>> system = nj.wta_broadcast.system(jax.random.key(1), net)
+    >>> changes = nj.wta_broadcast.symmetric
+    >>> learner = nj.learning.WTABroadcast(system, optax.adam(4e-3), changes=changes)
+
+    Source: Bellec et al. (2020), A solution to the learning dilemma, Results, "symmetric e-prop".
+    """
+    heard = {n: f"{n}->{system.readout}" for n in system.hidden}
+    back = {n: _back(system, weights[p], key) for n, p in heard.items() if p in weights}
+    taught = eqx.tree_at(lambda s: s.feedback, system, system.feedback | back)
+    return deltas(taught, weights, tone, x, target, key=key)
+
+
+def _back(system: System, weights: Any, key: Array | None) -> Broadcast:
+    """What an error of each class is to each neuron that the readout hears through `weights`."""
+    n_classes = system.n_classes
+    copies = system.network.layers[system.readout].n // n_classes
+    of_class = jnp.repeat(jnp.eye(n_classes, dtype=weights.w.dtype), copies, axis=1)
+    key = None if key is None else fold(key, "back")
+    told = jax.vmap(lambda e: weights.apply_t(e, key=key))(of_class)
+    return Broadcast(told.T, jnp.eye(n_classes, dtype=told.dtype))
 
 
 @compiled

@@ -14,6 +14,7 @@ from neurojax.wiring.generators import (
     fan_out,
     gaussian_profile,
     locally_dense,
+    long_range,
     merged,
     one_to_one,
     watts_strogatz,
@@ -29,8 +30,8 @@ __all__ = [
     "Band", "Connectivity", "Conv1D", "Conv2D", "Dense", "Edges", "FanIn", "FanOut", "Local1D",
     "Local2D", "Procedural", "Visit", "as_fan_out", "bernoulli", "blocks", "by_sender",
     "distance_dependent", "exponential_profile", "fan_in", "fan_out", "fixed_total",
-    "gaussian_profile", "locally_dense", "merged", "one_to_one", "procedural", "watts_strogatz",
-    "watts_strogatz_grid",
+    "gaussian_profile", "locally_dense", "long_range", "merged", "one_to_one", "procedural",
+    "watts_strogatz", "watts_strogatz_grid",
 ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from neurojax._check import MOST, between, brief, count, positive, prng_key
 from neurojax._memory import affordable
+from neurojax.wiring.convolution import Local1D, Local2D
 from neurojax.wiring.layouts import Band, Dense, FanIn, check_radius
 from neurojax.wiring.narrow import blank, kept
 from neurojax.wiring.procedural import others, part
@@ -26,7 +27,7 @@ from neurojax.wiring.sparse import FanOut
 
 __all__ = [
     "bernoulli", "blocks", "distance_dependent", "exponential_profile", "fan_in", "fan_out",
-    "gaussian_profile", "locally_dense", "merged", "one_to_one", "watts_strogatz",
+    "gaussian_profile", "locally_dense", "long_range", "merged", "one_to_one", "watts_strogatz",
     "watts_strogatz_grid",
 ]  # fmt: skip
 
@@ -391,6 +392,46 @@ def _thinned(key, n: int, radius: int, lost: int) -> Bool[Array, "n width"]:
     """Mask of a band: each row without `lost` of its places, at random, and the neuron itself."""
     order = jax.random.uniform(key, (n, 2 * radius)).argsort(1).argsort(1)
     return jnp.insert(order >= lost, radius, False, axis=1)
+
+
+def long_range(key: Key[Array, ""], windows: Local1D | Local2D, fan_in: int) -> FanIn:
+    """Far partners beside windows: each neuron draws `fan_in` senders that its window leaves out.
+
+    With the windows they make a small world of exact fan-in: dense nearby, and so many synapses
+    from anywhere else, each subset equally likely. Weights have shape [n_post, fan_in], nA a spike.
+
+    >>> near = nj.Local2D((2, 14, 14), 4, kernel=5, padding="same")
+    >>> nj.long_range(jax.random.key(0), near, fan_in=14)  # beside 50 that are near
+    FanIn(392 -> 784, fan-in 14)
+
+    Source: Watts and Strogatz (1998), Nature 393, p. 440, for local wiring with a few long ways.
+    Raises `ValueError` for a fan-in below 1 or above what the largest window leaves out,
+    `TypeError` for windows that are no `Local1D` or `Local2D` and for what is no key.
+    """
+    if not isinstance(windows, Local1D | Local2D):
+        raise TypeError(f"windows must be a Local1D or Local2D; got {brief(windows)}")
+    k, key, n = count("fan_in", 0)(fan_in), prng_key(key), windows.n_pre
+    _affordable("windows and what is drawn beside them", windows.n_post * (windows.window + k))
+    seen, rows = windows.seen(), windows.features // windows.groups
+    most = n - int((seen < n).sum(-1).max())
+    if not 1 <= k <= most:
+        raise ValueError(f"fan_in must be in [1, {most}], the senders outside a window; got {k}")
+    slot = np.arange(windows.window)
+    held = np.sort(np.where(seen < n, seen, n + slot), -1)[:, None].repeat(rows, 1)
+    held = jnp.asarray(held.reshape(windows.n_post, -1), jnp.int32)
+    return FanIn(_beside(key, held, k, n), n)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _beside(key, held: Int[Array, "n w"], k: int, m) -> Int[Array, "n k"]:
+    """Rows of k of 0 .. m - 1 that sorted rows do not hold, in order."""
+    new = jnp.zeros((len(held), k), held.dtype)
+    missing = jnp.concatenate([jnp.ones_like(new, bool), jnp.zeros_like(held, bool)], axis=1)
+    drawn = _filled(key, jnp.concatenate([new, held], axis=1), missing, m)
+    at = jax.vmap(jnp.searchsorted)(held, drawn)
+    known = jnp.take_along_axis(held, jnp.minimum(at, held.shape[1] - 1), axis=1) == drawn
+    order = jnp.argsort(known, axis=1, stable=True)
+    return jnp.take_along_axis(drawn, order[:, :k], axis=1)
 
 
 def merged(fan: FanIn, population: int) -> Dense:

@@ -269,6 +269,13 @@ def calls():
             data=(jnp.ones((4, 3)), jnp.array([0, 1, 1, 0])), key=key, batch_size=2,
             patience=None, log=None, progress=False),
             lambda f: f.state),
+        "nj.long_range": (nj.long_range, dict(key=key, windows=nj.Local2D((1, 4, 4), 2, 3,
+            padding=1), fan_in=3), wired),
+        "nj.Sheet": (nj.Sheet, dict(features=2, window=3, stride=1, far=2, near=3, near_far=1),
+            lambda s: s.size((1, 4, 4))),
+        "nj.topographic": (nj.topographic, dict(key=key, size=(1, 4, 4), sheets=[nj.Sheet(2, 3)],
+            n_classes=2, density=0.5, population=2, inhibition=1.0, max_fan_in=20, gain_in=1.0,
+            gain_forward=1.0, gain_recurrent=0.3), None),
         "nj.merged": (nj.merged, dict(fan=nj.fan_in(key, 9, 6, 0.5), population=2), None),
         "nj.modulators": (nj.modulators, dict(key=key, n=2, layers={"h": 4}), None),
         "nj.normal": (nj.normal, dict(key=key, connectivity=wiring, gain=1.0, dtype=jnp.float32),
@@ -435,7 +442,7 @@ ELSEWHERE = """
     nj.Post nj.Record nj.Visit nj.State nj.SplitBF16 nj.Weights nj.Learner checkpoint plotting
     data.Dataset data.Split
     metrics.Degrees metrics.Paths metrics.SmallWorld recording.SpikeList surrogate.Surrogate
-    wb.Instruction wb.Outcome wb.TrainState wb.deltas wb.excited wb.factors wb.online_deltas
+    wb.Instruction wb.Outcome wb.TrainState wb.deltas wb.symmetric wb.excited wb.factors wb.online_deltas
     wb.probe wb.signal wb.update hw.Coder hw.Crossbar hw.Policy hw.Response hw.Write hw.Mesh
     energy.Activity energy.Basis energy.Energy energy.Route energy.Scope routing.Latency
     routing.Link routing.Tables routing.Traffic
