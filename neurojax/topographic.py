@@ -202,19 +202,17 @@ def _refuse_wide(name: str, wirings: list, most: int | None) -> None:
 
 def _density(density: float | None, sizes: list[int], most: int | None) -> float:
     """Part of each layer that a readout neuron hears, within the bound."""
-    total = sum(sizes)
-    if density is None and (most is None or most >= total):
-        return 1.0
-    if density is None:  # each layer's share is rounded, by a half at most, and is one at least
-        density = max(most - len(sizes) / 2, 0.5) / total
-    between("density", 0.0, 1.0)(density)
+    total, most = sum(sizes), sum(sizes) if most is None else most
+    # Each layer's share is rounded, by a half at most, and is one at least.
+    fits = 1.0 if most >= total else max(most - len(sizes) / 2, 0.5) / total
+    density = float(between("density", 0.0, 1.0)(fits if density is None else density))
     wide = sum(max(1, round(density * n)) for n in sizes)
-    if most is not None and wide > most:
+    if wide > most:
         raise ValueError(
             f"layer {READOUT!r} must have a fan-in of at most {most}, max_fan_in; got {wide}: pass"
-            f" density={max(most - len(sizes) / 2, 0.5) / total:.3g}, or None"
+            f" density={fits:.3g}, or None"
         )
-    return float(density)
+    return density
 
 
 def _size(size: Any) -> Size:
