@@ -205,14 +205,15 @@ def _density(density: float | None, sizes: list[int], most: int | None) -> float
     total, most = sum(sizes), sum(sizes) if most is None else most
     # Each layer's share is rounded, by a half at most, and is one at least.
     fits = 1.0 if most >= total else max(most - len(sizes) / 2, 0.5) / total
-    density = float(between("density", 0.0, 1.0)(fits if density is None else density))
+    density = fits if density is None else density
+    between("density", 0.0, 1.0)(density)
     wide = sum(max(1, round(density * n)) for n in sizes)
     if wide > most:
         raise ValueError(
             f"layer {READOUT!r} must have a fan-in of at most {most}, max_fan_in; got {wide}: pass"
             f" density={fits:.3g}, or None"
         )
-    return density
+    return float(density)
 
 
 def _size(size: Any) -> Size:

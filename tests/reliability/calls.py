@@ -443,7 +443,8 @@ ELSEWHERE = """
     data.Dataset data.Split
     metrics.Degrees metrics.Paths metrics.SmallWorld recording.SpikeList surrogate.Surrogate
     wb.Instruction wb.Outcome wb.TrainState wb.deltas wb.symmetric wb.excited wb.factors
-    wb.online_deltas wb.probe wb.signal wb.update hw.Coder hw.Crossbar hw.Policy hw.Response hw.Write hw.Mesh
+    wb.online_deltas wb.probe wb.signal wb.update hw.Coder hw.Crossbar hw.Policy hw.Response
+    hw.Write hw.Mesh
     energy.Activity energy.Basis energy.Energy energy.Route energy.Scope routing.Latency
     routing.Link routing.Tables routing.Traffic
     nj.Conv1D nj.Conv2D nj.Local1D nj.Local2D nj.convolutional nj.check_nir nj.from_nir nj.to_nir
