@@ -50,7 +50,7 @@ def into(out: np.ndarray, x: np.ndarray, at: Any = slice(None)) -> None:
         out[at] = x
         return
     for k in range(3):
-        out[at, k] = (x >> (8 * k)) & 255
+        out[at, ..., k] = (x >> (8 * k)) & 255
 
 
 def stored(x: np.ndarray, n: int) -> Array:

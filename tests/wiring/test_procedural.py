@@ -141,3 +141,10 @@ def test_another_seed_compiles_nothing_anew():
     one, other = (current(drawn(key=jax.random.key(k))) for k in (1, 2))
     assert len(traces) == 1
     assert (np.asarray(one) != np.asarray(other)).any()
+
+
+def test_lists_of_large_populations_are_stored_in_three_bytes():
+    wiring = nj.procedural(KEY, 3, 10**5, 1e-4)
+    stored = wiring.stored()
+    assert stored.index.shape == (30, 3)
+    np.testing.assert_array_equal(stored.edges().post, wiring.edges().post)
