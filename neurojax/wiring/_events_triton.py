@@ -56,7 +56,7 @@ def _kernel(n: int, edges: int, n_post: int) -> Callable:
                 e = first + k * _LANES + lane
                 own = (e >= 0) & (e < end) & (e < edges)
                 e = jnp.where(own, e, 0)
-                to = index[e].astype(jnp.int32)
+                to = _named(index, e)
                 none = (to < 0) | (to >= n_post)
                 place = jnp.where(none, n_post, to)
                 amount = jnp.where(none, 1, w[e].astype(x.dtype) * x).astype(x.dtype)
@@ -71,6 +71,14 @@ def _kernel(n: int, edges: int, n_post: int) -> Callable:
         jax.lax.while_loop(lambda left: left.min() < n, spike, left)
 
     return kernel
+
+
+def _named(index, e: Array) -> Array:
+    """Receivers of synapses `e`, from a list of whole numbers or of three bytes each."""
+    if index.ndim == 1:
+        return index[e].astype(jnp.int32)
+    low, middle, high = (index[e, jnp.full_like(e, i)].astype(jnp.int32) for i in range(3))
+    return low | (middle << 8) | (high << 16)
 
 
 def __dir__() -> list[str]:

@@ -152,8 +152,12 @@ def test_the_triton_kernel_sums_the_same_and_counts_receivers_that_are_none():
     current, none = run(wiring.index, wiring.start, w, s)
     np.testing.assert_allclose(current, wiring.matrix(w) @ s, atol=30 * ROUNDING)
     assert none == 0
+    bytes_each = jnp.stack([(wiring.index.astype(int) >> k) & 255 for k in (0, 8, 16)], 1)
+    in_bytes, _ = run(bytes_each.astype(jnp.uint8), wiring.start, w, s)
+    np.testing.assert_array_equal(in_bytes, current)
     at = wiring.start[np.flatnonzero(s)[0]]
-    assert run(wiring.index.at[at].set(200), wiring.start, w, s)[1] > 0
+    assert run(wiring.index.at[at].set(200), wiring.start, w, s)[1] > 0  # of two bytes
     if jax.__version_info__ <= (0, 10, 2):  # later ones compile it, for which there must be a GPU
-        traced = jax.jit(summed(200)).trace(wiring.index, wiring.start, w, s)
-        assert "xla.gpu.triton" in traced.lower(lowering_platforms=("cuda",)).as_text()
+        for index in (wiring.index, bytes_each.astype(jnp.uint8)):
+            traced = jax.jit(summed(200)).trace(index, wiring.start, w, s)
+            assert "xla.gpu.triton" in traced.lower(lowering_platforms=("cuda",)).as_text()
