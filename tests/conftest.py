@@ -47,7 +47,7 @@ def few_programs():
     """A process may hold 65,530 memory maps, and a program takes ten or so of them."""
     yield
     maps = Path("/proc/self/maps")
-    most = 55_000  # and a file takes some 7,000
+    most = 48_000  # and a file takes some 7,000
     if maps.exists() and len(maps.read_bytes().splitlines()) > most:
         jax.clear_caches()
         gc.collect()
