@@ -42,7 +42,18 @@ _OURS = (
     *(f"{name}.png" for name in _FIGURES),
 )  # fmt: skip
 # May differ when a run goes on.
-_NOT_THE_RUN = ("out", "resume", "overwrite", "data_dir", "width", "cores", "processors")
+_NOT_THE_RUN = (
+    "out",
+    "resume",
+    "overwrite",
+    "data_dir",
+    "width",
+    "cores",
+    "processors",
+    "coordinator",
+    "num_processes",
+    "process_id",
+)
 
 
 @dataclass(frozen=True)

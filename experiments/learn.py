@@ -7,12 +7,18 @@ Each learner has its own defaults, which --help shows; its equations stand in th
 --epochs; rates that fall along a cosine then follow that of the longer run.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+
+from experiments import _join
+
+if __name__ == "__main__":
+    _join.early(sys.argv[1:])
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +29,7 @@ from jaxtyping import Array, Key
 from experiments import (
     _devices,
     _folder,
+    _hosts,
     _learners,
     _options,
     _programs,
@@ -118,7 +125,7 @@ class Run(_run.Run):
 
 
 @dataclass(frozen=True)
-class Config(Network, Learner, Devices, Data, Run):
+class Config(Network, Learner, Devices, Data, Run, _hosts.Hosts):
     """Every option; None takes what suits the learner and the data."""
 
     def __post_init__(self):
@@ -141,6 +148,7 @@ class Config(Network, Learner, Devices, Data, Run):
 def _check(c: Config) -> None:
     """Refuse numbers out of range, naming the option."""
     _run.require_sound(c)
+    _hosts.check(c)
     if c.hidden is not None and min(c.hidden, default=0) < 1:
         raise ValueError(f"--hidden must name one or more layers of >= 1 neurons; got {c.hidden}")
     _run.require_whole(c, hidden=(1, MOST))
@@ -175,10 +183,17 @@ def refuse_idle(config: Config, c: Config) -> None:
 
 def run(config: Config) -> dict[str, Any]:
     """The whole experiment; returns what it writes to metrics.json."""
+    with _hosts.joined(config):
+        return _run_it(config)
+
+
+def _run_it(config: Config) -> dict[str, Any]:
     sets = load(config.dataset, config.data_dir, bin_ms=config.bin_ms)
     c = resolved(config, _run.n_train(sets, config.train_size, config.batch_size))
     refuse_idle(config, c)
-    with _folder.held(c, sets, may_grow=("epochs",)) as folder:
+    if c.coordinator:
+        _hosts.refuse_different(c, sets)
+    with _hosts.held(c, sets, may_grow=("epochs",)) as folder:
         return _run_in(folder, c, sets)
 
 
@@ -187,7 +202,7 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
     key = jax.random.key(c.seed)
     sets = _training.shown(data, sets)
     train = _training.lesson(data, sets.train, how.batch_size, c.seed)
-    mesh = _mesh(c.processors, how.batch_size)
+    mesh = _mesh(jax.device_count() if c.coordinator else c.processors, how.batch_size)
     given = known(c, train, sets.n_classes)
     n_batches = given.n_batches // how.epochs
     _run.refuse_endless(how.epochs, n_batches)
@@ -211,8 +226,12 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
     )
     right = partial(fitting.evaluate, learner, encode=encode, key=key, mesh=mesh)
     train = _training.over(mesh, train)
+    if c.coordinator:
+        done, state = _hosts.agreed((done, state))
+        done = int(done)
     state = state if mesh is None else sharding.replicated(mesh, state)
-    bar, epochs = Progress(how.epochs, n_batches, done), range(done, how.epochs)
+    several = _hosts.told() if c.coordinator else {}
+    bar, epochs = Progress(how.epochs, n_batches, done, **several), range(done, how.epochs)
     with bar, _blamed(how.lr):
         for epoch, learnt in _training.train(step, state, train, key, epochs, how.batch_size, bar):
             val = float(right(learnt, sets.val))

@@ -29,7 +29,7 @@ __all__ = ["latest", "metadata", "restore", "save"]
 
 State = TypeVar("State")
 _KEEP = 2
-_FORMAT = 1
+_FORMAT = 2  # 1: keys as orbax writes them
 _ABOUT, _STATE = "checkpoint.json", "state"
 _UNFINISHED = ".unfinished-"  # a step that is being written, or taken away
 
@@ -65,7 +65,7 @@ def save(directory: str | os.PathLike[str], step: int, state: Any, metadata: dic
     with naming(directory):
         _sweep(folder)
         try:
-            _write(new / _STATE, _not_empty(leaves))
+            _write(new / _STATE, _raw(_not_empty(leaves)))
             write_whole(new / _ABOUT, sealed(content | {"files": _digests(new)}))
             for damaged in stale:
                 _take_away(folder, damaged)
@@ -89,7 +89,7 @@ def restore(directory: str | os.PathLike[str], template: State) -> tuple[int, St
     leaves = _named_leaves(template)
     found = _existing(directory)
     _refuse_different(found.about["leaves"], {name: _kind(x) for name, x in leaves.items()})
-    arrays = _read(found.path / _STATE, _not_empty(leaves))
+    arrays = _read(found.path / _STATE, _raw(_not_empty(leaves)))
     restored = [
         _placed(arrays[name], x) if x.size else jnp.empty(x.shape, x.dtype)
         for name, x in leaves.items()
@@ -188,6 +188,11 @@ def _verified(step: Path) -> dict[str, Any]:
             f"{str(step)!r} was made by neurojax checkpoint format {about['format']}; this one"
             f" reads up to {_FORMAT}: upgrade neurojax"
         )
+    if about["format"] < _FORMAT:
+        raise ValueError(
+            f"{str(step)!r} was made by neurojax checkpoint format {about['format']}; this one"
+            f" reads {_FORMAT}: go on with the neurojax that made it, or begin anew"
+        )
     for name, digest in about["files"].items():
         try:
             changed = _digest(step / name) != digest
@@ -246,11 +251,25 @@ def _write(path: Path, arrays: dict[str, Any]) -> None:
     path.parent.mkdir()
     if not arrays:
         return
-    with quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as orbax:
+    with quiet(), _orbax() as orbax:
         try:
             orbax.save(path, args=ocp.args.StandardSave(arrays))
         except Exception as error:  # noqa: BLE001 - from tensorstore as a ValueError with a report
             raise _as_full(error) from None
+
+
+def _orbax() -> Any:
+    """What writes and reads, in this process alone however many train together."""
+    import orbax.checkpoint as ocp
+
+    if jax.process_count() == 1:
+        return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process-{me}"
+    )
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _as_full(error: Exception) -> Exception:
@@ -267,7 +286,7 @@ def _read(path: Path, template: dict[str, Any]) -> dict[str, Any]:
     if not template:
         return {}
     wanted = {name: _abstract(x) for name, x in template.items()}
-    with quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as orbax:
+    with quiet(), _orbax() as orbax:
         return orbax.restore(path, args=ocp.args.StandardRestore(wanted))
 
 
@@ -335,13 +354,23 @@ def _abstract(x: Any) -> Any:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 
+def _raw(leaves: dict[str, Any]) -> dict[str, Any]:
+    """Arrays as orbax is given them: keys as their data; of several processes' on the host."""
+    data = {n: jax.random.key_data(x) if _is_key(x) else x for n, x in leaves.items()}
+    return data if jax.process_count() == 1 else {n: np.asarray(x) for n, x in data.items()}
+
+
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
 def _placed(found: Any, template: Any) -> Any:
     """The array found, bound to no device where the template is not: orbax binds each."""
+    if _is_key(template):
+        data = _placed(found, jax.random.key_data(template))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(template))
     if isinstance(template, np.ndarray | np.generic) or getattr(template, "committed", False):
         return found
-    if jnp.issubdtype(found.dtype, jax.dtypes.prng_key):
-        data = jnp.asarray(np.asarray(jax.random.key_data(found)))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(found))
     return jnp.asarray(np.asarray(found))
 
 

@@ -307,10 +307,10 @@ def test_if_no_step_is_whole_both_faults_are_said(two_steps, tmp_path):
 def test_a_checkpoint_of_a_later_version_is_refused_by_name(two_steps, tmp_path):
     folder = shutil.copytree(two_steps, tmp_path / "run")
     about = _files.unsealed(folder / "2" / "checkpoint.json")
-    assert about["format"] == 1
-    (folder / "2" / "checkpoint.json").write_text(_files.sealed(about | {"format": 2}))
+    assert about["format"] == 2
+    (folder / "2" / "checkpoint.json").write_text(_files.sealed(about | {"format": 3}))
     message = (
-        r"'.*/2' was made by neurojax checkpoint format 2; this one reads up to 1: upgrade neurojax"
+        r"'.*/2' was made by neurojax checkpoint format 3; this one reads up to 2: upgrade neurojax"
     )
     for use in (
         lambda f: checkpoint.restore(f, state()), checkpoint.metadata, checkpoint.latest,

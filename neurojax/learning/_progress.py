@@ -1,7 +1,7 @@
 """A bar over the batches of a training, and a line an epoch."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,14 @@ def _done(name: str, x: float) -> str:
 
 
 class Progress:
-    """A bar over the batches of all epochs; on a pipe, a line an epoch; if `quiet`, nothing."""
+    """A bar over the batches of all epochs; on a pipe, a line an epoch; if `quiet`, nothing.
 
-    def __init__(self, epochs: int, n_batches: int, done: int, *, quiet: bool = False):
+    `agreed` is asked how many batches to run at once, where several processes must run as many.
+    """
+
+    def __init__(self, epochs: int, n_batches: int, done: int, *, quiet: bool = False,
+        agreed: Callable[[int], Any] = int,
+    ):  # fmt: skip
         self.console = Console(highlight=False, quiet=quiet)
         self.epochs, self.n_batches, self.epoch = epochs, n_batches, done
         self._bar = Bar(
@@ -36,7 +41,7 @@ class Progress:
         )  # fmt: skip
         total, at = epochs * n_batches, done * n_batches
         self._task = self._bar.add_task("training", total=total, completed=at, note="")
-        self._stretch = 1
+        self._stretch, self._agreed = 1, agreed
 
     def __enter__(self) -> "Progress":
         self._bar.start()
@@ -56,7 +61,8 @@ class Progress:
             last = min(first + self._stretch, self.n_batches)
             yield first, last
             pace = max(time.perf_counter() - begin, 1e-4) / (last - first)
-            self._stretch = max(1, min(4 * self._stretch, round(0.5 / pace)))
+            some = max(1, min(4 * self._stretch, round(0.5 / pace)))
+            self._stretch = int(self._agreed(some))
             first = last
 
     def show(self, batches: int, seen: dict[str, Any]) -> None:

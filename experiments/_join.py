@@ -1,0 +1,79 @@
+"""Meeting the other processes of a run, which must come before anything of JAX is computed.
+
+So it comes before most of this package is imported, which holds arrays: `early` reads three
+options of the command line by itself, and leaves all that is wrong with the others to `_command`.
+"""
+
+import os
+import re
+import sys
+import threading
+from collections.abc import Sequence
+
+import jax
+
+PATIENCE = 120.0  # s that processes wait for one another at the start
+
+
+def early(words: Sequence[str]) -> None:
+    """Meet the others, if a command line says where; one that says it wrongly is left alone."""
+    found: dict[str, str] = {}
+    for word, behind in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        found[name.replace("_", "-")] = value if equals else behind
+    where, n, i = (found.get(f"--{x}") for x in ("coordinator", "num-processes", "process-id"))
+    if where == "auto" and n is i is None:
+        return _ending(where, None, None)
+    numbers = all(x is not None and re.fullmatch("[0-9]{1,6}", x) for x in (n, i))
+    if where and _address(where) and n and i and numbers and int(i) < int(n):
+        _ending(where, int(n), int(i))
+
+
+def _ending(where: str, n: int | None, i: int | None) -> None:
+    try:
+        meet(where, n, i)
+    except ValueError as error:
+        end(str(error))
+
+
+def meet(where: str, n: int | None, i: int | None) -> None:
+    """Join the others, in `PATIENCE` seconds: the runtime itself would abort the process.
+
+    Raises `ValueError` where there is no cluster to ask, or JAX has computed something before.
+    """
+    if jax.distributed.is_initialized():
+        return
+    late = f"--coordinator {where} must answer within {PATIENCE:g} s, and all processes come"
+    watch = threading.Timer(PATIENCE, end, (f"{late}; not all did",))
+    watch.daemon = True
+    watch.start()
+    limit = int(2 * PATIENCE + 60)  # at which the runtime aborts
+    jax.config.update("jax_enable_recoverability", True)  # one that is lost aborts no other
+    try:
+        if where == "auto":
+            jax.distributed.initialize(initialization_timeout=limit)
+        else:
+            jax.distributed.initialize(where, n, i, initialization_timeout=limit)
+    except (ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"--coordinator {where} cannot be joined: {why}") from None
+    finally:
+        watch.cancel()
+
+
+def require_address(where: str) -> None:
+    """Refuse what is no address."""
+    if not _address(where):
+        raise ValueError(f"--coordinator must be HOST:PORT, or auto; got {where!r}")
+
+
+def _address(where: str) -> bool:
+    host = re.fullmatch(r"[^\s:/]+:([0-9]{1,5})", where)
+    return host is not None and 0 < int(host[1]) < 2**16
+
+
+def end(line: str) -> None:
+    """End this process, whatever its threads wait for."""
+    sys.stdout.flush()
+    os.write(2, f"error: {line}\n".encode())
+    os._exit(2)

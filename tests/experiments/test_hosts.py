@@ -1,0 +1,158 @@
+"""Training by several processes: equal to one, and a clear line where one of them is lost."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import learn
+
+OPTIONS = "--learner dfa --dataset digits --hidden 16 --batch-size 32 --train-size 320 --seed 3"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (dict(num_processes=2), "--num-processes needs --coordinator HOST:PORT; got 2 and none"),
+        (dict(coordinator="auto", process_id=0), "--process-id needs --coordinator HOST:PORT"),
+        (
+            dict(coordinator="here:1"),
+            "--num-processes must be given beside --coordinator; got none",
+        ),
+        (dict(coordinator="here:1", num_processes=2), "--process-id must be given beside"),
+        (dict(coordinator="here", num_processes=2, process_id=0), "--coordinator must be HOST:POR"),
+        (dict(coordinator="a:99999", num_processes=2, process_id=0), "must be HOST:PORT, or auto"),
+        (dict(coordinator="a:1", num_processes=2, process_id=2), "--process-id must be .* <= 1; g"),
+        (dict(coordinator="a:1", num_processes=0, process_id=0), "--num-processes must be .*>= 1"),
+        (dict(coordinator="auto", processors=2), "--processors must be left out beside --coordi"),
+        (dict(processors=0), "--processors must be a whole number >= 1; got 0"),
+    ],
+)
+def test_who_is_who_must_be_said_as_a_whole(given, said):
+    with pytest.raises(ValueError, match=said):
+        learn.Config(**given)
+
+
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
+
+
+STARTED: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def none_is_left():
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.communicate()
+
+
+def started(out: Path, more: str, processors: int = 1, before: str = "") -> subprocess.Popen:
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": str(processors), "XLA_FLAGS": ""}
+    words = f"{OPTIONS} --out {out} {more}".split()
+    module = ["-m", "experiments.learn", *words]
+    early = f"from experiments import _join; {before}; _join.early({words!r})"
+    command = ["-c", early] if before else module
+    STARTED.append(
+        subprocess.Popen(
+            [sys.executable, *command],
+            env=env,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+    )
+    return STARTED[-1]
+
+
+def pair(out: Path, more: str) -> list[subprocess.Popen]:
+    where = f"--coordinator localhost:{port()} --num-processes 2"
+    return [started(out / str(i), f"{where} --process-id {i} {more}") for i in (0, 1)]
+
+
+def ended(process: subprocess.Popen) -> tuple[int, str]:
+    said = process.communicate(timeout=60)
+    return process.returncode, "".join(said)
+
+
+def kept(out: Path) -> dict:
+    return json.loads((out / "metrics.json").read_text())
+
+
+def alike(one: dict, other: dict) -> bool:
+    names = "test_accuracy", "val_accuracy", "train_accuracy", "weight_updates"
+    return all(np.array_equal(one[n], other[n]) for n in names)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does_and_go_on_when_one_was_killed(tmp_path):
+    code, said = ended(started(tmp_path / "alone", "--epochs 6"))
+    assert code == 0, said
+    both = pair(tmp_path, "--epochs 6")
+    for process in both:
+        code, said = ended(process)
+        assert code == 0, said
+    assert alike(kept(tmp_path / "0"), kept(tmp_path / "alone"))
+    assert not (tmp_path / "1").exists()  # the first process alone writes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_one_that_is_killed_ends_the_other_in_a_line_and_both_go_on(lost, tmp_path):
+    long = "--epochs 40"
+    both = pair(tmp_path, long)
+    saved = tmp_path / "0/checkpoints"
+    until = time.monotonic() + 90
+    while not (saved.is_dir() and any(x.name.isdigit() for x in saved.iterdir())):
+        assert time.monotonic() < until
+        assert all(x.poll() is None for x in both)
+        time.sleep(0.1)
+    both[lost].send_signal(signal.SIGKILL)
+    code, said = ended(both[1 - lost])
+    ended(both[lost])
+    assert code == 2, said
+    assert "error: another process of this run has ended or cannot be reached; the same c" in said
+    assert "Check failure stack trace" not in said
+    assert "Traceback" not in said
+    on = pair(tmp_path, f"--epochs 40 --resume")
+    time.sleep(0.1)
+    for process in on:
+        code, said = ended(process)
+        assert code == 0, said
+    assert len(kept(tmp_path / "0")["val_accuracy"]) == 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("i", [0, 1])
+def test_others_that_do_not_come_are_waited_for_no_longer_than_is_said(i, tmp_path):
+    where = f"--coordinator localhost:{port()} --num-processes 2 --process-id {i}"
+    code, said = ended(started(tmp_path, where, before="_join.PATIENCE = 3.0"))
+    assert code == 2
+    assert re.search(
+        r"error: --coordinator localhost:\d+ must answer within 3 s, .*; not all", said
+    )
+    assert "Check failure" not in said
+
+
+@pytest.mark.slow
+def test_processes_with_other_options_are_refused(tmp_path):
+    where = f"--coordinator localhost:{port()} --num-processes 2"
+    both = [started(tmp_path / str(i), f"{where} --process-id {i} --lr 0.0{i + 1}") for i in (0, 1)]
+    for process in both:
+        code, said = ended(process)
+        assert code == 2
+        assert "error: " in said
+        assert "Traceback" not in said
+    assert not (tmp_path / "0/metrics.json").exists()
