@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from neurojax import checkpoint
+from neurojax._batches import alike, along_data, batched
 from neurojax._check import brief, classes, count, instance, prng_key, real
 from neurojax._compile import compiled, compiling, released
 from neurojax._draw import fold, permutation
@@ -27,7 +28,7 @@ from neurojax.data.ragged import Rasters, all_finite, arrays, lasting, loaded, o
 from neurojax.data.sets import Dataset, Split
 from neurojax.learning._spiking import lengths
 from neurojax.learning.learner import Learner, accuracy
-from neurojax.sharding import alike, along_data, batched, replicated
+from neurojax.sharding import replicated
 from neurojax.weights import MakeWeights, ideal
 
 __all__ = ["Fitted", "NotFinite", "evaluate", "fit"]

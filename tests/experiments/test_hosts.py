@@ -126,7 +126,7 @@ def test_one_that_is_killed_ends_the_other_in_a_line_and_both_go_on(lost, tmp_pa
     assert "error: another process of this run has ended or cannot be reached; the same c" in said
     assert "Check failure stack trace" not in said
     assert "Traceback" not in said
-    on = pair(tmp_path, f"--epochs 40 --resume")
+    on = pair(tmp_path, "--epochs 40 --resume")
     time.sleep(0.1)
     for process in on:
         code, said = ended(process)
