@@ -3,6 +3,7 @@
 Readers, encoders and augmentation belong here; what is read is checked before it is handed on.
 """
 
+from neurojax.data import streams
 from neurojax.data.moving import camera, moving_digits
 from neurojax.data.ragged import Rasters
 from neurojax.data.recordings import (
@@ -21,7 +22,7 @@ from neurojax.data.spoken import Spoken, read_spoken
 __all__ = [
     "Dataset", "Events", "Rasters", "Split", "Spoken", "bin_events", "camera", "check", "cochlea",
     "events", "load", "log_mel", "mel_bands", "mel_spikes", "moving_digits", "opened", "rasters",
-    "read_events", "read_spoken", "resonances", "time_surface",
+    "read_events", "read_spoken", "resonances", "streams", "time_surface",
 ]  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from neurojax.learning._spiking import lengths
 from neurojax.network import Network, fold
 from neurojax.neurons.leaky import LeakyIntegrator
 from neurojax.plasticity.feedback import Broadcast, broadcast
+from neurojax.plasticity.gating import Gate
 from neurojax.plasticity.modulation import Modulators, modulators
 from neurojax.plasticity.teaching import SoftWTA
 from neurojax.plasticity.three_factor import Homeostasis, HomeostasisState, Rule
@@ -46,6 +47,11 @@ def _part(name: str, *methods: str) -> Callable[[Any], Any]:
     return lambda x: instance(name, x, *methods)
 
 
+def _gate(x: Any) -> Gate | None:
+    """Field converter: a gate, or none."""
+    return None if x is None else instance("gate", x, "init", "step")
+
+
 def _by_layer(x: Any) -> dict[str, Broadcast]:
     """Field converter: what carries the error to each layer."""
     if not isinstance(x, dict):
@@ -59,9 +65,10 @@ class System(eqx.Module):
 
     Hidden layers are those with `feedback`, [n, n_classes] each, which also says how many
     classes there are. The error counts from step `start` on, and so do the scores that decide.
-    A presentation has `n_steps` steps of `dt` ms. `population`: readout neurons a class; None
-    takes one of leaky integrators, as their copies would learn the same, and of others what the
-    classes leave.
+    A presentation has `n_steps` steps of `dt` ms. `gate`, where there is one, says how much each
+    sample of a batch teaches, by its scores; `modulators` act within a presentation.
+    `population`: readout neurons a class; None takes one of leaky integrators, as their copies
+    would learn the same, and of others what the classes leave.
     `system` makes one of a network.
     Raises `ValueError` where the parts do not fit one another, or a plastic projection links
     anything but the input, hidden layers and the readout; `TypeError` for a class in place of
@@ -76,6 +83,7 @@ class System(eqx.Module):
         default_factory=Homeostasis, converter=_part("homeostasis", "init", "step", "term")
     )
     modulators: Modulators | None = None
+    gate: Gate | None = eqx.field(default=None, converter=_gate)
     n_steps: int = eqx.field(static=True, default=20, converter=count("n_steps"))
     start: int = eqx.field(static=True, default=5, converter=count("start", 0))
     dt: float | Array = eqx.field(default=1.0, converter=step_size)
@@ -145,7 +153,7 @@ def system(
     There are as many classes as the readout has neurons, or populations of `population`
     neurons, which a spiking readout must be told. `bandwidth` as in `broadcast`; with
     `n_modulators` as many gate what hidden neurons learn. `parts` are those of `System` (teacher,
-    homeostasis, n_steps, start, dt in ms), whose defaults hold.
+    homeostasis, gate, n_steps, start, dt in ms), whose defaults hold.
     Raises `ValueError` and `TypeError` as `System` does.
 
     >>> layer = nj.Layer(64, nj.LIF(), rule=nj.ThreeFactor())

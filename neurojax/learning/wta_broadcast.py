@@ -51,6 +51,7 @@ from neurojax.learning._system import (
 from neurojax.network import fold
 from neurojax.neurons.leaky import LeakyIntegrator
 from neurojax.plasticity.feedback import Broadcast
+from neurojax.plasticity.gating import Gate, opened
 from neurojax.plasticity.teaching import class_scores
 from neurojax.plasticity.three_factor import HomeostasisState, Post, ThreeFactor
 from neurojax.simulation import simulate
@@ -62,9 +63,9 @@ else:  # slow to import, and whoever hands one over has done so
     GradientTransformation = Any
 
 __all__ = [
-    "Instruction", "Outcome", "System", "TrainState", "deltas", "excited", "factors", "init",
-    "instruct", "online_deltas", "predict", "present", "probe", "rule", "settle", "signal",
-    "symmetric", "system", "train_step", "update",
+    "Gated", "Instruction", "Outcome", "System", "TrainState", "deltas", "excited", "factors",
+    "init", "instruct", "online_deltas", "predict", "present", "probe", "rule", "settle",
+    "signal", "symmetric", "system", "train_step", "update",
 ]  # fmt: skip
 
 Changes = Callable[..., tuple[dict[str, Array], "Outcome"]]  # called as `deltas` is
@@ -80,6 +81,7 @@ class TrainState(NamedTuple):
         average: running averages of these weights and thresholds, as a pair
         step: int []; batches learned so far
         key: key []; step k draws from fold_in(key, k)
+        gate: any; what the gate between samples remembers, None where there is none
     """
 
     weights: AllWeights
@@ -88,6 +90,7 @@ class TrainState(NamedTuple):
     average: tuple[AllWeights, Tone]
     step: Int[Array, ""]
     key: Key[Array, ""]
+    gate: Any = None
 
 
 class Instruction(NamedTuple):
@@ -110,10 +113,34 @@ class Outcome(NamedTuple):
     Fields:
         scores: float [batch, n_classes]; mean over the deciding steps, in units of the readout
         rates: dict[str, float [batch, n]]; spikes a step of each neuron, by hidden layer
+        gate: float [batch] or None; how much each sample taught, mean over the modulators
     """
 
     scores: Float[Array, "b c"]
     rates: dict[str, Float[Array, "b n"]]
+    gate: Float[Array, " b"] | None = None
+
+
+class Gated(eqx.Module):
+    """The gate of a batch, with what it remembers and draws from: scores and labels to activity.
+
+    >>> gate = nj.SurpriseGate(low=0.5)
+    >>> gated = nj.wta_broadcast.Gated(gate, gate.init())
+    >>> gated(jnp.array([[0.0, 1.0]]), jnp.array([0])).tolist()
+    [[1.0]]
+    """
+
+    gate: Gate
+    state: Any
+    key: Key[Array, ""] | None = None
+
+    def __call__(self, scores: Float[Array, "b c"], target: Int[Array, " b"]) -> Array:
+        """Activity [b, M] of the gate's modulators."""
+        return self.gate.step(self.state, scores, target, key=self.key)[1]
+
+    def after(self, scores: Float[Array, "b c"], target: Int[Array, " b"]) -> Any:
+        """What the gate remembers after the batch."""
+        return self.gate.step(self.state, scores, target, key=self.key)[0]
 
 
 def probe(system: System, records: dict[str, Record]) -> dict[str, Any]:
@@ -248,18 +275,19 @@ def factors(
 
 def deltas(
     system: System, weights: AllWeights, tone: Tone, x: ArrayLike | Rasters, target: ArrayLike, *,
-    key: Array | None = None,
+    key: Array | None = None, gate: Gated | None = None,
 ) -> tuple[dict[str, Array], Outcome]:  # fmt: skip
     """Ascending change of each plastic weight, mean over a batch; factorised form.
 
     Changes have the shapes of the weights and are in weight units. `x` [batch, n_in] is held,
     [batch, n_steps, n_in] changes with time, `data.Rasters` for as long as each sample lasts;
-    `target` [batch] are labels. Compiled once for one structure. Raises as `train_step` does,
-    inside jit for shapes and dtypes alone.
+    `target` [batch] are labels. A sample counts as much as `gate` lets it, in a mean over all.
+    Compiled once for one structure. Raises as `train_step` does, inside jit for shapes and dtypes
+    alone.
     """
     batch = samples(system, x)
     target = labels(system, target, len(batch))
-    return _deltas(system, weights, tone, batch, target, _key(key))
+    return _deltas(system, weights, tone, batch, target, _key(key), gate)
 
 
 def symmetric(
@@ -303,7 +331,7 @@ def _back(system: System, weights: Any, key: Array | None) -> Broadcast:
 
 
 @compiled
-def _deltas(system, weights, tone, x, target, key):
+def _deltas(system, weights, tone, x, target, key, gate=None):
     """Time leads in what is recorded, so one product a projection sums time and batch."""
     x, ends = lasting(x)
 
@@ -315,12 +343,16 @@ def _deltas(system, weights, tone, x, target, key):
 
     keys = None if key is None else jax.random.split(key, len(x))
     post, spikes, scores = jax.vmap(one, out_axes=1)(x, ends, target, keys)
+    scores, taught = decided(scores, system.start, ends), None
+    if gate is not None:
+        m = gate(scores, target)
+        post, taught = {n: d * opened(gate.gate, n, m)[None] for n, d in post.items()}, m.mean(1)
     dw = {
         name: weights[name].outer(*_paired(system, name, post, spikes, x)) / len(x)
         for name in system.network.plastic()
     }
     rates = {n: _rate(spikes[n], ends) for n in system.hidden}
-    return dw, Outcome(decided(scores, system.start, ends), rates)
+    return dw, Outcome(scores, rates, taught)
 
 
 def _paired(system: System, name: str, post, spikes, x: Array) -> tuple[Array, Array]:
@@ -446,7 +478,8 @@ def init(
     weights = system.network.init_weights(fold(key, "weights"), make_weights, dtype)
     tone, step = system.rest(dtype), jnp.zeros((), jnp.int32)
     opt_state = tx.init({n: weights[n].w for n in system.network.plastic()})
-    return TrainState(weights, opt_state, tone, (weights, tone), step, fold(key, "train"))
+    gate = system.gate and system.gate.init(dtype)
+    return TrainState(weights, opt_state, tone, (weights, tone), step, fold(key, "train"), gate)
 
 
 def train_step(
@@ -502,7 +535,9 @@ def update(
     plain = {n: state.weights[n].w for n in system.network.plastic()}
     _check_optimiser(tx, state.opt_state, plain)
     key = jax.random.fold_in(state.key, state.step)
-    dw, outcome = changes(system, state.weights, state.homeostasis, x, target, key=key)
+    gate = system.gate and Gated(system.gate, state.gate, fold(key, "gate"))
+    asked = {} if gate is None else {"gate": gate}
+    dw, outcome = changes(system, state.weights, state.homeostasis, x, target, key=key, **asked)
     descent = jax.tree.map(jnp.negative, dw)
     with jax.numpy_dtype_promotion("standard"):  # optax promotes, whatever the user has set
         updates, opt_state = tx.update(descent, state.opt_state, plain)
@@ -512,7 +547,11 @@ def update(
     }
     tone = excited(system, state.homeostasis, outcome.rates, anneal)
     average = _averaged(state.average, (weights, tone), average_decay, state.step)
-    return TrainState(weights, opt_state, tone, average, state.step + 1, state.key), outcome
+    learnt = gate and gate.after(outcome.scores, jnp.asarray(target))
+    return state._replace(
+        weights=weights, opt_state=opt_state, homeostasis=tone, average=average,
+        step=state.step + 1, gate=learnt,
+    ), outcome  # fmt: skip
 
 
 _update = compiled(update)

@@ -24,7 +24,8 @@ class WTABroadcast(eqx.Module):
     of weights and thresholds that `predict` goes by; 0: none. `anneal(step)` scales the move of
     the thresholds; None is 1 throughout. `changes` asks for changes of weights: by the local rule
     (`wta_broadcast.deltas`), or by a gradient to compare it with (`learning.bptt`).
-    What `step` tells: accuracy, and `rate`, spikes a neuron and step.
+    What `step` tells: accuracy, `rate`, spikes a neuron and step, and of a system with a gate
+    `gate`, how much a sample taught, and `taught`, whether it did; all as means over the batch.
 
     >>> import optax
     >>> layer = nj.Layer(64, nj.LIF(), rule=nj.ThreeFactor())
@@ -61,7 +62,10 @@ class WTABroadcast(eqx.Module):
             changes=self.changes,
         )  # fmt: skip
         rate = jnp.stack([r.mean() for r in outcome.rates.values()]).mean()
-        return state, {"accuracy": accuracy(outcome.scores, y), "rate": rate}
+        told = {"accuracy": accuracy(outcome.scores, y), "rate": rate}
+        if outcome.gate is None:
+            return state, told
+        return state, told | {"gate": outcome.gate.mean(), "taught": (outcome.gate > 0).mean()}
 
     def predict(
         self, state: wb.TrainState, x: Samples, *, key: Key[Array, ""] | None = None

@@ -8,6 +8,15 @@ from neurojax.plasticity import traces
 from neurojax.plasticity.dependence import WeightDependence
 from neurojax.plasticity.dopamine import DopamineSTDP, DopamineSTDPState
 from neurojax.plasticity.feedback import Broadcast, broadcast
+from neurojax.plasticity.gating import (
+    BudgetGate,
+    ChangeGate,
+    Gate,
+    GatePopulation,
+    ShuffledGate,
+    SurpriseGate,
+    gate_population,
+)
 from neurojax.plasticity.inhibitory import InhibitorySTDP
 from neurojax.plasticity.modulation import Modulators, ModulatorState, modulators
 from neurojax.plasticity.scaling import SynapticScaling, normalizing
@@ -35,11 +44,12 @@ from neurojax.plasticity.triplet import (
 )
 
 __all__ = [
-    "Broadcast", "DopamineSTDP", "DopamineSTDPState", "Eligibility", "HardWTA", "Homeostasis",
-    "HomeostasisState", "InhibitorySTDP", "ModulatorState", "Modulators", "Post", "Rule",
-    "STDP", "STDPState", "SoftWTA", "SynapticScaling", "ThreeFactor", "TripletSTDP",
-    "TripletSTDPState", "TripletTraces", "WeightDependence", "Window", "always", "boxcar",
-    "broadcast", "class_scores", "k_winners", "modulators", "normalizing", "post_spike",
+    "Broadcast", "BudgetGate", "ChangeGate", "DopamineSTDP", "DopamineSTDPState", "Eligibility",
+    "Gate", "GatePopulation", "HardWTA", "Homeostasis", "HomeostasisState", "InhibitorySTDP",
+    "ModulatorState", "Modulators", "Post", "Rule", "STDP", "STDPState", "ShuffledGate", "SoftWTA",
+    "SurpriseGate", "SynapticScaling", "ThreeFactor", "TripletSTDP", "TripletSTDPState",
+    "TripletTraces", "WeightDependence", "Window", "always", "boxcar", "broadcast",
+    "class_scores", "gate_population", "k_winners", "modulators", "normalizing", "post_spike",
     "traces", "triangle", "triplet_hippocampus", "triplet_visual_cortex",
 ]  # fmt: skip
 

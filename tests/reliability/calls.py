@@ -278,6 +278,16 @@ def calls():
             gain_forward=1.0, gain_recurrent=0.3), None),
         "nj.merged": (nj.merged, dict(fan=nj.fan_in(key, 9, 6, 0.5), population=2), None),
         "nj.modulators": (nj.modulators, dict(key=key, n=2, layers={"h": 4}), None),
+        "nj.SurpriseGate": (nj.SurpriseGate, dict(ratio=1.0, low=0.1), None),
+        "nj.BudgetGate": (nj.BudgetGate, dict(budget=0.1), None),
+        "nj.ChangeGate": (nj.ChangeGate, dict(power=1.0), None),
+        "nj.ShuffledGate": (nj.ShuffledGate, dict(gate=nj.SurpriseGate()), None),
+        "nj.GatePopulation": (
+            nj.GatePopulation, dict(gates=(nj.SurpriseGate(),), a={"h": jnp.ones((4, 1))}), None,
+        ),
+        "nj.gate_population": (
+            nj.gate_population, dict(key=key, gates=(nj.SurpriseGate(),), layers={"h": 4}), None,
+        ),
         "nj.normal": (nj.normal, dict(key=key, connectivity=wiring, gain=1.0, dtype=jnp.float32),
             None),
         "nj.one_to_one": (nj.one_to_one, dict(n=4), wired),
@@ -440,17 +450,15 @@ def calls():
 # What is called elsewhere, holds what it is given, or says what others must be.
 ELSEWHERE = """
     nj.Post nj.Record nj.Visit nj.State nj.SplitBF16 nj.Weights nj.Learner checkpoint plotting
-    data.Dataset data.Split
-    metrics.Degrees metrics.Paths metrics.SmallWorld recording.SpikeList surrogate.Surrogate
-    wb.Instruction wb.Outcome wb.TrainState wb.deltas wb.symmetric wb.excited wb.factors
-    wb.online_deltas wb.probe wb.signal wb.update hw.Coder hw.Crossbar hw.Policy hw.Response
-    hw.Write hw.Mesh
-    energy.Activity energy.Basis energy.Energy energy.Route energy.Scope routing.Latency
-    routing.Link routing.Tables routing.Traffic
-    nj.Conv1D nj.Conv2D nj.Local1D nj.Local2D nj.convolutional nj.check_nir nj.from_nir nj.to_nir
-    data.Events data.Rasters data.Spoken data.bin_events data.camera data.cochlea data.events
-    data.log_mel data.mel_bands data.mel_spikes data.moving_digits data.opened data.rasters
-    data.read_events data.read_spoken data.resonances data.time_surface surrogate.above
+    data.Dataset data.Split metrics.Degrees metrics.Paths metrics.SmallWorld recording.SpikeList
+    surrogate.Surrogate wb.Instruction wb.Outcome wb.TrainState wb.deltas wb.symmetric wb.excited
+    wb.factors wb.online_deltas wb.probe wb.signal wb.update hw.Coder hw.Crossbar hw.Policy
+    hw.Response hw.Write hw.Mesh wb.Gated energy.Activity energy.Basis energy.Energy energy.Route
+    energy.Scope routing.Latency routing.Link routing.Tables routing.Traffic nj.Conv1D nj.Conv2D
+    nj.Local1D nj.Local2D nj.convolutional nj.check_nir nj.from_nir nj.to_nir data.Events
+    data.Rasters data.Spoken data.bin_events data.camera data.cochlea data.events data.log_mel
+    data.mel_bands data.mel_spikes data.moving_digits data.opened data.rasters data.read_events
+    data.read_spoken data.resonances data.time_surface surrogate.above
 """
 
 # --- what is handed over in place of one argument ---
