@@ -51,7 +51,7 @@ def test_a_budget_gate_opens_for_its_budget_and_for_the_most_surprising():
 
 
 def test_a_change_gate_is_the_ratio_of_two_means_within_its_ends():
-    gate = nj.ChangeGate(power=2.0, least=0.3, most=1.5, rho_fast=0.5, rho_slow=0.9)
+    gate = nj.ChangeGate(power=2.0, least=0.3, most=1.05, rho_fast=0.5, rho_slow=0.9)
     state, fast, slow, seen = gate.init(), 1.0, 1.0, []
     for scale in (1.0, 20.0, 20.0, 20.0, -20.0, -20.0):  # known, then misjudged
         scores = scale * 0.05 * jax.nn.one_hot(TARGET, 3)
@@ -59,10 +59,10 @@ def test_a_change_gate_is_the_ratio_of_two_means_within_its_ends():
         s = expected(scores, TARGET).mean()
         fast, slow = 0.5 * fast + 0.5 * s, 0.9 * slow + 0.1 * s
         seen.append(float(g[0, 0]))
-        np.testing.assert_allclose(seen[-1], np.clip((fast / slow) ** 2, 0.3, 1.5), rtol=1e-4)
+        np.testing.assert_allclose(seen[-1], np.clip((fast / slow) ** 2, 0.3, 1.05), rtol=1e-4)
         assert (g == g[0, 0]).all()
     assert min(seen) == pytest.approx(0.3)
-    assert max(seen) == pytest.approx(1.5)
+    assert max(seen) == pytest.approx(1.05)
 
 
 def test_a_shuffled_gate_opens_as_often_and_for_others():
