@@ -147,6 +147,7 @@ def _lane(
             learner, state, all_x, all_y, order, at, ends, augment, encode
         )
         told = {"train_accuracy": seen["accuracy"].mean()} if "accuracy" in seen else {}
+        told |= {"rate": seen["rate"].mean()} if "rate" in seen else {}
         return state, told | dict(val_accuracy=right(state, val), finite=fitting.finite(state))
 
     state, seen = jax.lax.scan(epoch, state, jnp.arange(how.epochs))

@@ -173,7 +173,7 @@ def main(config: Config) -> None:
     with _lock.held(config.results, "--results"):
         failed = False
         for name in config.rows or ROWS:
-            for names, sets in _alike(config):
+            for names, sets in alike(config):
                 trainings = [
                     (job(config, name, dataset, lr, seed), lr, i)
                     for i, dataset in enumerate(names)
@@ -188,7 +188,7 @@ def main(config: Config) -> None:
         sys.exit(1)
 
 
-def _alike(config: Config) -> Iterator[tuple[list[str], list[data.Dataset]]]:
+def alike(config: Config) -> Iterator[tuple[list[str], list[data.Dataset]]]:
     """Names of data sets of one shape, and what is in them."""
     for kind in dict.fromkeys(yardstick.SETS[name] for name in config.datasets):
         names = [name for name in config.datasets if yardstick.SETS[name] == kind]
