@@ -150,7 +150,9 @@ class Procedural(eqx.Module):
         start = self.k * np.arange(self.n_pre + 1)
         index = index.reshape(-1, *more)
         wiring = FanOut(narrow.kept(index), start, self.n_post, self.k, self.native)
-        return wiring if each is None else (wiring, narrow.kept(each.reshape(-1)))
+        return (
+            wiring if each is None else (wiring, jnp.array(each.reshape(-1)))
+        )  # a copy: JAX can change it in place
 
     def _each(self, dtype: Any) -> Array:
         """What the weight of its sender is multiplied with at each synapse."""

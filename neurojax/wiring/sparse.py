@@ -392,7 +392,9 @@ def as_fan_out(fan: FanIn, w: Any = None, *, native: bool = True) -> Any:
             sent[to] = w.reshape(-1)[at][order]
     start = np.append(0, np.cumsum(n_out))
     wiring = FanOut(index, start, fan.n_post, int(n_out.max()), native)
-    return wiring if sent is None else (wiring, narrow.kept(sent))
+    return (
+        wiring if sent is None else (wiring, jnp.array(sent))
+    )  # a copy: JAX can change it in place
 
 
 def _is_list(x: Any) -> bool:
