@@ -298,6 +298,7 @@ def _run_lanes(
 
     todo = [trial for trial in trials if not place(config, trial).exists()]
     shared = plan(config, study, len(sets[0].train.labels), sets[0].n_classes, test)
+    _refuse_others(config, trials, shared)
     for first in range(0, len(todo), config.together):
         some = todo[first : first + config.together]
         lanes = [
@@ -310,6 +311,17 @@ def _run_lanes(
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, sealed(result | made | trial.what))
         say(f"{study}, {', '.join(names)}: {first + len(some)} of {len(todo)} trainings")
+
+
+def _refuse_others(config: Config, trials: list[Trial], shared: Plan) -> None:
+    """Refuse results that other options made, in place of which nothing would be run."""
+    asked = shared._asdict() | {"hidden": list(shared.hidden)}
+    for trial in trials:
+        if (found := result(config, trial)) and found.get("plan") != asked:
+            raise ValueError(
+                f"--results must be of these options; got {str(place(config, trial))!r}, made with"
+                " others; pass another --results"
+            )
 
 
 def place(config: Run, trial: Trial) -> Path:
