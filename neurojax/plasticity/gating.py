@@ -149,8 +149,8 @@ class BudgetGate(eqx.Module):
     >>> gate = nj.BudgetGate(budget=0.1)
     >>> scores, target = jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([0, 0])
     >>> state, g = gate.step(gate.init(), scores, target)
-    >>> g.tolist(), round(float(state.theta), 3)  # both taught: the threshold rises
-    ([[1.0], [1.0]], 0.045)
+    >>> g.tolist(), round(float(state.theta), 3)  # one was known; more than a tenth teach
+    ([[0.0], [1.0]], 0.02)
     """
 
     budget: Float[Array, ""] = eqx.field(default=0.1, converter=between("budget", 0.0, 1.0))
@@ -196,8 +196,8 @@ class ChangeGate(eqx.Module):
 
     >>> gate = nj.ChangeGate(power=1.0)
     >>> scores, target = jnp.array([[1.0, 0.0]]), jnp.array([0])
-    >>> gate.step(gate.init(), scores, target)[1].tolist()  # known, so it teaches less
-    [[0.833...]]
+    >>> gate.step(gate.init(), scores, target)[1].round(3)  # .8 / .99: it teaches less
+    Array([[0.808]], dtype=float32)
     """
 
     power: Float[Array, ""] = eqx.field(default=1.0, converter=between("power", 0.0, 10.0))

@@ -118,7 +118,8 @@ def blank(shape: Any, dtype: Any) -> np.ndarray:
 
 def kept(x: np.ndarray) -> Array:
     """A `blank` that was filled, without a copy; nobody may write to it from now on."""
-    return jax.device_put(x, may_alias=True)
+    with jax.ensure_compile_time_eval():  # it is kept beyond the program that asks for it first
+        return jax.device_put(x, may_alias=True)
 
 
 def __dir__() -> list[str]:

@@ -60,7 +60,7 @@ def test_help_has_a_text_and_a_group_for_every_option(name, helped):
     expected = {f"--{f.name.replace('_', '-')}" for f in fields(config) if f.name not in hidden}
     shown = [option for group in groups.values() for option in group if option != "-h"]
     assert sorted(shown) == sorted(expected)
-    assert set(groups) <= {"network", "learning", "learner", "devices", "data", "run"}
+    assert set(groups) <= {"network", "learning", "learner", "devices", "data", "run", "hosts"}
     for options in groups.values():
         for option, text in options.items():
             assert len(text.partition("(default")[0].strip()) > 10, option

@@ -322,5 +322,5 @@ def test_what_does_not_fit_is_refused(given, told, untyped):
 
 def test_what_cannot_be_traced_is_refused(net, blobs, tmp_path):
     run = lambda key: fit(net, blobs[0], key=key, epochs=1, batch_size=8, log=tmp_path)  # noqa: E731
-    with pytest.raises(ValueError, match="log and hook must be None under jit and vmap"):
+    with pytest.raises(ValueError, match="log, hook and mesh must be None under jit and vmap"):
         jax.vmap(run)(jax.random.split(KEY, 2))
