@@ -39,6 +39,7 @@ def learner(
     `spike` is a surrogate, of slope per mV; `gain` the slope of the softmax over scores, per mV
     of a leaky readout; `schedules` are `average` and `anneal` of `WTABroadcast`. The teacher,
     feedback and modulators of `system` have no part in it, its rate penalty has.
+    Raises `ValueError` for a system with a gate between samples.
 
     >>> import optax
     >>> from neurojax.learning import bptt
@@ -47,6 +48,11 @@ def learner(
     >>> system = nj.wta_broadcast.system(jax.random.key(1), net)
     >>> reference = bptt.learner(system, optax.adam(4e-3))
     """
+    if system.gate is not None:
+        gate = type(system.gate).__name__
+        raise ValueError(
+            f"system must have no gate for a surrogate gradient; got {gate}: leave it out"
+        )
     with jax.ensure_compile_time_eval():  # it may be made within what is compiled
         changes = partial(gradients, spike=spike, gain=float(real(gain, "gain")))
     return WTABroadcast(system, tx, changes=changes, **schedules)

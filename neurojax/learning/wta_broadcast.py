@@ -478,7 +478,7 @@ def init(
     weights = system.network.init_weights(fold(key, "weights"), make_weights, dtype)
     tone, step = system.rest(dtype), jnp.zeros((), jnp.int32)
     opt_state = tx.init({n: weights[n].w for n in system.network.plastic()})
-    gate = system.gate and system.gate.init(dtype)
+    gate = None if system.gate is None else system.gate.init(dtype)
     return TrainState(weights, opt_state, tone, (weights, tone), step, fold(key, "train"), gate)
 
 
@@ -535,7 +535,8 @@ def update(
     plain = {n: state.weights[n].w for n in system.network.plastic()}
     _check_optimiser(tx, state.opt_state, plain)
     key = jax.random.fold_in(state.key, state.step)
-    gate = system.gate and Gated(system.gate, state.gate, fold(key, "gate"))
+    remembers = state.gate, fold(key, "gate")
+    gate = None if system.gate is None else Gated(system.gate, *remembers)
     asked = {} if gate is None else {"gate": gate}
     dw, outcome = changes(system, state.weights, state.homeostasis, x, target, key=key, **asked)
     descent = jax.tree.map(jnp.negative, dw)
@@ -547,7 +548,7 @@ def update(
     }
     tone = excited(system, state.homeostasis, outcome.rates, anneal)
     average = _averaged(state.average, (weights, tone), average_decay, state.step)
-    learnt = gate and gate.after(outcome.scores, jnp.asarray(target))
+    learnt = None if gate is None else gate.after(outcome.scores, jnp.asarray(target))
     return state._replace(
         weights=weights, opt_state=opt_state, homeostasis=tone, average=average,
         step=state.step + 1, gate=learnt,

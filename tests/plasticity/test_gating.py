@@ -9,6 +9,7 @@ import pytest
 import hardware as hw
 import neurojax as nj
 from neurojax import wta_broadcast as wb
+from neurojax.learning import bptt
 from neurojax.plasticity.gating import opened, surprise
 
 KEY = jax.random.key(0)
@@ -141,3 +142,9 @@ def test_a_shut_gate_sends_no_pulse():
 def test_what_no_gate_can_do_is_refused(make, told):
     with pytest.raises(ValueError, match=told):
         make()
+
+
+def test_a_surrogate_gradient_takes_no_gate():
+    system, tx, _ = parts(First())
+    with pytest.raises(ValueError, match="system must have no gate .* got First: leave it out"):
+        bptt.learner(system, tx)
