@@ -68,9 +68,19 @@ def joined(c: Any) -> Iterator[None]:
     try:
         yield
         _together(b"end")
-        jax.distributed.shutdown()
+        _leave()
     except BaseException as error:  # noqa: BLE001 - none is left to wait for the others
         _join.end(_told(error, type(c)))
+
+
+def _leave() -> None:
+    """Leave the others; the first goes last, since what all of them speak to ends with it."""
+    from jax.experimental.multihost_utils import live_devices
+
+    if first():
+        with live_devices(jax.devices()):  # waits for every other that has not left
+            pass
+    jax.distributed.shutdown()
 
 
 def _told(error: BaseException, config: type) -> str:

@@ -59,15 +59,14 @@ def none_is_left():
         process.communicate()
 
 
-def started(out: Path, more: str, processors: int = 1, before: str = "") -> subprocess.Popen:
+def started(out: Path, more: str, processors: int = 1, before: str = "0") -> subprocess.Popen:
     env = os.environ | {"JAX_NUM_CPU_DEVICES": str(processors), "XLA_FLAGS": ""}
     words = f"{OPTIONS} --out {out} {more}".split()
-    module = ["-m", "experiments.learn", *words]
-    early = f"from experiments import _join; {before}; _join.early({words!r})"
-    command = ["-c", early] if before else module
+    module = "import sys, runpy; sys.argv[1:] = {words!r}; from experiments import _join; {before}"
+    module += "; runpy.run_module('experiments.learn', run_name='__main__', alter_sys=True)"
     STARTED.append(
         subprocess.Popen(
-            [sys.executable, *command],
+            [sys.executable, "-c", module.format(words=words, before=before)],
             env=env,
             stderr=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -77,9 +76,13 @@ def started(out: Path, more: str, processors: int = 1, before: str = "") -> subp
     return STARTED[-1]
 
 
-def pair(out: Path, more: str) -> list[subprocess.Popen]:
+def pair(out: Path, more: str, second: str = "0") -> list[subprocess.Popen]:
+    """Two that train together; what the second does before."""
     where = f"--coordinator localhost:{port()} --num-processes 2"
-    return [started(out / str(i), f"{where} --process-id {i} {more}") for i in (0, 1)]
+    return [
+        started(out / str(i), f"{where} --process-id {i} {more}", before=before)
+        for i, before in enumerate(("0", second))
+    ]
 
 
 def ended(process: subprocess.Popen) -> tuple[int, str]:
@@ -106,6 +109,19 @@ def test_two_processes_learn_what_one_does_and_go_on_when_one_was_killed(tmp_pat
         assert code == 0, said
     assert alike(kept(tmp_path / "0"), kept(tmp_path / "alone"))
     assert not (tmp_path / "1").exists()  # the first process alone writes
+
+
+LATE = (
+    "import time, jax; leave = jax.distributed.shutdown;"
+    "jax.distributed.shutdown = lambda: (time.sleep(3), leave())"
+)
+
+
+@pytest.mark.slow
+def test_the_first_process_waits_for_one_that_leaves_late(tmp_path):
+    for process in pair(tmp_path, "--epochs 1", second=LATE):
+        code, said = ended(process)
+        assert code == 0, said
 
 
 @pytest.mark.slow
