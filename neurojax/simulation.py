@@ -11,7 +11,7 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 from neurojax import _given
-from neurojax._check import count, prng_key, real, step_size, working
+from neurojax._check import MOST, count, prng_key, real, step_size, working
 from neurojax._compile import compiling
 from neurojax._drive import currents, held, read
 from neurojax._functions import Known, UnknownError, known
@@ -39,8 +39,8 @@ def __dir__() -> list[str]:
 
 def simulate(
     net: Any, weights: Any, state: Any, inputs: Any, *, n_steps: Any, dt: Any,
-    probe: Any = outputs, key: Any = None, every: Any = 1, learn: bool | None = None,
-    signals: Any = None, donate: bool = False,
+    probe: Any = outputs, key: Any = None, start: Any = 0, every: Any = 1,
+    learn: bool | None = None, signals: Any = None, donate: bool = False,
 ) -> Any:  # fmt: skip
     """Run one sample for `n_steps` of `dt` ms; what `probe` returns of a step is stacked over time.
 
@@ -48,13 +48,15 @@ def simulate(
     `inputs` maps each external input to [n_in], held, or [T, n_in] of floats, whole numbers or
     bools. `probe` maps {layer: Record} to arrays, by default each layer's output [n]; `every=k`
     keeps steps k, 2k, ... alone. The answer is the last state, and [T / k, ...] of each array.
-    Chance, of noisy weights and sources, is drawn from `key`, in step t from fold_in(key, t).
+    Chance, of noisy weights and sources, is drawn from `key`, in step t from fold_in(key, t),
+    where t counts from `start`: a run that goes on with the state, the key and `start` = steps
+    run so far is the run in one, bit for bit. Inputs and signals over time are those of this call.
     A network with rules must be told whether to learn. With learn=True the answer is (weights,
     state, seen): each plastic projection whose rule can run with the network (`STDP`) changes in
-    every step, after its layer fired; the state keeps the traces, so that a run in two pieces is
-    the run in one, bit for bit. `signals` maps layers to what their rules hear of a third factor
-    (`DopamineSTDP`): one number, [T], or [T, n]. What learns is held twice, as it was and as it is,
-    unless `donate` gives the old numbers away: `weights` cannot be read any more then.
+    every step, after its layer fired; the state keeps the traces. `signals` maps layers to what
+    their rules hear of a third factor (`DopamineSTDP`): one number, [T], or [T, n]. What learns is
+    held twice, as it was and as it is, unless `donate` gives the old numbers away: `weights` cannot
+    be read any more then.
 
     Batch is `jax.vmap`; so are sweeps over `dt`, weights, states and parameters.
 
@@ -66,9 +68,10 @@ def simulate(
     pytree), each call compiles anew: wrap the call in `eqx.filter_jit` then.
 
     Raises `ValueError` for `n_steps` or `every` that are no whole number >= 1, n_steps that
-    `every` does not divide, a `dt` that is not positive, an input that is missing, that no
-    projection reads, of another shape or not finite, and for a state or weights of another
-    network; `TypeError` for what is no key, no probe, no weights or no state.
+    `every` does not divide, a `start` that is no whole number >= 0, a `dt` that is not positive,
+    an input that is missing, that no projection reads, of another shape or not finite, and for a
+    state or weights of another network; `TypeError` for what is no key, no probe, no weights or no
+    state.
 
     >>> net = nj.Network(
     ...     {"h": nj.Layer(2, nj.LIF(tau_mem=10.0))},
@@ -93,14 +96,14 @@ def simulate(
     if learn and not state.rules:
         state = state._replace(rules=net.init_rules(_dtype(state)))
     inputs, dt = _given.inputs(net, inputs, n_steps), _checked(dt)
-    key = None if key is None else prng_key(key)
+    key, start = None if key is None else prng_key(key), _begin(start, n_steps)
     if n_steps // every > _MANY:
         _refuse_too_many(net, weights, state, inputs, dt, n_steps // every, probe, key)
     signals = _given.signals(net, signals, n_steps, learn)
-    values = net, weights, state, (inputs, signals), key, dt, n_steps, every, learn
+    values = net, weights, state, (inputs, signals), key, start, dt, n_steps, every, learn
     if compiling():
         return _run(*values, probe=probe)
-    values = net, weights, state, values[3], key, _as_input(dt, state), n_steps, every, learn
+    values = *values[:6], _as_input(dt, state), n_steps, every, learn
     try:
         function, arrays = known(probe, net, weights, state)
     except UnknownError:
@@ -120,7 +123,7 @@ def simulate(
 def _refuse_too_many(net, weights, state, inputs, dt, n_kept: int, probe, key) -> None:
     """Refuse steps of which what the probe keeps would not fit."""
     first = {n: x if x.ndim == 1 else x[:1] for n, x in inputs.items()}
-    one = lambda: _run(net, weights, state, first, key, dt, 1, 1, False, probe=probe)[1]  # noqa: E731
+    one = lambda: _run(net, weights, state, first, key, 0, dt, 1, 1, False, probe=probe)[1]  # noqa: E731
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(one)))
     cure = "pass every=, or a probe that keeps less"
     affordable(f"what the probe keeps of {n_kept} steps", n_kept * size, cure)
@@ -131,6 +134,18 @@ def _checked(dt: Any) -> Any:
     if jnp.ndim(dt):
         raise ValueError(f"dt must be one number, in ms; got shape {dt.shape}: jax.vmap over dt")
     return dt
+
+
+def _begin(start: Any, n_steps: int) -> Array:
+    """The number of the first step, as an array, so that no other one compiles anew."""
+    if isinstance(start, Tracer):
+        if start.shape or not jnp.issubdtype(start.dtype, jnp.integer):
+            raise ValueError(f"start must be one whole number; got {start.aval.str_short()}")
+        return eqx.error_if(start.astype(int), start < 0, "start must be a whole number >= 0")
+    start = count("start", 0)(start)
+    if start > MOST - n_steps:
+        raise ValueError(f"start must be <= {MOST - n_steps} before {n_steps} steps; got {start}")
+    return jnp.asarray(start)
 
 
 def _as_input(dt: Any, state: State) -> Array:
@@ -174,12 +189,14 @@ def _anew(values, probe: Callable):
     return jax.jit(lambda arrays: _run(*eqx.combine(arrays, rest), probe=probe))(arrays)
 
 
-def _run(net: Network, weights, state, given, key, dt, n_steps: int, every: int, learn, probe):
+def _run(
+    net: Network, weights, state, given, key, begin, dt, n_steps: int, every: int, learn, probe
+):  # fmt: skip
     _given.made_by(net, state)
     net, groups = _in_reach(net).with_totals(state), net.groups()
     inputs, signals = given
     ahead = len(groups) > 1 or any(x.ndim == 2 for x in inputs.values())
-    block = partial(_block, net, groups, inputs, signals, key, dt, probe, learn, weights)
+    block = partial(_block, net, groups, inputs, signals, key, begin, dt, probe, learn, weights)
     together = stride(net)  # what is gathered at once on several devices
     longest = _BLOCK if ahead else n_steps
     over = partial(_in_blocks, block, min(longest, together) if together > 1 else longest)
@@ -235,6 +252,7 @@ def _block(
     inputs,
     signals,
     key,
+    begin,
     dt,
     probe,
     learn,
@@ -249,8 +267,8 @@ def _block(
     inputs = {n: x if x.ndim == 1 else _steps(x, start, n_steps) for n, x in inputs.items()}
     signals = {n: x if x.ndim == 0 else _steps(x, start, n_steps) for n, x in signals.items()}
     run = partial(
-        _over_time, weights=_with(weights, changing), n_steps=n_steps, dt=dt, key=key, start=start,
-        learn=learn, signals=signals,
+        _over_time, weights=_with(weights, changing), n_steps=n_steps, dt=dt, key=key,
+        start=begin + start, learn=learn, signals=signals,
     )  # fmt: skip
     ends, records, sent = carry, {}, {}
     for layers in groups[:-1]:

@@ -441,6 +441,87 @@ def test_a_delay_of_one_step_ties_two_layers(monkeypatch):
     assert not z["b"][0].any()
 
 
+class Chancy(Noisy):
+    """Weights that change by chance too."""
+
+    def program(self, dw, *, key=None):
+        return super().program(jnp.sign(dw) * jnp.round(3 * jax.random.uniform(key, dw.shape)))
+
+
+@functools.cache
+def chancy():
+    """Chance wherever a run may meet it, in whole numbers, and the inputs of a run."""
+    w = jnp.full((3, 3), 8.0)
+    ends = {"source": ("noise", "h"), "moves": ("x", "h"), "out": ("h", "o"), "held": ("y", "h")}
+    links = {n: Projection(*e, Dense(3, 3), plastic=False, w=w) for n, e in ends.items()}
+    release = nj.Quantal(n_sites=8)
+    links["sent"] = Projection("x", "o", Dense(3, 3), release=release, plastic=False, w=w)
+    links["loop"] = Projection("o", "o", Dense(3, 3), delay=1, rule=nj.STDP(tau_plus=20.0), w=w)
+    layers = {"noise": Layer(3, Poisson(200.0))} | {n: Layer(3, LIF()) for n in "ho"}
+    net = Network(layers, links)
+    given = {"x": (X > 0.4).astype(float), "y": jnp.ones(3)}
+    return net, net.init_weights(KEY, lambda w, c, key: Chancy(w, c)), given
+
+
+def test_a_run_that_goes_on_draws_what_the_run_in_one_draws(monkeypatch):
+    monkeypatch.setattr("neurojax.simulation._BLOCK", 5)
+    net, weights, given = chancy()
+    probe = lambda r: {k: (r[k].neuron, r[k].z) for k in r}  # noqa: E731
+    options = {"dt": 1.0, "key": KEY, "probe": probe, "learn": True}
+
+    @quick
+    def goes(weights, state, x, start):
+        inputs, n_steps = given | {"x": x}, len(x)
+        return simulate(net, weights, state, inputs, n_steps=n_steps, start=start, **options)
+
+    *whole, seen = goes(weights, net.init(learn=True), given["x"], 0)
+    *half, begun = goes(weights, net.init(learn=True), given["x"][:6], 0)
+    *pieces, rest = goes(*half, given["x"][6:], 6)
+    chex.assert_trees_all_equal(pieces, whole)
+    joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), begun, rest)
+    chex.assert_trees_all_equal(joined, seen)
+    assert seen["o"][1].any()
+    assert not jnp.array_equal(whole[0]["loop"].w, weights["loop"].w)
+    *_, again = goes(*half, given["x"][6:], 0)
+    for name, x in {"noise": 1, "h": 0, "o": 0}.items():  # each hears chance of its own
+        told, same = (jax.tree.leaves(r[name][x])[0] for r in (rest, again))
+        assert not jnp.array_equal(told, same)
+
+
+def test_where_a_run_starts_compiles_nothing_and_maps(traces):
+    net = Network({"noise": Layer(3, Poisson(200.0))}, {})
+    goes = lambda start: simulate(  # noqa: E731
+        net, {}, net.init(), {}, n_steps=T, dt=1.0, key=KEY, start=start
+    )[1]["noise"]
+    each = [goes(start) for start in (0, 3, jnp.int32(12))]
+    assert len(traces) == 1
+    mapped = jax.vmap(goes)(jnp.array([0, 3, 12]))
+    np.testing.assert_array_equal(mapped, each)
+    np.testing.assert_array_equal(each[0][3:], each[1][:-3])
+    with pytest.raises(RuntimeError, match="start must be a whole number >= 0"):
+        jax.vmap(goes)(jnp.array([0, -3, 12]))
+
+
+@pytest.mark.parametrize(
+    ("start", "told"),
+    [
+        (-1, "start must be a whole number >= 0; got -1"),
+        (2.0, "start must be a whole number >= 0; got 2.0"),
+        (True, "start must be a whole number >= 0; got True"),
+        (2**31 - 12, "start must be <= 2147483635 before 12 steps; got 2147483636"),
+    ],
+)
+def test_refuses_a_start_that_is_no_step(start, told):
+    with pytest.raises(ValueError, match=told):
+        run(start=start)
+
+
+def test_refuses_a_traced_start_of_another_kind():
+    begun = lambda start: run(start=start)[1]["h"]  # noqa: E731
+    with pytest.raises(ValueError, match=r"start must be one whole number; got float32\[\]"):
+        jax.eval_shape(begun, jnp.float32(3.0))
+
+
 # --- what a network says of itself ---
 
 
