@@ -10,6 +10,7 @@ but for rows named so. Recurrence: pictures row by row, one layer of 512. The se
 data sets, are one program; a row that is there is not run again.
 """
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from rich.console import Console
 
 import neurojax as nj
 from experiments import _lanes, _lock, _options, _run, _runs, _training, learn, yardstick
+from experiments._rewiring import Rewiring
 from experiments.published import Row, alike
 from hardware import topology
 from neurojax._check import MOST
@@ -33,26 +35,26 @@ from neurojax.network import Network, fold
 PER_CORE = 32  # neurons
 _FIELDS, _SMALL = nj.Sheet(8, window=7, stride=2), nj.Sheet(16, window=5, stride=2)
 _TOP = nj.Sheet(512, window=0, far=256)
-Make = Callable[[Key[Array, ""]], Network]
+Make = Callable[[Key[Array, ""], int], Network]  # of a key and the number of inputs
 
 
 def _depth(*sheets: nj.Sheet, bound: int | None = 256) -> Make:
     neuron, rule = nj.LIF(9.5, 2.0), nj.ThreeFactor(window=nj.triangle(0.5))
-    return lambda key: nj.topographic(
-        key, (1, 28, 28), sheets, 10, neuron=neuron, rule=rule, max_fan_in=bound,
-        readout=nj.LeakyIntegrator(9.5),
+    return lambda key, n_in: nj.topographic(
+        key, (1, math.isqrt(n_in), math.isqrt(n_in)), sheets, 10, neuron=neuron, rule=rule,
+        max_fan_in=bound, readout=nj.LeakyIntegrator(9.5),
     )  # fmt: skip
 
 
 def _loop(recurrence: nj.Recurrence, spread: float = 0.0, n: int = 512) -> Make:
     """One layer that is shown rows, whose time constants are spread by a factor e^spread."""
 
-    def make(key: Key[Array, ""]) -> Network:
+    def make(key: Key[Array, ""], n_in: int) -> Network:
         u = jax.random.uniform(fold(key, "tau"), (n,), minval=-1.0)
         neuron = nj.LIF(4.5 * jax.numpy.exp(spread * u), 3.0)
         layer = nj.Layer(n, neuron, rule=nj.ThreeFactor())
         return nj.structured(
-            key, 28, [layer], 10, population=1, recurrence=recurrence, gain_in=3.0,
+            key, n_in, [layer], 10, population=1, recurrence=recurrence, gain_in=3.0,
             readout=nj.LeakyIntegrator(19.5),
         )  # fmt: skip
 
@@ -79,6 +81,12 @@ RECURRENCE: dict[str, Make] = {
     "grid of 60, four delays": _loop(_GRID(delays=(1, 2, 4, 8))),
     "grid of 60, four delays, mixed time constants": _loop(_GRID(delays=(1, 2, 4, 8)), 1.0),
 }
+# Of these, so many synapses of each delay move every so many batches: those of least weight.
+REWIRED = {
+    "random 60, rewired": ("random 60", 4, 50),
+    "grid of 60, four delays, rewired": ("grid of 60, four delays", 1, 50),
+}
+RECURRENCE |= {name: RECURRENCE[whose] for name, (whose, _, _) in REWIRED.items()}
 TEACHERS: dict[str, tuple[str, Any]] = {
     "broadcast": ("wta_broadcast", nj.wta_broadcast.deltas),
     "symmetric": ("wta_broadcast", nj.wta_broadcast.symmetric),
@@ -86,29 +94,36 @@ TEACHERS: dict[str, tuple[str, Any]] = {
 }
 
 
-def _wired(make: Make, changes: Any) -> learn.Change:
-    """The learner of the main experiment with another network, and what asks for changes."""
+def _wired(make: Make, changes: Any, moves: tuple[int, int] | None) -> learn.Change:
+    """The learner of the main experiment with another network, and what asks for changes.
+
+    `moves`: synapses that each neuron moves of each loop, and batches between.
+    """
 
     def change(learner: Any, key: Key[Array, ""]) -> Any:
-        net, old = make(fold(key, "wiring")), learner.system
+        old = learner.system
+        net = make(fold(key, "wiring"), old.n_in)
         sizes = {n: x.n for n, x in net.layers.items() if n != old.readout}
         told = _training.feedback(None, sizes, old.n_classes, fold(key, "feedback"))
         system = replace(old, network=net, feedback=told, population=None)
-        return replace(learner, system=system, changes=changes or learner.changes)
+        learner = replace(learner, system=system, changes=changes or learner.changes)
+        return learner if moves is None else Rewiring(learner, *moves)
 
     return change
 
 
+_SHAPES = {"mnist": (28, 28), "digits": (8, 8)}
 _SHOWN = {"depth": ("--augment none", 6, 4e-3), "recurrence": ("--presentation rows", 10, 5e-3)}
 NETS = {f"depth: {n}": x for n, x in DEPTH.items()}
 NETS |= {f"recurrence: {n}": x for n, x in RECURRENCE.items()}
 ROWS: dict[str, Row] = {}
 for _net, _make in NETS.items():
     _shown, _epochs, _rate = _SHOWN[_net.partition(":")[0]]
+    _moves = REWIRED.get(_net.partition(": ")[2])
     for _who, (_learner, _changes) in TEACHERS.items():
         ROWS[f"{_net}; {_who}"] = Row(
             f"--learner {_learner} {_shown} --epochs {_epochs}", (_rate,),
-            change=_wired(_make, _changes),
+            change=_wired(_make, _changes, _moves and _moves[1:]),
         )  # fmt: skip
 
 
@@ -225,9 +240,16 @@ def table(config: Config) -> Iterator[str]:
                 cells = [_mean([x["val_accuracy"][-1] for x in runs])]
                 cells += [_mean([x["test_accuracy"] for x in runs])] if config.test else []
                 cells.append(f"{np.mean([x['rate'][-1] for x in runs]):.3f}")
-                synapses, most, hops = priced(NETS[name.partition(";")[0]](jax.random.key(0)))
+                n_in = _inputs(dataset, name.startswith("depth"))
+                synapses, most, hops = priced(NETS[name.partition(";")[0]](jax.random.key(0), n_in))
                 cells += [f"{synapses:,}", f"{most}", f"{hops:.2f}"]
                 yield f"| {name} | {dataset} | {' | '.join(cells)} |"
+
+
+def _inputs(dataset: str, whole: bool) -> int:
+    """Of pictures that are shown whole, or row by row."""
+    rows, columns = _SHAPES[yardstick.SETS[dataset]]
+    return rows * columns if whole else columns
 
 
 def _mean(parts: Sequence[float]) -> str:

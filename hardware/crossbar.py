@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, Key, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from hardware._check import bits
 from hardware._check import policy as checked
 from hardware._clock import added, exact
 from hardware.devices import LONGEST, Device, known_zero, varied
-from hardware.programming import Memory, OneSide, Pair, Policy, Pulses, Spent, pulsed_by
+from hardware.programming import Memory, OneSide, Pair, Policy, Pulses, Spent, pulsed_by, reset
 from neurojax._check import (
     brief,
     cast,
@@ -124,6 +124,7 @@ class Crossbar(eqx.Module):
     adc: Quantiser | None
     rows: int | None = eqx.field(static=True)
     noisy: bool = eqx.field(static=True)
+    start: str = eqx.field(static=True, default="low")
 
     def __repr__(self) -> str:
         """`Crossbar: 20 x 12 synapses, w_max 0.5, Device(...), OneSide(...)`, not their state."""
@@ -183,6 +184,23 @@ class Crossbar(eqx.Module):
         dG = connectivity_mask(self.connectivity, dw) / self._scale(dw.dtype)
         pair, memory = self.policy(self.pair, self.memory, dG, key=key)
         return replace(self, pair=pair, memory=memory)
+
+    def renewed(self, connectivity: Connectivity, new: Bool[Array, "..."]) -> "Crossbar":
+        """On other wiring, the devices of `new` synapses as if just made, and w near 0.
+
+        A pulse resets each; pulses up follow, without noise, where pairs start from the middle or
+        against a column of reference. What the policy remembers of these synapses is gone.
+        """
+        pair = reset(self.pair, new)
+        single = pair.cells_minus.G.shape != new.shape
+        if single or self.start == "middle":
+            up = jnp.where(new, _to_middle(pair.plus, pair.cells_plus), 0)
+            down = jnp.where(new, _to_middle(pair.minus, pair.cells_plus), 0)
+            plus, minus = (Pulses(n, jnp.zeros_like(n)) for n in (up, down))
+            pair = pulsed_by(pair, plus, None if single else minus, None, None)
+        forget = lambda x: jnp.where(new, 0, x) if jnp.shape(x) == new.shape else x  # noqa: E731
+        memory = jax.tree.map(forget, self.memory)
+        return replace(self, connectivity=connectivity, pair=pair, memory=memory)
 
     def waited(self, seconds: ArrayLike) -> "Crossbar":
         """The array after a time without pulses (s), in which conductances may drift.
@@ -385,7 +403,7 @@ class _MakeCrossbar(eqx.Module):
         held, memory = cast(self.policy, dtype), self.policy.init(w)
         return Crossbar(
             connectivity, pair, held, memory, limit, span, clipped, self.dac, self.adc,
-            self.rows, self.noisy,
+            self.rows, self.noisy, self.start,
         )  # fmt: skip
 
     def _drawn(self, key: Array, shape: tuple[int, ...]) -> Any:
@@ -427,6 +445,11 @@ def _targets(dG: Array, device: Any, single: bool, start: str) -> tuple[Array, A
     if start == "middle":
         return middle + dG / 2, middle - dG / 2
     return low + jnp.maximum(dG, 0), low + jnp.maximum(-dG, 0)
+
+
+def _to_middle(device: Any, cells: Any) -> Array:
+    """Pulses that bring each device from G_min to the middle of its window."""
+    return device.pulses_to(jnp.broadcast_to((device.G_min + device.G_max) / 2, cells.G.shape))
 
 
 def _blank(sides: tuple[Any, Any], up: Array, down: Array, single: bool) -> Pair:

@@ -22,7 +22,8 @@ from neurojax._repr import described
 
 __all__ = [
     "Bidirectional", "Coder", "MixedPrecision", "OneSide", "Pair", "Policy", "Pulses", "Single",
-    "Spent", "Train", "Unidirectional", "WriteVerify", "pulsed", "refreshed", "step_size",
+    "Spent", "Train", "Unidirectional", "WriteVerify", "pulsed", "refreshed", "reset",
+    "step_size",
 ]  # fmt: skip
 
 
@@ -361,15 +362,17 @@ def refreshed(
     worn = (jnp.maximum(u_plus, u_minus) > upper) & (jnp.minimum(u_plus, u_minus) > lower)
 
     def rewrite(pair: Pair) -> Pair:
-        reset = _reset(pair, worn)
-        left = jnp.where(worn, pair.dG - reset.dG, 0)  # what the reset has lost
+        blank = reset(pair, worn)
+        left = jnp.where(worn, pair.dG - blank.dG, 0)  # what the reset has lost
         up = lambda device, cells, more: device.pulses_to(  # noqa: E731
             cells.G + jnp.maximum(more, 0), longest
         )
-        plus = jnp.where(worn, up(reset.plus, reset.cells_plus, left), 0)
-        minus = jnp.where(worn, up(reset.minus, reset.cells_minus, -left), 0)
+        plus = jnp.where(worn, up(blank.plus, blank.cells_plus, left), 0)
+        minus = jnp.where(worn, up(blank.minus, blank.cells_minus, -left), 0)
         none = jnp.zeros_like(plus)
-        return pulsed(reset, Pulses(plus, none), Pulses(minus, none), key=key)
+        new = pulsed(blank, Pulses(plus, none), Pulses(minus, none), key=key)
+        n_refresh = pair.spent.n_refresh + worn.astype(jnp.int32)
+        return new._replace(spent=new.spent._replace(n_refresh=n_refresh))
 
     return jax.lax.cond(worn.any(), rewrite, lambda pair: pair, pair)
 
@@ -378,25 +381,26 @@ def _place(device: Any, cells: Any) -> Array:
     return (cells.G - device.G_min) / (device.G_max - device.G_min)
 
 
-def _reset(pair: Pair, worn: Bool[Array, "*d"]) -> Pair:
-    """Worn pairs at G_min, at the price of one pulse a device."""
+def reset(pair: Pair, which: Bool[Array, "*d"]) -> Pair:
+    """Pairs at G_min, `which` of them [d], at the price of one pulse a device, counted and paid.
 
-    due = worn.astype(working(pair.cells_plus.G.dtype))
-    time = _rows(pair, due, due)
+    A column of reference, which all share, stays.
+    """
+    due = which.astype(working(pair.cells_plus.G.dtype))
+    both = pair.cells_minus.G.shape == which.shape
+    time = _rows(pair, due, due if both else None)
     t = added(pair.t, exact(time, pair.t.s.dtype))
 
     def side(device: Any, cells: Any):
         low = jnp.broadcast_to(device.G_min, cells.G.shape).astype(cells.G.dtype)
-        pick = lambda new, old: jnp.where(worn, new, old)  # noqa: E731
-        n_pulses = cells.n_pulses + worn.astype(jnp.int32)
+        pick = lambda new, old: jnp.where(which, new, old)  # noqa: E731
+        n_pulses = cells.n_pulses + which.astype(jnp.int32)
         new = jax.tree.map(pick, device.init(low, t=t), cells)._replace(n_pulses=n_pulses)
         return new, _work(device, due, cells.G, new.G)
 
     plus, e_plus = side(pair.plus, pair.cells_plus)
-    minus, e_minus = side(pair.minus, pair.cells_minus)
-    pair = _paid(pair, e_plus + e_minus, time)
-    spent = pair.spent._replace(n_refresh=pair.spent.n_refresh + worn.astype(jnp.int32))
-    return pair._replace(cells_plus=plus, cells_minus=minus, spent=spent)
+    minus, e_minus = side(pair.minus, pair.cells_minus) if both else (pair.cells_minus, 0.0)
+    return _paid(pair, e_plus + e_minus, time)._replace(cells_plus=plus, cells_minus=minus)
 
 
 @described

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Key, Shaped
+from jaxtyping import Array, Bool, Float, Key, Shaped
 
 from neurojax._check import brief, cast, instance, known_finite, prng_key, real
 from neurojax._draw import fold
@@ -35,7 +35,9 @@ class Weights(Protocol):
     A learning rule never knows whether it has numbers or devices behind these. Weights that
     read differently each time may also have `hold(s) -> Held | None`: all of `apply(s)` that
     stays while an input `s` is held, or None where a second reading gives what the first gave.
-    Without it, a held input is read once a presentation.
+    Without it, a held input is read once a presentation. Those whose synapses can move (`rewired`)
+    have `renewed(connectivity, new) -> Weights`: on other wiring of the same shape, synapses where
+    `new` as if just made.
     """
 
     @property
@@ -127,6 +129,12 @@ class Ideal(eqx.Module):
         w, dw, low, high = cast((self.w, dw, low, high), jnp.float32)
         new = _within(w + dw, low, high)
         return replace(self, w=_short(new, w, self.w.dtype, key))
+
+    def renewed(self, connectivity: Connectivity, new: Bool[Array, "..."]) -> "Ideal":
+        """On other wiring, with 0 where synapses are `new`, or the bound that is next to it."""
+        low, high = (_of_each(x, self.connectivity) for x in (self.low, self.high))
+        fresh = _within(jnp.zeros_like(self.w), low, high)
+        return replace(self, w=jnp.where(new, fresh, self.w), connectivity=connectivity)
 
     def visit(
         self, visits: Visits, after: Array | None = None, key: Array | None = None

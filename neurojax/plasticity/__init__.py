@@ -21,6 +21,7 @@ from neurojax.plasticity.inhibitory import InhibitorySTDP
 from neurojax.plasticity.modulation import Modulators, ModulatorState, modulators
 from neurojax.plasticity.scaling import SynapticScaling, normalizing
 from neurojax.plasticity.stdp import STDP, STDPState
+from neurojax.plasticity.structural import Rewired, rewire, rewired
 from neurojax.plasticity.teaching import HardWTA, SoftWTA, class_scores, k_winners
 from neurojax.plasticity.three_factor import (
     Eligibility,
@@ -46,10 +47,10 @@ from neurojax.plasticity.triplet import (
 __all__ = [
     "Broadcast", "BudgetGate", "ChangeGate", "DopamineSTDP", "DopamineSTDPState", "Eligibility",
     "Gate", "GatePopulation", "HardWTA", "Homeostasis", "HomeostasisState", "InhibitorySTDP",
-    "ModulatorState", "Modulators", "Post", "Rule", "STDP", "STDPState", "ShuffledGate", "SoftWTA",
-    "SurpriseGate", "SynapticScaling", "ThreeFactor", "TripletSTDP", "TripletSTDPState",
-    "TripletTraces", "WeightDependence", "Window", "always", "boxcar", "broadcast",
-    "class_scores", "gate_population", "k_winners", "modulators", "normalizing", "post_spike",
+    "ModulatorState", "Modulators", "Post", "Rewired", "Rule", "STDP", "STDPState", "ShuffledGate",
+    "SoftWTA", "SurpriseGate", "SynapticScaling", "ThreeFactor", "TripletSTDP", "TripletSTDPState",
+    "TripletTraces", "WeightDependence", "Window", "always", "boxcar", "broadcast", "class_scores",
+    "gate_population", "k_winners", "modulators", "normalizing", "post_spike", "rewire", "rewired",
     "traces", "triangle", "triplet_hippocampus", "triplet_visual_cortex",
 ]  # fmt: skip
 

@@ -423,11 +423,11 @@ def long_range(key: Key[Array, ""], windows: Local1D | Local2D, fan_in: int) -> 
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _beside(key, held: Int[Array, "n w"], k: int, m) -> Int[Array, "n k"]:
-    """Rows of k of 0 .. m - 1 that sorted rows do not hold, in order."""
+def _beside(key, held: Int[Array, "n w"], k: int, m, ends=None) -> Int[Array, "n k"]:
+    """Rows of k of 0 .. m - 1 that sorted rows do not hold, in order; weights as of `_distinct`."""
     new = jnp.zeros((len(held), k), held.dtype)
     missing = jnp.concatenate([jnp.ones_like(new, bool), jnp.zeros_like(held, bool)], axis=1)
-    drawn = _filled(key, jnp.concatenate([new, held], axis=1), missing, m)
+    drawn = _filled(key, jnp.concatenate([new, held], axis=1), missing, m, ends)
     at = jax.vmap(jnp.searchsorted)(held, drawn)
     known = jnp.take_along_axis(held, jnp.minimum(at, held.shape[1] - 1), axis=1) == drawn
     order = jnp.argsort(known, axis=1, stable=True)
