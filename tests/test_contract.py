@@ -392,6 +392,7 @@ def test_state_keeps_structure_shape_and_dtype(row, dtype, x64):
         assert (y.shape, y.dtype) == ((N,), jnp.dtype(dtype))
 
 
+@pytest.mark.slow
 def test_float64_refines_float32(row):
     single = run(row, row.model, row.init(row.model, "float32"), inputs())
     with jax.enable_x64(True):
@@ -403,6 +404,7 @@ def test_float64_refines_float32(row):
         np.testing.assert_allclose(one, two, **row.tol)
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one(row):
     mesh = jax.make_mesh((8,), ("neuron",), axis_types=(jax.sharding.AxisType.Auto,))
 

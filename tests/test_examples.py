@@ -37,6 +37,7 @@ LONG = {"neurojax.data.decoding"} | {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in MODULES]
 )

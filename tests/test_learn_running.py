@@ -202,6 +202,7 @@ def test_seeds_and_amplitudes_are_a_vmap():
         np.testing.assert_allclose(picked(w_n), loop(0.0, float(high)), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_on_a_crossbar_the_same_rule_pulses_devices():
     wiring, w, picked = wirings()["matrix"]
     policy = hw.Unidirectional(hw.Train(4096, longest=4096))

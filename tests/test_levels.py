@@ -66,6 +66,7 @@ def test_steps_far_below_the_resolution_add_up(kind, by):
     assert 0.5 < change.std() / (unit * np.sqrt(n_steps / 20 * 19 / 20)) < 1.5
 
 
+@pytest.mark.slow
 def test_what_few_bits_learn_is_what_float32_learns_but_for_chance():
     net = nj.Network(
         {"cells": nj.Layer(N_POST, nj.LIF())},

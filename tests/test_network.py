@@ -244,6 +244,7 @@ def test_the_default_spike_refuses_to_be_differentiated_within_a_network():
     assert np.any(gradient(weights["out"].w))
 
 
+@pytest.mark.slow
 def test_a_surrogate_differentiates_through_loops_and_delays():
     net = loop_with(surrogate.fast_sigmoid(2.0))
     for name in ("in", "loop"):

@@ -47,6 +47,7 @@ def same(a, b):
 # --- the same numbers ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("delay", "learn"),
     [(3, True)]
@@ -131,6 +132,7 @@ LISTS, ROWS = (
 slowly = [pytest.param(x, marks=pytest.mark.slow) for x in (ROWS, nj.one_to_one(16))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wiring", [LISTS, *slowly], ids=repr)
 def test_products_of_what_is_divided_are_those_of_the_whole(wiring):
     rng = np.random.default_rng(1)
@@ -171,6 +173,7 @@ def collectives(net, weights, state):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("delay", "devices"), [(3, 2), pytest.param(1, 8, marks=pytest.mark.slow)])
 def test_spikes_are_gathered_once_a_smallest_delay_a_bit_a_neuron(delay, devices):
     """The only message: delay x N bits, all devices' together, in whole words of each."""
@@ -230,6 +233,7 @@ def broadcasting():
 SLOWLY = [pytest.param(x, marks=[pytest.mark.slow] * (i > 0)) for i, x in enumerate(learners())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", SLOWLY)
 def test_a_batch_over_devices_teaches_what_it_teaches_on_one(make, tmp_path):
     """Up to the order in which a batch is added up; a checkpoint of two goes on over four."""

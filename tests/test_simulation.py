@@ -171,6 +171,7 @@ def test_a_neuron_of_ones_own_means_what_it_means_now(traces, monkeypatch):
         assert len(traces) == compiled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["known", "anew"])
 def test_many_calls_leave_nothing_behind(kind):
     backend = jax.devices()[0].client
@@ -255,6 +256,7 @@ def _whole():
         yield functools.cache(lambda n_steps: long_run(patch, 1000, n_steps=n_steps))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("block", "n_steps"), [(8, 23), (5, 20)])
 def test_blocks_of_steps_change_nothing(monkeypatch, whole, block, n_steps):
     whole = whole(n_steps)
@@ -557,6 +559,7 @@ def test_a_network_and_its_state_pickle_and_copy_to_equal_ones():
         assert pickle.loads(pickle.dumps(probe)) == probe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learns", [False, True])
 def test_a_long_run_is_its_short_pieces_bit_for_bit(learns):
     """A thousand steps and more are compiled another way."""

@@ -32,6 +32,7 @@ def built(sizes=(40, 30), classes=4, **options):
     return quick(lambda key: structured(key, 6, hidden, classes, **options))(KEY)
 
 
+@pytest.mark.slow
 def test_layers_follow_one_another_and_the_readout_hears_them_all():
     net = built(density=0.2, population=5, recurrence=Recurrence(radius=4, p_rewire=0.25))
     ends = {name: (p.pre, p.post, p.delay) for name, p in net.projections.items()}
@@ -177,6 +178,7 @@ def test_a_population_that_is_merged_learns_as_its_copies_do():
     )
 
 
+@pytest.mark.slow
 def test_wiring_of_a_layer_does_not_depend_on_the_others():
     loop = Recurrence(radius=4, p_rewire=0.25)
     one = built((40,), recurrence=loop, density=0.5)
@@ -207,6 +209,7 @@ def test_each_gain_reaches_its_own_weights():
         assert strength(net, name) == pytest.approx(gain, rel=4 / np.sqrt(2 * 480)), name
 
 
+@pytest.mark.slow
 def test_a_readout_divides_by_what_it_hears_and_starts_from_something_if_it_spikes():
     loop, part = Recurrence("none"), 0.25
     lif = LIF(tau_mem=5.0, r_mem=3.0)

@@ -37,6 +37,7 @@ def linked(p):
     return np.asarray(p.connectivity.matrix(jnp.ones(p.connectivity.shape))) > 0
 
 
+@pytest.mark.slow
 def test_names_sizes_and_delays():
     ends = {n: (p.pre, p.post, p.delay, p.plastic) for n, p in net().projections.items()}
     assert ends == {
@@ -89,6 +90,7 @@ def test_the_bound_holds_on_the_edges():
     assert 29 < fan["readout"].max() <= 32  # as much as the bound allows
 
 
+@pytest.mark.slow
 def test_long_range_takes_all_that_windows_leave_out_alike():
     """Each sender outside is as likely; at the most there are, all of them."""
     near = nj.Local2D((2, 4, 3), 2, kernel=3, padding="same")
@@ -142,6 +144,7 @@ def test_no_neuron_hears_more_than_the_bound(side, sheet, widths):
         made(max(widths) - 1)
 
 
+@pytest.mark.slow
 def test_the_error_goes_back_along_the_readouts_own_synapses():
     """The learning signal is W^T e; a layer that the readout does not hear keeps its feedback."""
     whole = net()
@@ -203,6 +206,7 @@ def test_it_computes_what_a_dense_network_with_a_mask_computes(by):
         np.testing.assert_allclose(dw[name], dw_2[name], atol=2e-5 * size, err_msg=name)
 
 
+@pytest.mark.slow
 def test_near_and_far_together_are_as_strong_as_asked():
     """Variance of the current for independent inputs: gain squared, away from the edge."""
     sheets = [nj.Sheet(30, window=3, far=6, near=3, near_far=30)]
@@ -219,6 +223,7 @@ def test_near_and_far_together_are_as_strong_as_asked():
         np.testing.assert_allclose(power.mean(), gain**2, rtol=4 * np.sqrt(2 / (30 * 15)))
 
 
+@pytest.mark.slow
 def test_devices_and_the_mesh_take_it():
     """Weights on devices have the shapes of the wiring; its edges lie on a mesh."""
     device = hardware.crossbar(

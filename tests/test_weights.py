@@ -28,6 +28,7 @@ def ring(n, radius):
     return Band(jnp.asarray(np.broadcast_to(offsets % 3 != 0, (n, 2 * radius + 1))), radius)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("connectivity", "fan_in"),
     [

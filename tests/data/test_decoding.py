@@ -84,6 +84,7 @@ def test_fields_of_a_population_are_where_the_source_has_them():
     np.testing.assert_allclose(shifted, expected, rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_population_vector_is_unbiased_within_the_range():
     x = jnp.linspace(0.2, 0.8, 61)
     decoded = decoding.population_vector(encoding.population(x, 14), 0.0, 1.0)

@@ -164,6 +164,7 @@ def test_poisson_refuses_what_is_no_key_and_rates_of_another_shape():
         poisson(jnp.zeros(3), 4, max_rate=jnp.ones(2))
 
 
+@pytest.mark.slow
 def test_rare_spikes_are_as_rare_as_asked_and_certain_ones_certain():
     p = jnp.full(2**20, 2.0**-23 / 8)  # a draw of 23 bits would fire eight times as often
     keys = jax.random.split(jax.random.key(0), 96)

@@ -83,6 +83,7 @@ def test_padding_changes_nothing(name):
     close(full, learnt(name, nj.data.Rasters(jnp.asarray(longer), lengths), y, STEPS + 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wta_broadcast", "eprop"])
 def test_samples_of_one_length_need_no_lengths(name):
     x, _ = samples()

@@ -55,6 +55,7 @@ def deployed(trained, out, **options):
     )
 
 
+@pytest.mark.slow
 def test_a_network_of_ours_is_as_accurate_from_its_file(trained, tmp_path):
     found = deployed(trained, tmp_path)
     assert found["test_accuracy_numbers"] == found["test_accuracy"] == trained[1] > 0.7

@@ -25,6 +25,7 @@ def test_each_setting_is_there_once_for_one_array_and_for_two():
     assert {noise for *_, beta, noise in one if beta == devices.BETA} == set(devices.NOISES)
 
 
+@pytest.mark.slow
 def test_arrays_have_the_bits_and_the_noise_of_their_setting():
     w, wiring = 0.1 * jax.random.normal(jax.random.key(0), (4, 3)), Dense(3, 4)
 

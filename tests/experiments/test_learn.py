@@ -340,6 +340,7 @@ def assert_same_end(out, metrics, whole_out, whole_metrics):
     assert eqx.tree_equal(a[1], b[1])
 
 
+@pytest.mark.slow
 def test_rates_that_stay_make_a_longer_run_the_same_as_one_that_went_on(whole, tmp_path):
     first = trained(tmp_path, [*NET, "--epochs", "2"])
     assert len(first["val_accuracy"]) == 2

@@ -135,6 +135,7 @@ def test_a_neuron_of_brunels_network_jumps_by_j_and_hears_what_is_said(monkeypat
     assert (v != 0).sum() == (pre == pre[0]).sum()
 
 
+@pytest.mark.slow
 def test_a_part_of_the_microcircuit_hears_in_mean_and_variance_what_the_whole_does():
     scale = 0.02
     made = potjans.potjans(jax.random.key(0), scale)
@@ -189,6 +190,7 @@ def test_the_microcircuit_is_held_against_its_own_size():
     assert all(row.agrees for row in potjans._judged(whole))
 
 
+@pytest.mark.slow
 def test_the_synapses_of_song_have_their_bounds_and_move_apart():
     found = song._once(0, 1.0, 2.0)
     w = np.array(found["all"])

@@ -19,6 +19,7 @@ def closure(factor):
     return lambda model, x, *, more: {"v": factor * model.tau_mem * x + more}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("jitted", "kept"), [(released, False), (eqx.filter_jit, True)]
 )  # the second shows that the first can fail

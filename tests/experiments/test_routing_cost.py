@@ -133,6 +133,7 @@ def test_without_rewiring_all_that_a_neuron_hears_is_close():
     assert (np.minimum(away, 15 - away) <= 2).all()
 
 
+@pytest.mark.slow
 def test_the_readout_of_a_class_sees_all_of_the_ring():
     net = make(jax.random.key(0), jnp.zeros(()))
     heard = np.asarray(net.projections["h1->readout"].connectivity.index).reshape(10, 4, 4)

@@ -83,6 +83,7 @@ def test_the_gradient_of_a_readout_weight_is_that_of_finite_differences():
     assert np.abs(slope).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_gradient_of_a_hidden_weight_in_one_step_is_the_surrogates():
     system, weights = made(recurrence="none", n_steps=1, start=0)
@@ -117,6 +118,7 @@ def test_forward_the_reference_is_the_local_system(recurrence, readout):
     assert all(float(jnp.abs(change).max()) > 0 for change in dw.values())
 
 
+@pytest.mark.slow
 def test_the_penalty_alone_moves_rates_towards_target():
     system, weights = made(recurrence="none", target_rate=0.0, rate_penalty=1e3)
     dw, before = gradients(system, weights, gain=0.0)

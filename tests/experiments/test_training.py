@@ -227,6 +227,7 @@ def learn(system, monkeypatch, untyped):
     return run
 
 
+@pytest.mark.slow
 def test_no_two_batches_draw_alike_and_no_two_epochs(learn):
     dropped = replace(DATA, input_dropout=0.5)
     first, _ = learn(dropped, RULE, jax.random.key(0))

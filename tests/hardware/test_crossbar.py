@@ -72,6 +72,7 @@ def test_an_array_holds_what_it_was_given_within_a_level(wiring, kind):
     assert len(np.unique(np.rint(np.asarray(device.w) / LEVEL))) > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wiring", WIRINGS)
 def test_all_three_ways_go_through_the_same_conductances(wiring):
     wiring = WIRINGS[wiring]
@@ -302,6 +303,7 @@ def test_writing_in_the_open_shows_the_spread_of_devices_and_verifying_takes_it_
     np.testing.assert_allclose(alike.w, written("exact", 0.0)[0].w, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", WRITES)
 def test_the_first_writing_is_counted_and_paid_for(write):
     array, w = written(WRITES[write])
@@ -322,6 +324,7 @@ def test_the_first_writing_is_counted_and_paid_for(write):
         np.testing.assert_array_equal(n, np.minimum(np.rint(np.abs(w) * 31), 31))
 
 
+@pytest.mark.slow
 def test_a_reference_column_can_be_written_in_any_way():
     w = 0.2 * jax.random.normal(KEY, DENSE.shape)
     for write in ("open-loop", WriteVerify(OneSide(TRAIN), rounds=20)):
@@ -411,6 +414,7 @@ def test_a_weight_beyond_the_bound_is_not_asked_for_again():
     np.testing.assert_array_equal(array.n_pulses, [[31, 31]])
 
 
+@pytest.mark.slow
 def test_a_rewrite_draws_from_a_key_of_its_own():
     w, noise = 0.4 * jnp.cos(jnp.arange(6.0)).reshape(2, 3), Device(linear(31), sigma_c2c=0.02)
     write = WriteVerify(OneSide(Single(31)), rounds=1)
@@ -479,6 +483,7 @@ def test_parts_that_are_stuck_reach_both_sides_of_the_array():
         assert low == pytest.approx(0.1 if elsewhere else 0.8, abs=4 * 0.4 / 60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_many_short_waits_are_one_long_one_at_any_age(dtype):
     with jax.enable_x64(dtype == "float64"):

@@ -35,6 +35,7 @@ def drawn(n, seed=1):
     return jax.random.uniform(jax.random.fold_in(KEY, seed), (n,), minval=-1.0)
 
 
+@pytest.mark.slow
 @each
 def test_an_array_has_one_pair_a_weight_and_gives_what_numbers_give(wiring):
     made = array(wiring)

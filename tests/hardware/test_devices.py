@@ -380,6 +380,7 @@ def test_a_goal_halfway_takes_the_fewer_pulses_and_one_outside_ends_at_its_end(u
     np.testing.assert_array_equal(device.pulses_to(jnp.array([-9.0, 1.0, 3.0, 99.0])), [0, 0, 1, 4])
 
 
+@pytest.mark.slow
 def test_what_is_not_varied_stays_and_what_is_stuck_is_drawn_by_a_key_of_its_own():
     key, shape = jax.random.key(3), (50,)
     same = varied(key, LINEAR, shape, 0.0)
@@ -597,6 +598,7 @@ def test_what_no_device_can_take_is_refused_and_whole_numbers_are_pulses(device,
             act()
 
 
+@pytest.mark.slow
 def test_every_parameter_can_be_vmapped():
     def after(x):
         made = Device(

@@ -83,6 +83,7 @@ def test_activity_is_that_of_a_loop_over_spikes_and_synapses():
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_counts_say_the_same_as_rasters():
     spikes = rasters()
     counts = {name: z.sum(0) for name, z in spikes.items()}
@@ -126,6 +127,7 @@ def test_a_tree_takes_no_more_links_and_the_rest_is_the_same():
     assert tree._replace(hops_ew=one.hops_ew, hops_ns=one.hops_ns) == one
 
 
+@pytest.mark.slow
 def test_a_batch_is_a_loop_and_prices_part_by_part():
     several = [rasters(key) for key in range(3)]
     batch = jax.tree.map(lambda *z: jnp.stack(z), *several)

@@ -95,6 +95,7 @@ def test_refresh_resets_both_sides_and_writes_their_difference_back(before, afte
     assert int(new.spent.n_refresh.sum()) == (before != after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "device",
     [LINEAR, *(Device(r, G_min=G_MIN, G_max=G_MAX)

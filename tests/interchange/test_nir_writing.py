@@ -70,6 +70,7 @@ def test_euler_s_time_constant_leaves_the_same_after_a_step():
     np.testing.assert_allclose(1 - 0.5e-3 / graph.nodes["h"].tau, np.exp(-0.5 / 10), rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_convolution_comes_back(tmp_path):
     first = nj.Conv2D((1, 4, 4), 2, kernel=3, padding=1)
     second = nj.Conv2D(first.size_post, 2, kernel=2, pool=2)
@@ -187,6 +188,7 @@ def test_names_that_a_file_cannot_have_are_refused(name):
         nj.to_nir(net, net.init_weights(KEY), dt=1.0)
 
 
+@pytest.mark.slow
 def test_what_differs_when_read_again_leaves_no_file(tmp_path, monkeypatch):
     """The file is spoilt on its way: a weight that is not the network's."""
     write = nir.write

@@ -122,6 +122,7 @@ def test_twelve_starts_and_any_damping_end_in_one_mean_field(x64):
     assert (free_energy(phi, b, others) > free_energy(phi, b, ends[0])).all()
 
 
+@pytest.mark.slow
 def test_free_energy_falls_at_each_step_up_to_one_over_l(x64):
     net = machine(bm.Monotone(5))
     state = strong(net.coupling)
@@ -196,6 +197,7 @@ def pictures(n):
     return jnp.asarray(patterns[y], jnp.float32), jnp.asarray(y)
 
 
+@pytest.mark.slow
 def test_a_step_is_the_descent_on_the_mean_loss_of_a_batch(x64):
     net = machine(bm.Restricted(0.1), p_hidden=1 - 1e-12, beta=1e-3)  # all pixels are hidden
     x, y = (jnp.asarray(a) for a in ([[1.0, 0, 1, 1, 0, 0], [0, 0, 1, 0, 1, 1]], [2, 0]))
@@ -280,6 +282,7 @@ class Keys:
         return self.w.T @ e
 
 
+@pytest.mark.slow
 def test_each_read_each_nudge_and_each_batch_has_draws_of_its_own(untyped, monkeypatch):
     array = Keys(jnp.ones((5, NODES.n)))
     machine().coupling.field(NODES, array)(jnp.ones(NODES.n), jax.random.key(0))

@@ -186,6 +186,7 @@ def test_bad_input_is_refused():
         learner.step(state, jnp.ones((1, 5)), jnp.array([3]), key=KEY)
 
 
+@pytest.mark.slow
 def test_levels_are_those_of_the_equations():
     net = CounterCurrent((4, 5, 6, 3), optax.sgd(1.0))
     state, elu = net.init(jax.random.key(0)), lambda z: np.where(z > 0, z, np.expm1(z))

@@ -42,6 +42,7 @@ def asked(net, state, x, y):
     return {n: w.w - state.weights[n].w for n, w in new.weights.items()}, info
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("neuron", "time"), [("lif", True), ("lif hard", False), ("alif", True)])
 def test_without_recurrence_it_is_the_gradient_through_time(x64, neuron, time):
     """With the readout's own weights for feedback; a reset is what it was."""
@@ -75,6 +76,7 @@ def test_without_recurrence_it_is_the_gradient_through_time(x64, neuron, time):
         np.testing.assert_allclose(dw[name], -g, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("neuron", ["lif", "alif"])
 @pytest.mark.parametrize("feedback", ["random", "symmetric"])
 def test_with_recurrence_it_is_the_papers_loop_over_synapses_and_steps(x64, neuron, feedback):
@@ -121,6 +123,7 @@ def test_with_recurrence_it_is_the_papers_loop_over_synapses_and_steps(x64, neur
         np.testing.assert_allclose(-dw[n] * 3 * (T - START), g, rtol=1e-9, atol=1e-12, err_msg=n)
 
 
+@pytest.mark.slow
 def test_what_is_held_is_what_is_repeated():
     net = learner()
     state, (x, y) = net.init(KEY), batch(net, False)

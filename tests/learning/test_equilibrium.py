@@ -64,6 +64,7 @@ def far(a, b):
 
 
 # What the error is allowed at |beta| = .05, for 1, 2, 4, 6 and 8 points.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_points", "most"), [(1, 7e-2), (2, 7e-3), (4, 2e-5), (6, 3e-6), (8, 9e-8)]
 )
@@ -89,6 +90,7 @@ def test_the_rule_is_exact_for_polynomials_up_to_degree_n(x64):
             np.testing.assert_allclose(rule, c[1] + beyond * 0.7**n, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["dsilu", "steep_sigmoid"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_adjoint_is_the_derivative_by_each_array(x64, tied, activation):
@@ -299,6 +301,7 @@ def test_samples_of_another_size_are_refused():
     assert isinstance(one, Learner)
 
 
+@pytest.mark.slow
 def test_each_part_of_a_read_and_each_nudge_has_noise_of_its_own(monkeypatch):
     noise = lambda s, key: jax.random.normal(key, s.shape)  # noqa: E731
     found = ep._read(noise, jnp.ones(3, complex), jax.random.key(0))

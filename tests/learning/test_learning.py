@@ -228,6 +228,7 @@ def patterns(key, batch, dtype=float):
     return 0.7 * clean[target] + 0.3 * noise, target
 
 
+@pytest.mark.slow
 def test_training_takes_no_derivative_compiles_once_and_learns(no_derivatives):
     chex.clear_trace_counter()
     system, tx = drawn(KEY), optax.adam(0.02)
@@ -331,6 +332,7 @@ def test_rates_are_summed_more_widely_than_spikes_are_stored(dtype, n_steps):
     assert wb._rate(jnp.ones((n_steps, 3), dtype)).tolist() == [1.0] * 3
 
 
+@pytest.mark.slow
 def test_settling_moves_thresholds_alone_and_prediction_scores_as_training_does():
     system, tx = drawn(KEY), optax.sgd(0.1)
 
@@ -1047,6 +1049,7 @@ def test_whatever_learns_can_be_pickled_and_copied(make):
         assert eqx.tree_equal(jax.tree.map(bits, twin), jax.tree.map(bits, made))
 
 
+@pytest.mark.slow
 def test_steps_of_time_and_settings_are_swept_by_vmap():
     base, _, state = started()
 

@@ -128,6 +128,7 @@ def test_a_block_on_a_core_of_its_own_learns_the_same_to_rounding():
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_no_block_hears_of_another():
     state, (x, y) = drawn(), blobs(8)
     spoilt = jax.tree.map(lambda a: a.at[1].mul(3).astype(a.dtype), state)
@@ -285,6 +286,7 @@ def test_each_block_has_noise_of_its_own():
     assert (jnp.abs(eps[0] - eps[1]) > 1e-3).all()
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_block_is_that_of_its_chances():
     block = nj.learning.MLPBlock(4, 3, image=5, label=2, hidden=6)
     weights, _ = block.init(KEY_0)

@@ -22,6 +22,7 @@ def cross_entropy(net, state, x, y):
     return loss, {n: w.w for n, w in state.weights.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "elu", "tanh", "sigmoid"])
 def test_backpropagation_by_hand_is_the_gradient(activation):
     phi = getattr(perceptron, activation)

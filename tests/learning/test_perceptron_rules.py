@@ -120,6 +120,7 @@ def predictive_coding(w, _, x, n_steps=6, rate=0.2, precision=0.7):
     return delta, [inputs[0], one(np.tanh(v1)), one(np.tanh(v2))]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     ("name", "by_hand"),
@@ -165,6 +166,7 @@ def test_feedback_is_as_wide_as_what_it_goes_from():
     assert -limit <= float(f.min()) < -0.99 * limit
 
 
+@pytest.mark.slow
 def test_what_is_told_the_label_alone_knows_no_error_below_the_output():
     learner = net(RULES["drtp"]())
     state, (x, y) = drawn(learner), samples()
@@ -256,6 +258,7 @@ def test_perturbed_nodes_find_the_gradient_on_average_and_d_plus_1_times_its_squ
     assert ratio.mean() == pytest.approx(d + 1, abs=4 * ratio.std() / n**0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_draws_side_by_side_are_averaged():
     """q draws leave (d + 1) / q of the variance."""
@@ -284,6 +287,7 @@ def centred(n=30):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "lr"),
     [

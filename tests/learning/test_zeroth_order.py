@@ -95,6 +95,7 @@ def test_single_precision_is_best_near_a_thousandth():
     assert error(False, Coordinates(5e-3, central=True)) < 2e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("part", "n_keys"), [(0.1, 60), (1.0, 20), (10.0, 6)])
 def test_random_directions_err_by_the_number_of_weights_over_that_of_queries(x64, part, n_keys):
     net, state, x, y, true = prepared(True)
@@ -109,6 +110,7 @@ def test_random_directions_err_by_the_number_of_weights_over_that_of_queries(x64
     assert error < 0.2 * np.mean(square)
 
 
+@pytest.mark.slow
 def test_twelve_neurons_tell_what_240_weights_do(x64):
     net = learner(Coordinates(1e-3, central=True), (19, 12, 4))
     state, (x, y) = net.init(KEY), batch(net)

@@ -101,6 +101,7 @@ def test_gates_are_at_rest_at_first_and_a_spike_is_one_crossing(model):
     assert len(starts) >= 1
 
 
+@pytest.mark.slow
 @ALL
 def test_a_strong_conductance_holds_it_and_gradients_are_finite_whatever_the_drive(model):
     neuron = model(spike=surrogate.fast_sigmoid())

@@ -107,6 +107,7 @@ class First:
         return state + 1, (jnp.arange(len(scores)) < 3).astype(scores.dtype)[:, None]
 
 
+@pytest.mark.slow
 def test_gated_changes_are_those_of_the_samples_that_teach():
     system, tx, state = parts(First())
     gated = wb.Gated(system.gate, state.gate)
@@ -120,6 +121,7 @@ def test_gated_changes_are_those_of_the_samples_that_teach():
     assert float(new.gate) == 1.0  # it remembers
 
 
+@pytest.mark.slow
 def test_a_shut_gate_sends_no_pulse():
     device = hw.Device(hw.linear(63))
     make = hw.crossbar(device, hw.Bidirectional(hw.Single(63)), 0.6, start="middle")

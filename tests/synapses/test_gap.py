@@ -86,6 +86,7 @@ def test_every_layout_gives_the_sum_over_its_synapses(kind):
     np.testing.assert_allclose(gap.total, full.sum(1), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("kind", ["counted", "events"])
 def test_a_sum_that_is_kept_is_the_one_that_each_step_would_add_up(kind, dtype):

@@ -95,6 +95,7 @@ def test_nearly_equal_time_constants_lose_nothing_in_float32(synapse, ratio):
     np.testing.assert_allclose(v[:, 0], v_exact, rtol=4e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @BOTH
 @pytest.mark.parametrize("of", [0, 1])

@@ -62,6 +62,7 @@ def test_kernel_and_loops_round_alike():
         np.testing.assert_array_equal(native, pure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("native", [True, False])
 def test_lists_read_together_bring_what_each_brings_alone(native):
     keys = jax.random.split(jax.random.key(7), 4)

@@ -145,6 +145,7 @@ def test_a_program_for_a_gpu_has_one_loop_and_no_spike_alone(monkeypatch):
     assert loops["tpu", "one"] == 2
 
 
+@pytest.mark.slow
 def test_the_triton_kernel_sums_the_same_and_counts_receivers_that_are_none():
     wiring = nj.bernoulli(jax.random.key(0), 100, 200, 0.7)  # rows longer than the lanes
     w, s = jax.random.normal(jax.random.key(1), wiring.shape), fired(100)

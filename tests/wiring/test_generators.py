@@ -205,6 +205,7 @@ def test_one_to_one_costs_a_product_a_neuron():
     np.testing.assert_array_equal(c.outer(w.T, s[None])[:, 0], w[:, 0] * s)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
@@ -253,6 +254,7 @@ def test_a_generator_refuses_what_is_no_key(draw, key):
         draw(key)
 
 
+@pytest.mark.slow
 def test_wiring_of_many_pairs_draws_alike(monkeypatch):
     c = drawn(fan_in, 3001, 1500, 0.004)(KEY)  # above the limit, and not whole batches
     assert c.shape == (1500, 12)
@@ -347,6 +349,7 @@ def test_blocks_do_not_depend_on_those_added_after_them():
 small_world = quick(watts_strogatz, static_argnums=(1, 2, 3))
 
 
+@pytest.mark.slow
 @given(seed=SEEDS, p=st.floats(0, 1), sizes=st.sampled_from([(12, 12, 10), (30, 10, 5)]))
 def test_watts_strogatz_keeps_fan_in_without_pairs_or_loops(seed, p, sizes):
     n_pre, n_post, k = sizes
@@ -357,6 +360,7 @@ def test_watts_strogatz_keeps_fan_in_without_pairs_or_loops(seed, p, sizes):
         assert not np.any(np.asarray(c.index) == np.arange(n_post)[:, None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_pre", "n_post", "k"),
     [(12, 12, 4), (12, 12, 10), (30, 10, 5), (7, 12, 4), (7, 12, 7)],
@@ -484,6 +488,7 @@ def test_watts_strogatz_rewires_each_neighbour_alone():
     assert len(np.unique(local)) > k / 2  # a coin for each, not a fixed number
 
 
+@pytest.mark.slow
 @given(
     seed=SEEDS,
     sizes=st.sampled_from([(9, 4, 0.0), (9, 2, 1.0), (50, 6, 0.1)]),

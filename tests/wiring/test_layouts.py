@@ -59,6 +59,7 @@ EXAMPLES = {kind: oracle.example(kind) for kind in oracle.KINDS}
 each_layout = pytest.mark.parametrize("c", EXAMPLES.values(), ids=EXAMPLES)
 
 
+@pytest.mark.slow
 @each_layout
 @pytest.mark.parametrize("dtype", [bool, jnp.int8, jnp.int32])
 def test_spikes_may_be_booleans_or_whole_numbers(c, dtype):

@@ -71,6 +71,7 @@ def everything(wiring, w, fired, native, key=None, put=lambda c: c):
     return run(wiring, w)
 
 
+@pytest.mark.slow
 def test_bytes_of_an_index_change_no_result():
     wiring, w, fired = drawn()
     expected = everything(wiring, w, fired, native=False)
@@ -89,6 +90,7 @@ def short(w, dtype):
     return jnp.round(w * 20).astype(jnp.int8) if dtype == jnp.int8 else w.astype(dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.int8])
 def test_short_weights_are_read_as_they_are_and_change_alike_in_both_forms(dtype):
     wiring, w, fired = drawn()
@@ -137,6 +139,7 @@ def _arrays(wiring):
     return np.asarray(wiring.index), np.asarray(wiring.start), wiring.n_post
 
 
+@pytest.mark.slow
 def test_rows_drawn_in_parts_are_those_drawn_at_once(monkeypatch):
     at_once = generators._drawn(KEY, 700, 50, 4)
     monkeypatch.setattr(generators, "_PART", 1)  # 256 rows each

@@ -21,6 +21,7 @@ def drawn(native=True, spread=0.0, autapses=True, key=KEY, density=0.1):
     return nj.procedural(key, N, N, density, spread=spread, autapses=autapses, native=native)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("native", EITHER)
 @pytest.mark.parametrize(("spread", "autapses"), [(0.0, True), (0.3, False)])
 def test_each_synapse_is_that_of_the_stored_list(native, spread, autapses):

@@ -42,6 +42,7 @@ def changed(wiring, w, s, y, z, x, low, high, native=True):
     return VISITED(wiring.rows, wiring.columns, w, pair, *ends, native)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounds", BOUNDS)
 def test_a_visit_is_a_change_of_the_synapses_of_neurons_that_fired(bounds):
     wiring, w, s, y, z, x = drawn(np.float32)
