@@ -229,8 +229,8 @@ class Data(_run.Data):
     """What to learn from, and how it is shown."""
 
     dataset: str = "digits"
-    """digits or moving-digits (embedded), mnist, idx (four IDX files), nmnist, shd, ssc, or an
-    image classification set of tfds."""
+    """digits, mnist1d or moving-digits (embedded), mnist, idx (four IDX files), nmnist, shd, ssc,
+    or an image classification set of tfds."""
     bin_ms: float | None = None
     """Of a set of events: ms of a recording in each step of 1 ms; without, what suits the set."""
     inputs: Preset[Literal["raw", "centred"]] = UNSET

@@ -112,7 +112,7 @@ def _wired(make: Make, changes: Any, moves: tuple[int, int] | None) -> learn.Cha
     return change
 
 
-_SHAPES = {"mnist": (28, 28), "digits": (8, 8)}
+_SHAPES = {"mnist": (28, 28), "digits": (8, 8), "mnist1d": (40, 2)}
 _SHOWN = {"depth": ("--augment none", 6, 4e-3), "recurrence": ("--presentation rows", 10, 5e-3)}
 NETS = {f"depth: {n}": x for n, x in DEPTH.items()}
 NETS |= {f"recurrence: {n}": x for n, x in RECURRENCE.items()}

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int32
 
 from neurojax._check import brief, count
 from neurojax._files import located
-from neurojax.data import _idx, _tfds, event_sets
+from neurojax.data import _idx, _tfds, event_sets, mnist1d
 from neurojax.data.ragged import Rasters
 
 __all__ = ["Dataset", "Split", "check", "load"]
@@ -66,6 +66,8 @@ def load(
 
     `digits`: scikit-learn's 1,797 pictures of 8 x 8, embedded. The 360 for the test are those
     of its `train_test_split(test_size=0.2, random_state=0, stratify=labels)`.
+    `mnist1d`: 5,000 lines of ten shapes, made when asked for, 1,000 of them for the test, as
+    pictures of 40 x 2: how far each point is above 0, and how far below.
     `idx`: four IDX files with MNIST's names, raw or .gz, in `data_dir`; any number of pictures,
     picture shape and number of classes (the largest training label and 1).
     `mnist`: the same files, or without a `data_dir` what tensorflow-datasets has.
@@ -181,7 +183,7 @@ def _converted(images: np.ndarray, labels: np.ndarray) -> Split:
 def _folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path | None:
     asked = "data_dir" if data_dir else "NEUROJAX_DATA"
     where = data_dir or os.environ.get(asked)
-    if name in ("digits", event_sets.MADE) or not where:
+    if name in ("digits", mnist1d.NAME, event_sets.MADE) or not where:
         return None
     if not located(asked, where).is_dir():
         raise FileNotFoundError(f"{asked} must be an existing folder; got {os.fspath(where)!r}")
@@ -191,6 +193,8 @@ def _folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path | None:
 def _read(name: str, folder: Path | None) -> tuple[_Parts, int]:
     if name == "digits":
         return _digits()
+    if name == mnist1d.NAME:
+        return mnist1d.pictures(), 10
     if name == "idx":
         return _of_idx(folder)
     if name == "mnist" and folder and not _tfds.is_there(name, folder):
@@ -232,11 +236,11 @@ def _of_tfds(name: str, folder: Path | None) -> tuple[_Parts, int]:
         return _tfds.read(str(name), folder)
     except _tfds.UnknownDatasetError as error:
         close = difflib.get_close_matches(
-            str(name), ["digits", "idx", *event_sets.NAMES, *error.known]
+            str(name), ["digits", "idx", mnist1d.NAME, *event_sets.NAMES, *error.known]
         )
         raise ValueError(
-            f"dataset must be digits, mnist, idx, {', '.join(event_sets.NAMES)} or an image"
-            f" classification set of tensorflow-datasets; got {brief(name)}"
+            f"dataset must be digits, mnist, idx, mnist1d, {', '.join(event_sets.NAMES)} or an"
+            f" image classification set of tensorflow-datasets; got {brief(name)}"
             + (f", close to {', '.join(close)}" * bool(close))
         ) from None
 

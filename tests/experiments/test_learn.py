@@ -403,7 +403,7 @@ def test_a_training_that_is_lost_ends_in_one_line(tmp_path, capsys):
         ("--learner decolle --start 20", "--start must be in [-20, 20); got 20"),
         ("--sigma-d2d 0.1", "--sigma-d2d 0.1 needs a --synapse other than ideal; got --synapse id"),
         ("--hidden 1000000 1000000", "what --hidden asks for would take 32 TB; "),
-        ("--dataset digit", "--dataset must be digits, mnist, idx, moving-digits, nmnist, shd"),
+        ("--dataset digit", "--dataset must be digits, mnist, idx, mnist1d, moving-digits, nmnist"),
     ],
 )  # fmt: skip
 def test_options_out_of_range_are_refused(argv, message, tmp_path, capsys):

@@ -634,7 +634,7 @@ def test_plain_use_beats_logistic_regression_on_the_same_pixels(name, tmp_path):
         ),
         ("--winners 21", "--winners must be in [1, 20], the layer; got 21"),
         ("--bandwidth 10", "--bandwidth must be in [1, 9] for 10 classes; got 10"),
-        ("--dataset digit", "--dataset must be digits, mnist, idx, moving-digits, nmnist, shd"),
+        ("--dataset digit", "--dataset must be digits, mnist, idx, mnist1d, moving-digits, nmnist"),
         ("--dataset idx", "--data-dir must name the folder of the IDX files"),
         ("--dataset idx --data-dir /no/where", "--data-dir must be an existing folder; got '/no/w"),
     ],
