@@ -251,9 +251,10 @@ def one_number(model: Any, *names: str) -> None:
     for name in names or [field.name for field in fields(model)]:
         value = getattr(model, name)
         if eqx.is_array(value) and value.ndim:
+            kind = type(model).__name__
+            whose = "" if kind.startswith("_") else f" of {kind}"
             raise ValueError(
-                f"{name} of {type(model).__name__} must be one number; got shape {value.shape}:"
-                " jax.vmap over several"
+                f"{name}{whose} must be one number; got shape {value.shape}: jax.vmap over several"
             )
 
 
