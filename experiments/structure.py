@@ -10,13 +10,14 @@ but for rows named so. Recurrence: pictures row by row, one layer of 512. The se
 data sets, are one program; a row that is there is not run again.
 """
 
+import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -24,13 +25,25 @@ from jaxtyping import Array, Key
 from rich.console import Console
 
 import neurojax as nj
-from experiments import _lanes, _lock, _options, _run, _runs, _training, learn, yardstick
+from experiments import (
+    _lanes,
+    _lock,
+    _options,
+    _run,
+    _runs,
+    _small_world,
+    _training,
+    learn,
+    yardstick,
+)
 from experiments._rewiring import Rewiring
 from experiments.published import Row, alike
 from hardware import topology
+from hardware.energy import LOIHI
 from neurojax._check import MOST
 from neurojax._files import write_whole
 from neurojax.network import Network, fold
+from neurojax.structured import READOUT
 
 PER_CORE = 32  # neurons
 _FIELDS, _SMALL = nj.Sheet(8, window=7, stride=2), nj.Sheet(16, window=5, stride=2)
@@ -128,6 +141,14 @@ for _net, _make in NETS.items():
 
 
 @dataclass(frozen=True)
+class Data(yardstick.Data):
+    """What to learn from."""
+
+    datasets: tuple[Literal["mnist", "fashion", "digits", "mnist1d"], ...] = ("mnist", "fashion")  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Data sets; depth needs square pictures, which mnist1d has not."""
+
+
+@dataclass(frozen=True)
 class Run:
     """What to run, and where."""
 
@@ -137,8 +158,10 @@ class Run:
     """Seeds of each row, from 0 on."""
     epochs: int | None = None
     """Passes over the training pictures; without, as the row has it."""
+    synapse: Literal["numbers", "devices"] = "numbers"
+    """devices: of 64 levels, linear, pulsed one by one."""
     results: Path = Path("experiments/results/structure")
-    """One file a training: SET/ROW/seed.json; and the table."""
+    """One file a training: SET/ROW/seed.json; the table, and structure.json with its numbers."""
     show: bool = False
     """Only print the table of what is there."""
     test: bool = False
@@ -148,7 +171,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Config(yardstick.Data, Run):
+class Config(Data, Run):
     """Which rows, from which data."""
 
     def __post_init__(self):
@@ -180,15 +203,19 @@ def main(config: Config) -> None:
     with _lock.held(config.results, "--results"):
         for name in () if config.show else picked(config):
             for names, sets in alike(config):
+                if not _fits(name, names[0]):
+                    continue
                 trainings = [
                     (job(config, name, dataset, seed), ROWS[name].rates[0], i)
                     for i, dataset in enumerate(names)
                     for seed in range(config.seeds)
                 ]
                 failed |= _lanes.run(trainings, sets, say, ROWS[name].change)
-        lines = list(table(config))
+        found = [measured(config, *row) for row in _there(config)]
+        lines = list(table(config, found))
         console.print("\n".join(lines), soft_wrap=True, markup=False)
         write_whole(config.results / "structure.md", "\n".join(lines) + "\n")
+        write_whole(config.results / "structure.json", json.dumps(found, indent=1) + "\n")
     if failed:
         sys.exit(1)
 
@@ -200,6 +227,7 @@ def job(config: Config, name: str, dataset: str, seed: int) -> _runs.Job:
         f"--dataset {yardstick.SETS[dataset]} {row.options} --lr {row.rates[0]:g}",
         f"--epochs {config.epochs}" if config.epochs else "",
         f"--train-size {config.train_size}" if config.train_size else "",
+        "--synapse linear --n-states 64" if config.synapse == "devices" else "",
     ]
     return _runs.Job(
         f"{dataset}, {name}, seed {seed}",
@@ -209,51 +237,103 @@ def job(config: Config, name: str, dataset: str, seed: int) -> _runs.Job:
     )  # fmt: skip
 
 
-def priced(net: Network) -> tuple[int, int, float]:
-    """Synapses, the largest fan-in of a hidden neuron, and hops of a synapse between neurons.
+class Cost(NamedTuple):
+    """What a network takes, its neurons on the smallest square mesh of cores of 32 that holds them.
 
-    Neurons sit on the smallest square mesh of cores of 32, where their wiring suggests.
+    Fields:
+        synapses: int
+        fan_in: int; the largest of a hidden neuron, its input included
+        hops: float; of a synapse between neurons, mean
+        hops_spike: float; of a spike, sent as a multicast tree
+        joules: float, J; of one picture on Loihi, all neurons firing alike
     """
+
+    synapses: int
+    fan_in: int
+    hops: float
+    hops_spike: float
+    joules: float
+
+
+def priced(net: Network, rate: float, n_steps: int) -> Cost:
+    """Of a network whose hidden neurons fire `rate` spikes a step, placed where wiring suggests."""
     fan = {n: np.zeros(x.n) for n, x in net.layers.items()}
     for p in net.projections.values():
         fan[p.post] += np.asarray(p.connectivity.fan_in)
     edges, n = topology.wiring(net)
     side = int(np.ceil(np.sqrt(np.ceil(n / PER_CORE))))
     mesh = topology.Mesh(side, side, PER_CORE)
-    hops = topology.mean_hops(edges, topology.bisected(edges, n, mesh), mesh)
-    most = max(x.max() for name, x in fan.items() if name != "readout")
-    return int(sum(x.sum() for x in fan.values())), int(most), float(hops)
+    rates = {name: jax.numpy.full(x.n, rate) for name, x in net.layers.items() if name != READOUT}
+    system = nj.wta_broadcast.system(jax.random.key(0), net, n_steps=n_steps, start=0)
+    price = _small_world.price(system, rates, topology.bisected(edges, n, mesh), mesh)
+    most = max(x.max() for name, x in fan.items() if name != READOUT)
+    return Cost(
+        int(sum(x.sum() for x in fan.values())), int(most), float(price.hops_per_edge),
+        float(price.hops_per_spike), float(price.energy.total),
+    )  # fmt: skip
 
 
-def table(config: Config) -> Iterator[str]:
-    """Markdown, of what is there."""
-    heads = ["validation, %", *(["test, %"] if config.test else [])]
-    wide = ["spikes a neuron and step", "synapses", "fan-in", "hops"]
-    yield f"| | data | {' | '.join([*heads, *wide])} |"
-    yield "|---" * (2 + len(heads) + len(wide)) + "|"
+def _fits(name: str, dataset: str) -> bool:
+    """Whether a row can be shown pictures of these."""
+    rows, columns = _SHAPES[yardstick.SETS[dataset]]
+    return rows == columns or not name.startswith("depth")
+
+
+def _there(config: Config) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
+    """Row, data set and runs, of what is there and has not been lost."""
     for name in picked(config):
         for dataset in config.datasets:
             jobs = [job(config, name, dataset, seed) for seed in range(config.seeds)]
             runs = [_runs.kept(x) for x in jobs if x.result.exists()]
-            runs = [x for x in runs if "lost" not in x]
-            if runs:
-                cells = [_mean([x["val_accuracy"][-1] for x in runs])]
-                cells += [_mean([x["test_accuracy"] for x in runs])] if config.test else []
-                cells.append(f"{np.mean([x['rate'][-1] for x in runs]):.3f}")
-                n_in = _inputs(dataset, name.startswith("depth"))
-                synapses, most, hops = priced(NETS[name.partition(";")[0]](jax.random.key(0), n_in))
-                cells += [f"{synapses:,}", f"{most}", f"{hops:.2f}"]
-                yield f"| {name} | {dataset} | {' | '.join(cells)} |"
+            if runs := [x for x in runs if "lost" not in x]:
+                yield name, dataset, runs
 
 
-def _inputs(dataset: str, whole: bool) -> int:
-    """Of pictures that are shown whole, or row by row."""
+def measured(config: Config, name: str, dataset: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the runs of a row have come to, and what it costs; accuracies in %, one a seed.
+
+    Changes are of weights, one a batch and synapse, each a visit of 120 pJ on Loihi; on devices
+    they are pulses, which cost what the devices take.
+    """
     rows, columns = _SHAPES[yardstick.SETS[dataset]]
-    return rows * columns if whole else columns
+    whole, rate = name.startswith("depth"), float(np.mean([x["rate"][-1] for x in runs]))
+    net = NETS[name.partition(";")[0]](jax.random.key(0), rows * columns if whole else columns)
+    cost = priced(net, rate, 20 if whole else rows)
+    pulsed = [list(x["devices"].values()) for x in runs if "devices" in x]
+    changes = float(np.mean(
+        [sum(w["n_pulses"] for w in each) for each in pulsed]
+        or [x["weight_updates"] for x in runs]
+    ))  # fmt: skip
+    learning = (
+        float(np.mean([sum(w["energy"] for w in each) for each in pulsed]))
+        if pulsed
+        else changes * float(LOIHI.learning.value)  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType]
+    )
+    test = {"test": [100 * x["test_accuracy"] for x in runs]} if config.test else {}
+    return {
+        "row": name, "data": dataset, "val": [100 * x["val_accuracy"][-1] for x in runs], **test,
+        "rate": rate, **cost._asdict(), "changes": changes, "learning_joules": learning,
+    }  # fmt: skip
 
 
-def _mean(parts: Sequence[float]) -> str:
-    percent = [100 * x for x in parts]
+def table(config: Config, found: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Markdown, of what has been `measured`."""
+    made = "pulses" if config.synapse == "devices" else "changes"
+    heads = [
+        "validation, %", *(["test, %"] if config.test else []), "spikes a neuron and step",
+        "synapses", "fan-in", "hops a synapse", "a spike", "inference, uJ", made, "learning, mJ",
+    ]  # fmt: skip
+    yield f"| | data | {' | '.join(heads)} |"
+    yield "|---" * (2 + len(heads)) + "|"
+    for x in found:
+        cells = [_mean(x["val"]), *([_mean(x["test"])] if config.test else [])]
+        cells += [f"{x['rate']:.3f}", f"{x['synapses']:,}", f"{x['fan_in']}", f"{x['hops']:.2f}"]
+        cells += [f"{x['hops_spike']:.1f}", f"{1e6 * x['joules']:.3g}", f"{x['changes']:.2e}"]
+        cells.append(f"{1e3 * x['learning_joules']:.3g}")
+        yield f"| {x['row']} | {x['data']} | {' | '.join(cells)} |"
+
+
+def _mean(percent: Sequence[float]) -> str:
     spread = f" ± {np.std(percent, ddof=1):.2f}" if len(percent) > 1 else ""
     return f"{np.mean(percent):.2f}{spread}"
 

@@ -41,7 +41,7 @@ Row = Literal[
     "noprop", "zeroth_order", "boltzmann", "spiking_frozen", "surrogate", "wta_broadcast",
     "decolle", "eprop",
 ]  # fmt: skip
-Set = Literal["mnist", "fashion", "digits", "mnist1d"]
+Set = Literal["mnist", "fashion", "digits"]
 
 _SYSTEM = "--recurrence none --readout-density 1 --readout-population 1"
 # Where it is more than the learner of that name.

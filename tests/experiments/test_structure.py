@@ -1,5 +1,7 @@
 """What structure is worth: rows are trainings that are accepted; test pictures stay hidden."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,26 +48,82 @@ def test_no_hidden_neuron_of_a_row_hears_more_than_256(name):
     }[name]
 
 
-def test_the_test_is_shown_once_it_is_asked_for(config, monkeypatch, capsys):
+def ran(devices=None):
+    """In place of a training."""
+
     def fake(c, sets, lanes, change):
         for _, seed, _ in lanes:
             yield {
                 "val_accuracy": [0.1, 0.8], "test_accuracy": 0.6 + seed / 100, "rate": [0.1, 0.05],
-                "config": {},
-            }  # fmt: skip
+                "weight_updates": 2000, "config": {},
+            } | (devices or {})  # fmt: skip
 
-    monkeypatch.setattr(_lanes, "trained", fake)
-    monkeypatch.setattr(structure, "priced", lambda net: (100, 9, 1.5))
-    monkeypatch.setattr(structure, "NETS", dict.fromkeys(structure.NETS, lambda key, n_in: None))
+    return fake
+
+
+def small(key, n_in):
+    layer = nj.Layer(40, nj.LIF(), rule=nj.ThreeFactor())
+    return nj.structured(
+        key, n_in, [layer], 10, recurrence=nj.Recurrence("grid", fan_in=8), population=1
+    )
+
+
+def test_the_table_shows_what_a_row_costs_and_the_test_once_it_is_asked_for(
+    config, monkeypatch, capsys
+):
+    """Counted by hand: synapses, fan-in, spikes at synapses, updates of neurons, changes."""
+    monkeypatch.setattr(_lanes, "trained", ran())
+    monkeypatch.setattr(structure, "NETS", dict.fromkeys(structure.NETS, small))
     structure.main(config())
     said = capsys.readouterr().out
-    assert (
-        "| depth: two layers; symmetric | digits | 80.00 ± 0.00 | 0.050 | 100 | 9 | 1.50 |" in said
-    )
+    found = json.loads((config().results / "structure.json").read_text())[0]
+    row = "| depth: two layers; symmetric | digits | 80.00 ± 0.00 | 0.050 | 3,280 | 72 |"
+    assert row in said
     assert "60." not in said
+    assert "test" not in found
+    assert (found["synapses"], found["fan_in"]) == (64 * 40 + 8 * 40 + 10 * 40, 72)
+    assert (found["val"], found["changes"]) == ([80.0, 80.0], 2000)
+    assert found["learning_joules"] == pytest.approx(2000 * 120e-12)
+    # 40 spikes in 20 steps, each at 18 synapses on average; 50 neurons are updated in every step
+    spikes, events = 0.05 * 40 * 20, 0.05 * 20 * (8 + 10) * 40
+    still = events * 23.6e-12 + spikes * 81e-12 + (50 * 20 - spikes) * 52e-12
+    moved = found["joules"] - still  # hops of 3 or 4 pJ, 1.7 pJ at each core of arrival
+    assert 3e-12 * found["hops_spike"] * spikes < moved
+    assert moved < spikes * (4e-12 * found["hops_spike"] + 4 * 1.7e-12)
+    assert 0 < found["hops"] < 2  # two cores in a square of four
     monkeypatch.setattr(_lanes, "trained", None)  # nothing is run again
     structure.main(config(test=True, show=True))
     assert "| 60.50 ± 0.71 |" in capsys.readouterr().out
+
+
+def test_pulses_of_devices_are_counted_and_paid_for(config, monkeypatch, capsys):
+    each = {"n_synapses": 9, "n_pulses": 30.0, "energy": 2e-9, "time": 1.0}
+    monkeypatch.setattr(_lanes, "trained", ran({"devices": {"a": each, "b": each}}))
+    monkeypatch.setattr(structure, "NETS", dict.fromkeys(structure.NETS, small))
+    asked = config(synapse="devices", only=("recurrence: none; symmetric",))
+    structure.main(asked)
+    found = json.loads((asked.results / "structure.json").read_text())[0]
+    assert (found["changes"], found["learning_joules"]) == (60.0, 4e-9)
+    assert "| pulses | learning, mJ |" in capsys.readouterr().out
+    words = structure.job(asked, "recurrence: none; symmetric", "mnist", 0).command[3:]
+    assert "--synapse linear --n-states 64" in " ".join(words)
+
+
+def test_depth_is_not_asked_of_lines(config, monkeypatch):
+    """And recurrence is, with the inputs that each set has."""
+    seen = []
+
+    def run(jobs, *_):
+        seen.append([job.name for job, _, _ in jobs])
+        return False
+
+    monkeypatch.setattr(_lanes, "run", run)
+    structure.main(config(datasets=("mnist1d",), only=("two layers; sym", "none; sym"), seeds=1))
+    assert seen == [["mnist1d, recurrence: none; symmetric, seed 0"]]
+    for name, n in (("mnist", 28), ("mnist1d", 2)):
+        rows, columns = structure._SHAPES[name]
+        assert columns == n
+        assert rows in (28, 40)
 
 
 def test_refusals(tmp_path, capsys):
