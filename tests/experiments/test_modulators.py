@@ -148,8 +148,8 @@ def test_measures_and_the_table_are_those_of_the_protocol(config, monkeypatch, c
 def test_from_end_to_end_on_the_digits(config, capsys):
     """Two studies, small: gates teach fewer, pulses are counted, and what is there stays."""
     c = config(
-        studies=("writes", "labels"), only=("mistakes",), hidden=(24,), n_steps=8, epochs=2, periods=2,
-        every=200, batch_size=20, lr=(0.03,), seeds=1, train_size=400, together=32,
+        studies=("writes", "labels"), only=("mistakes",), hidden=(24,), n_steps=8, epochs=2,
+        periods=2, every=200, batch_size=20, lr=(0.03,), seeds=1, train_size=400, together=32,
     )  # fmt: skip
     modulators.main(c)
     said = capsys.readouterr().out
