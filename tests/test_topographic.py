@@ -241,6 +241,46 @@ def test_devices_and_the_mesh_take_it():
     assert 0 < hops < 4
 
 
+@pytest.mark.slow
+def test_it_learns_on_devices_within_its_bound():
+    """Two kinds of pictures: told apart after 60 batches, by pulses where there are synapses."""
+    make = hardware.crossbar(
+        hardware.Device(hardware.linear(64)), hardware.OneSide(hardware.Train(64)), 1.0
+    )
+    sheets = [nj.Sheet(2, window=3, stride=2, far=2, near=3), nj.Sheet(12, window=0, far=10)]
+    built = nj.topographic(
+        KEY, (1, 6, 6), sheets, 2, neuron=nj.LIF(9.5, 3.0), population=2, max_fan_in=32,
+        rule=nj.ThreeFactor(window=nj.triangle(0.5)),
+    )  # fmt: skip
+    system = nj.wta_broadcast.system(KEY, built, n_steps=10, start=3)
+    learner = nj.learning.WTABroadcast(system, optax.adam(0.02))
+    begun = state = learner.init(KEY, make)
+    kinds = jax.random.uniform(nj.fold(KEY, "kinds"), (2, 36))
+
+    def batch(i):
+        y = jax.random.bernoulli(jax.random.fold_in(KEY, i), shape=(32,)).astype(int)
+        noise = jax.random.uniform(jax.random.fold_in(KEY, i + 1000), (32, 36))
+        return 0.6 * kinds[y] + 0.4 * noise, y
+
+    step = jax.jit(lambda s, x, y: learner.step(s, x, y, key=KEY)[0])
+    for i in range(60):
+        state = step(state, *batch(i))
+    x, y = batch(999)
+    right = lambda s: float((learner.predict(s, x).argmax(1) == y).mean())  # noqa: E731
+    assert right(state) > max(0.9, right(begun))
+    fan = {name: np.zeros(layer.n) for name, layer in built.layers.items()}
+    for name, held in state.weights.items():
+        wired = linked(built.projections[name])
+        pulses = np.asarray(held.n_pulses - begun.weights[name].n_pulses)
+        assert pulses.sum() > 0, name
+        received = held.connectivity.matrix(jnp.asarray(pulses, float))
+        assert not np.asarray(received)[~wired].any(), name
+        fan[built.projections[name].post] += np.asarray(held.connectivity.fan_in)
+        assert float(held.pair.spent.energy) > float(begun.weights[name].pair.spent.energy)
+    fan["readout"] /= 2  # copies that are merged
+    assert max(n.max() for n in fan.values()) <= 32
+
+
 # --- recurrence on a torus ---
 
 
