@@ -469,7 +469,7 @@ def figure(config: Config) -> "Figure":
         elif study in ("labels", "inputs", "classes"):
             _streams(config, axis, study, found)
         else:
-            _bars(config, axis, study, found)
+            _dots(config, axis, study, found)
         axis.set_title(f"{study}, {dataset}", fontsize=10)
     return drawn
 
@@ -479,6 +479,8 @@ _DRAWN = ("none", "random", "threshold", "budget", "relative", "change", "change
 
 def _frontier(config: Config, axis: Any, dataset: str) -> None:
     """Validation accuracy over pulses: of each row, what no other of its trials beats in both."""
+    from matplotlib.ticker import LogLocator
+
     for row in (r for r in _DRAWN if r in rows(config)):
         seen = [(sum(r["writes"]), measure("writes", r))
                 for t in searched(config, dataset, "writes")
@@ -487,6 +489,9 @@ def _frontier(config: Config, axis: Any, dataset: str) -> None:
         if best:
             axis.plot(*zip(*best, strict=True), "o-", ms=3, label=row)
     axis.set(xscale="log", xlabel="pulses", ylabel="validation accuracy, %")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(lambda x, _: f"{x:.0e}".replace("e+0", "e"))
+    axis.xaxis.set_minor_formatter("")
     axis.legend(fontsize=7)
 
 
@@ -511,12 +516,12 @@ def _smooth(found: dict[str, Any]) -> np.ndarray:
     return np.concatenate([[x.mean() for x in np.array_split(p, min(10, len(p)))] for p in online])
 
 
-def _bars(config: Config, axis: Any, study: str, found: dict[str, Trial]) -> None:
-    names = list(found)
+def _dots(config: Config, axis: Any, study: str, found: dict[str, Trial]) -> None:
+    names = [*found][::-1]
     each = [[measure(study, r) for r in _runs_of(config, found[n])] for n in names]
     mean, spread = [np.mean(x) for x in each], [np.std(x, ddof=len(x) > 1) for x in each]
-    axis.barh(names[::-1], mean[::-1], xerr=spread[::-1])
-    axis.set(xlim=(max(0, min(mean) - 3), min(100, max(mean) + 1)), xlabel="accuracy, %")
+    axis.errorbar(mean, names, xerr=spread, fmt="o", ms=4)
+    axis.set(xlabel="accuracy, %")
     axis.tick_params(axis="y", labelsize=7)
 
 

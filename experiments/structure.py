@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -32,6 +33,7 @@ from experiments import (
     _run,
     _runs,
     _small_world,
+    _structure_figure,
     _training,
     learn,
     yardstick,
@@ -161,7 +163,7 @@ class Run:
     synapse: Literal["numbers", "devices"] = "numbers"
     """devices: of 64 levels, linear, pulsed one by one."""
     results: Path = Path("experiments/results/structure")
-    """One file a training: SET/ROW/seed.json; the table, and structure.json with its numbers."""
+    """One file a training: SET/ROW/seed.json; the table, its numbers (structure.json), figures."""
     show: bool = False
     """Only print the table of what is there."""
     test: bool = False
@@ -216,6 +218,8 @@ def main(config: Config) -> None:
         console.print("\n".join(lines), soft_wrap=True, markup=False)
         write_whole(config.results / "structure.md", "\n".join(lines) + "\n")
         write_whole(config.results / "structure.json", json.dumps(found, indent=1) + "\n")
+        for name, image in figures(found):
+            write_whole(config.results / f"{name}.png", image)
     if failed:
         sys.exit(1)
 
@@ -331,6 +335,16 @@ def table(config: Config, found: Sequence[dict[str, Any]]) -> Iterator[str]:
         cells += [f"{x['hops_spike']:.1f}", f"{1e6 * x['joules']:.3g}", f"{x['changes']:.2e}"]
         cells.append(f"{1e3 * x['learning_joules']:.3g}")
         yield f"| {x['row']} | {x['data']} | {' | '.join(cells)} |"
+
+
+def figures(found: Sequence[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
+    """Name and image of each study on each data set, of what has been `measured`."""
+    for study, dataset in product(_SHOWN, dict.fromkeys(x["data"] for x in found)):
+        some = [x for x in found if x["row"].startswith(study) and x["data"] == dataset]
+        if some:
+            name = lambda x: x["row"].partition(": ")[2].partition("; ")  # noqa: E731
+            rows = [x | {"row": name(x)[0], "kind": name(x)[2]} for x in some]
+            yield f"{study}-{dataset}", _structure_figure.png(_structure_figure.drawn(rows))
 
 
 def _mean(percent: Sequence[float]) -> str:

@@ -1,6 +1,7 @@
 """What structure is worth: rows are trainings that are accepted; test pictures stay hidden."""
 
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,10 @@ import optax
 import pytest
 
 import neurojax as nj
-from experiments import _command, _lanes, _run, learn, structure
+from experiments import _command, _lanes, _run, _structure_figure, learn, structure
 from experiments._rewiring import Rewiring
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -91,6 +94,7 @@ def test_the_table_shows_what_a_row_costs_and_the_test_once_it_is_asked_for(
     assert 3e-12 * found["hops_spike"] * spikes < moved
     assert moved < spikes * (4e-12 * found["hops_spike"] + 4 * 1.7e-12)
     assert 0 < found["hops"] < 2  # two cores in a square of four
+    assert (config().results / "depth-digits.png").read_bytes()[:4] == b"\x89PNG"
     monkeypatch.setattr(_lanes, "trained", None)  # nothing is run again
     structure.main(config(test=True, show=True))
     assert "| 60.50 ± 0.71 |" in capsys.readouterr().out
@@ -163,3 +167,22 @@ def test_loops_move_every_so_many_batches_and_forget():
     assert (np.diff(both, axis=1) > 0).all()
     assert not (both == np.arange(40)[:, None]).any()
     assert learner.predict(twice, x).shape == (4, 3)
+
+
+@pytest.mark.parametrize("name", ["depth", "recurrence"])
+def test_the_page_has_the_numbers_that_its_figures_show(name):
+    """Each accuracy of the kept screens stands in the tables, to two digits."""
+    rows = json.loads(
+        (ROOT / f"experiments/results/structure-screens/structure_{name}.json").read_text()
+    )
+    page = (ROOT / "docs/structure.md").read_text()
+    assert f"(structure_{name}.png)" in page
+    for row in rows:
+        assert all(f"{x:.2f}" in page for x in row["val"]), row
+    drawn = _structure_figure.drawn(rows).axes
+    assert sorted(y for line in drawn[0].lines for y in line.get_xdata()) == sorted(
+        x for row in rows for x in row["val"]
+    )
+    assert [t.get_text() for t in drawn[0].get_yticklabels()] == [
+        row["row"] for row in sorted(rows, key=lambda row: np.mean(row["val"]))
+    ]
