@@ -1,4 +1,4 @@
-"""Several processes, on one machine or on many, that train together by JAX's own runtime.
+"""Several processes, on one machine or on many, that work as one by JAX's own runtime.
 
 All compute the same; the first one alone reads and writes --out. Where one ends before its time
 the others end too, in one line, and the same commands with --resume go on.
@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ _APART = ("out", "data_dir", "process_id", "resume", "overwrite")
 
 @dataclass(frozen=True)
 class Hosts:
-    """Processes that train together, each started with the same options but its --process-id."""
+    """Processes that work as one, each started with the same options but its --process-id."""
 
     coordinator: str | None = None
     """HOST:PORT of the first process; auto: what SLURM or another cluster says of all three."""
@@ -32,6 +32,8 @@ class Hosts:
     """How many there are."""
     process_id: int | None = None
     """Which one this is, from 0; the first writes --out."""
+
+    whole: ClassVar = dict(num_processes=(1, _run.MANY), process_id=(0, _run.MANY))
 
 
 def check(c: Any) -> None:
@@ -49,9 +51,8 @@ def check(c: Any) -> None:
         for option, value in whose.items():
             if value is None:
                 raise ValueError(f"{option} must be given beside --coordinator; got none")
-        _run.require_whole(c, num_processes=(1, _run.MANY))
         _run.require_whole(c, process_id=(0, c.num_processes - 1))
-    if c.coordinator is not None and c.processors != 1:
+    if c.coordinator is not None and getattr(c, "processors", 1) != 1:
         raise ValueError(
             f"--processors must be left out beside --coordinator, as all are used; got"
             f" {c.processors}"
@@ -113,15 +114,17 @@ def _together(mine: bytes) -> list[bytes]:
     return [row.tobytes() for row in np.asarray(process_allgather(digest)).reshape(-1, 32)]
 
 
-def refuse_different(c: Any, sets: Dataset) -> None:
+def refuse_different(c: Any, sets: Dataset | None = None) -> None:
     """Refuse processes that were started with other options or other pictures than the first."""
     asked = {k: v for k, v in _folder.jsonable(c).items() if k not in _APART}
-    found = _together(json.dumps([asked, _folder.fingerprint(sets)], sort_keys=True).encode())
+    pictures = None if sets is None else _folder.fingerprint(sets)
+    found = _together(json.dumps([asked, pictures], sort_keys=True).encode())
     other = [i for i, digest in enumerate(found) if digest != found[0]]
     if other:
+        what = "options" if sets is None else "options and pictures"
         raise ValueError(
-            f"processes must be started with the same options and pictures; process {other[0]}"
-            " has others than process 0"
+            f"processes must be started with the same {what}; process {other[0]} has others than"
+            " process 0"
         )
 
 
@@ -142,6 +145,14 @@ def agreed(tree: Any) -> Any:
     return jax.tree.unflatten(structure, new)
 
 
+def of_first(x: Any) -> Any:
+    """What the first process has of what JSON holds, for all."""
+    raw = np.frombuffer(json.dumps(x).encode() if first() else b"", np.uint8)
+    told = np.zeros(int(agreed(np.int32(raw.size))), np.uint8)
+    told[: raw.size] = raw
+    return json.loads(np.asarray(agreed(told)).tobytes())
+
+
 class Follower:
     """In place of the folder, in a process that writes nothing."""
 
@@ -155,13 +166,19 @@ class Follower:
     def save(self, epoch: int, state: Any, history: Any) -> None:
         """The first process does."""
 
+    def part(self, name: str) -> None:
+        """What is there is told by `of_first`."""
+
+    def keep(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """The first process does."""
+
     def finish(self, metrics: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
         """The same metrics."""
         return metrics
 
 
 @contextmanager
-def held(c: Any, sets: Dataset, may_grow: tuple[str, ...]) -> Iterator[Any]:
+def held(c: Any, sets: Dataset | None = None, may_grow: tuple[str, ...] = ()) -> Iterator[Any]:
     """The folder of the run, in the first process."""
     if c.coordinator is not None and not first():
         yield Follower()

@@ -3,7 +3,8 @@
     python -m experiments.networks cuba --out runs/cuba
 
 Prints each statistic beside the reference's, and whether the two agree; writes metrics.json and
-a figure. Ends with 0 where all agree, with 1 where one does not.
+a figure. Ends with 0 where all agree, with 1 where one does not. With --coordinator the neurons of
+a network are divided over the processes, which find what one finds.
 """
 
 import sys
@@ -12,14 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from experiments import _join
+
+if __name__ == "__main__":
+    _join.early(sys.argv[1:])
+
+import jax
+from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
-from experiments import _folder, _run
+from experiments import _hosts, _run
 from experiments._networks import STUDIES
 from experiments._networks.judged import Row
 from experiments._networks.study import Study
+from neurojax import sharding
 
 Name = Literal[
     "cuba", "coba", "cobahh", "brunel", "vogels", "song", "izhikevich-patterns",
@@ -51,7 +60,7 @@ class Run(_run.Run):
 
 
 @dataclass(frozen=True)
-class Config(Network, Run):
+class Config(Network, Run, _hosts.Hosts):
     """A network and its run."""
 
     @classmethod
@@ -71,6 +80,12 @@ def _check(c: Config) -> None:
     """Refuse numbers out of range, and options that change nothing."""
     study = STUDIES[c.name]
     _run.require_sound(c)
+    _hosts.check(c)
+    if c.coordinator is not None and not study.divides:
+        raise ValueError(
+            f"--coordinator must be left out, as {c.name} has no neurons to divide; got"
+            f" {c.coordinator}"
+        )
     if study.seeds == 1 and c.seeds not in (None, 1):
         raise ValueError(f"--seeds must be 1, as {c.name} leaves nothing to chance; got {c.seeds}")
     for option in ("scale", "seconds"):
@@ -84,19 +99,28 @@ def _check(c: Config) -> None:
 
 def run(c: Config) -> dict[str, Any]:
     """All seeds, held against the reference; returns what it writes to metrics.json."""
+    with _hosts.joined(c):
+        if c.coordinator:
+            _hosts.refuse_different(c)
+        with _hosts.held(c) as folder:
+            return _run_in(folder, c)
+
+
+def _run_in(folder: Any, c: Config) -> dict[str, Any]:
     study = STUDIES[c.name]
     seeds = range(c.seed, c.seed + (study.seeds if c.seeds is None else c.seeds))
-    with _folder.held(c) as folder:
-        folder.begin()
-        found = [_made(folder, study, c, seed) for seed in seeds]
-        rows = study.judged(found)
+    mesh = sharding.mesh(neuron=jax.device_count()) if c.coordinator else None
+    folder.begin()
+    found = [_made(folder, study, c, seed, mesh) for seed in seeds]
+    rows = study.judged(found)
+    if _hosts.first():
         _print(c.name, rows)
-        told = {
-            "network": c.name, "table": [row.told() for row in rows],
-            "agrees": all(row.agrees for row in rows),
-            "seconds": sum(x["seconds"] for x in found), "found": [_finite(x) for x in found],
-        }  # fmt: skip
-        return folder.finish(told, {"network": study.drawn(found)})
+    told = {
+        "network": c.name, "table": [row.told() for row in rows],
+        "agrees": all(row.agrees for row in rows),
+        "seconds": sum(x["seconds"] for x in found), "found": [_finite(x) for x in found],
+    }  # fmt: skip
+    return folder.finish(told, {"network": study.drawn(found)})
 
 
 def _finite(found: dict[str, Any]) -> dict[str, Any]:
@@ -104,20 +128,19 @@ def _finite(found: dict[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(x, float) and x != x else x for k, x in found.items()}
 
 
-def _made(folder: _folder.Folder, study: Study, c: Config, seed: int) -> dict[str, Any]:
+def _made(folder: Any, study: Study, c: Config, seed: int, mesh: Mesh | None) -> dict[str, Any]:
     """What one seed gave; if its part is there it is read."""
     made = folder.part(f"seed {seed}")
+    made = _hosts.of_first(made) if c.coordinator else made
     if made is None:
         begin = time.perf_counter()
-        found = study.once(
-            seed,
-            study.scale if c.scale is None else c.scale,
-            study.seconds if c.seconds is None else c.seconds,
-        )
+        scale = study.scale if c.scale is None else c.scale
+        found = study.once(seed, scale, study.seconds if c.seconds is None else c.seconds, mesh)
         made = [{"seed": seed, "seconds": time.perf_counter() - begin} | found]
         folder.keep(f"seed {seed}", made)
-        numbers = [f"{k} {x:.4g}" for k, x in made[0].items() if isinstance(x, float)]
-        Console(highlight=False).print(f"seed {seed}:", ", ".join(numbers), soft_wrap=True)
+        if _hosts.first():
+            numbers = [f"{k} {x:.4g}" for k, x in made[0].items() if isinstance(x, float)]
+            Console(highlight=False).print(f"seed {seed}:", ", ".join(numbers), soft_wrap=True)
     return made[0]
 
 

@@ -335,4 +335,4 @@ def _everywhere(x: Any) -> Any:
     if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
         return x
     at = NamedSharding(x.sharding.mesh, PartitionSpec())  # pyright: ignore[reportAttributeAccessIssue]
-    return jax.jit(lambda x: x, out_shardings=at)(x)
+    return put(x, at)

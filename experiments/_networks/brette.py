@@ -9,6 +9,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 import neurojax as nj
 from experiments._networks import figures, judged, seen
@@ -78,10 +79,12 @@ def _sizes(scale: float) -> tuple[int, int]:
 # --- what is held against what ---
 
 
-def _once(make: Callable, dt: float, seed: int, scale: float, seconds: float) -> Found:
+def _once(
+    make: Callable, dt: float, seed: int, scale: float, seconds: float, mesh: Mesh | None
+) -> Found:
     key = jax.random.key(seed)
     made = make(nj.fold(key, "made"), scale)
-    spikes = watched(made, "cells", seconds=seconds, dt=dt, key=key)
+    spikes = watched(made, "cells", seconds=seconds, dt=dt, key=key, mesh=mesh)
     shown = seen.raster(spikes, list(_sizes(scale)), last=300.0)
     return seen.population(spikes, skip=SKIP) | {"raster": shown}
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from matplotlib.figure import Figure
 from scipy.integrate import quad
 from scipy.optimize import root_scalar
@@ -100,13 +101,13 @@ def _passage(at: Condition, nu: float) -> float:
 # --- what is held against what ---
 
 
-def _once(seed: int, scale: float, seconds: float) -> Found:
+def _once(seed: int, scale: float, seconds: float, mesh: Mesh | None) -> Found:
     key, found = jax.random.key(seed), {}
     wiring, n_exc = wired(nj.fold(key, "wiring"), scale)
     for name, at in CONDITIONS.items():
         own = nj.fold(key, name)
         made = brunel(own, wiring, n_exc, at)
-        spikes = watched(made, "cells", seconds=seconds, dt=DT, key=own)
+        spikes = watched(made, "cells", seconds=seconds, dt=DT, key=own, mesh=mesh)
         late = spikes.after(SKIP)
         found |= {
             f"rate_{name}": float(nj.spikes.rates(late).mean()),

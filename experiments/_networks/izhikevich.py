@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from matplotlib.figure import Figure
 
 import neurojax as nj
@@ -117,7 +118,7 @@ def trace(p: Pattern) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return t, np.asarray(v), np.asarray(z)
 
 
-def _patterns_once(seed: int, scale: float, seconds: float) -> Found:
+def _patterns_once(seed: int, scale: float, seconds: float, mesh: Mesh | None) -> Found:
     with jax.enable_x64(True):
         traces = {p.name: trace(p) for p in PATTERNS}
     return {
@@ -205,10 +206,10 @@ def network(key: jax.Array, scale: float) -> Ready:
     return Ready(net, net.init())
 
 
-def _network_once(seed: int, scale: float, seconds: float) -> Found:
+def _network_once(seed: int, scale: float, seconds: float, mesh: Mesh | None) -> Found:
     key = jax.random.key(seed)
     made = network(nj.fold(key, "made"), scale)
-    spikes = watched(made, "cells", seconds=seconds, dt=1.0, key=key)
+    spikes = watched(made, "cells", seconds=seconds, dt=1.0, key=key, mesh=mesh)
     n_exc, n = round(N_EXC * scale), spikes.n
     rates = nj.spikes.rates(spikes)
     return {
@@ -238,7 +239,13 @@ def _network_drawn(found: list[Found]) -> Figure:
 
 STUDIES = {
     "izhikevich-patterns": Study(
-        _patterns_once, _patterns_judged, _patterns_drawn, seconds=None, scale=None, seeds=1
+        _patterns_once,
+        _patterns_judged,
+        _patterns_drawn,
+        seconds=None,
+        scale=None,
+        seeds=1,
+        divides=False,
     ),
     "izhikevich-network": Study(
         _network_once, _network_judged, _network_drawn, seconds=5.0, least_seconds=2.0

@@ -10,6 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from matplotlib.figure import Figure
 
 import neurojax as nj
@@ -106,10 +107,10 @@ def _each(key, wiring: nj.FanOut, kind, scale: float) -> tuple[jax.Array, jax.Ar
 # --- what is held against what ---
 
 
-def _once(seed: int, scale: float, seconds: float) -> Found:
+def _once(seed: int, scale: float, seconds: float, mesh: Mesh | None) -> Found:
     key = jax.random.key(seed)
     made = potjans(nj.fold(key, "made"), scale)
-    spikes = watched(made, "cells", seconds=seconds, dt=DT, key=key)
+    spikes = watched(made, "cells", seconds=seconds, dt=DT, key=key, mesh=mesh)
     sizes = scaled(scale)
     found: Found = {
         "scale": scale,

@@ -4,8 +4,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 import neurojax as nj
+from neurojax import sharding
 from neurojax.network import Network, State
 
 
@@ -29,29 +31,38 @@ class Went(NamedTuple):
 
 
 def watched(
-    made: Ready, layer: str, *, seconds: float, dt: float, key: jax.Array
+    made: Ready, layer: str, *, seconds: float, dt: float, key: jax.Array, mesh: Mesh | None = None
 ) -> nj.spikes.Trains:
     """Spikes of one layer over `seconds` of biology in steps of `dt` ms, weights as they are."""
     weights = made.net.init_weights(nj.fold(key, "weights"))
-    return run(made, weights, layer, seconds=seconds, dt=dt, key=key, learn=False).spikes
+    options: Any = dict(seconds=seconds, dt=dt, key=key, mesh=mesh)
+    return run(made, weights, layer, learn=False, **options).spikes
 
 
 def run(
     made: Ready, weights: dict[str, Any], layer: str, *, seconds: float, dt: float, key: jax.Array,
-    learn: bool,
+    learn: bool, mesh: Mesh | None = None,
 ) -> Went:  # fmt: skip
-    """The same from given weights; with `learn` they change."""
+    """The same from given weights; with `learn` they change.
+
+    The neurons are divided over the axis "neuron" of a `mesh`, if there is one.
+    """
     sizes = _parts(round(seconds * 1000 / dt), _PIECE // made.net.layers[layer].n)
-    state, pieces = made.state, []
+    net, state, pieces = made.net, made.state, []
     if learn and not state.rules:
-        state = state._replace(rules=made.net.init_rules())
+        state = state._replace(rules=net.init_rules())
+    if mesh is not None:
+        net, weights, state = sharding.place(mesh, net, weights, state)
+    everywhere = lambda x: x if mesh is None else sharding.replicated(mesh, x)  # noqa: E731
     for i, size in enumerate(sizes):
         found = nj.simulate(
-            made.net, weights, state, {}, n_steps=size, dt=dt, probe=nj.recording.spikes(layer),
-            key=jax.random.fold_in(nj.fold(key, "run"), i), learn=learn,
+            net, weights, state, {}, n_steps=size, dt=dt, probe=nj.recording.spikes(layer),
+            key=everywhere(jax.random.fold_in(nj.fold(key, "run"), i)), learn=learn,
         )  # fmt: skip
         weights, state, z = found if learn else (weights, *found)
-        pieces.append(nj.spikes.trains(z, dt=dt))
+        pieces.append(nj.spikes.trains(np.asarray(everywhere(z)), dt=dt))
+    if mesh is not None:
+        weights, state = sharding.collect(made.net, weights, state)
     return Went(weights, state, nj.spikes.joined(*pieces))
 
 

@@ -6,6 +6,7 @@ synaptic plasticity, Nature Neuroscience 3, 919: fig. 2.
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from matplotlib.figure import Figure
 
 import neurojax as nj
@@ -32,11 +33,11 @@ def song(key: jax.Array) -> Ready:
     return Ready(net, net.init())
 
 
-def _once(seed: int, scale: float, seconds: float) -> Found:
+def _once(seed: int, scale: float, seconds: float, mesh: Mesh | None) -> Found:
     key = jax.random.key(seed)
     made = song(key)
     weights = made.net.init_weights(key, nj.ideal(bounds=(0.0, G_MAX)))
-    went = run(made, weights, "cell", seconds=seconds, dt=DT, key=key, learn=True)
+    went = run(made, weights, "cell", seconds=seconds, dt=DT, key=key, learn=True, mesh=mesh)
     w = np.asarray(went.weights["learns"].w).ravel() / G_MAX
     fired = went.spikes.times
     late = fired > 0.8 * went.spikes.duration
@@ -79,4 +80,8 @@ def _drawn(found: list[Found]) -> Figure:
     return figure
 
 
-STUDIES = {"song": Study(_once, _judged, _drawn, seconds=100.0, scale=None, least_seconds=1.0)}
+STUDIES = {
+    "song": Study(
+        _once, _judged, _drawn, seconds=100.0, scale=None, least_seconds=1.0, divides=False
+    )
+}

@@ -9,6 +9,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from matplotlib.figure import Figure
 
 import neurojax as nj
@@ -51,12 +52,12 @@ def vogels(key: jax.Array, scale: float) -> Ready:
     return Ready(net, begun(net, "cells", v=v))
 
 
-def _once(seed: int, scale: float, seconds: float) -> Found:
+def _once(seed: int, scale: float, seconds: float, mesh: Mesh | None) -> Found:
     key = jax.random.key(seed)
     made = vogels(nj.fold(key, "made"), scale)
     n_exc = round(N_EXC * scale)
     weights = made.net.init_weights(key, nj.ideal(bounds=(0.0, W_MAX)))
-    options: Any = dict(layer="cells", dt=DT, learn=True)
+    options: Any = dict(layer="cells", dt=DT, learn=True, mesh=mesh)
     # At first the rule only watches: its traces are there when it begins to learn.
     still = eqx.tree_at(lambda m: m.net.projections["learns"].rule.eta, made, jnp.zeros(()))
     first = run(still, weights, seconds=FIXED, key=nj.fold(key, "first"), **options)

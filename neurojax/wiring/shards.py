@@ -204,10 +204,12 @@ def _bound(x: Array | None, n_pre: int, n: int) -> Array | None:
 
 
 def put(x: Any, sharding: NamedSharding) -> Array:
-    """An array laid out over devices, of this process and of others, which all have the whole."""
+    """An array laid out over devices, of this process and of others; all have it, or their part."""
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         data = put(jax.random.key_data(x), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+    if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
+        return jax.jit(lambda x: x, out_shardings=sharding)(x)
     if sharding.is_fully_addressable and isinstance(x, jax.Array):
         return jax.device_put(x, sharding)
     held = np.asarray(x)

@@ -192,7 +192,7 @@ def test_the_microcircuit_is_held_against_its_own_size():
 
 @pytest.mark.slow
 def test_the_synapses_of_song_have_their_bounds_and_move_apart():
-    found = song._once(0, 1.0, 2.0)
+    found = song._once(0, 1.0, 2.0, None)
     w = np.array(found["all"])
     assert (w.min(), w.max()) == (0.0, 1.0)
     assert 2 * (1 / 12) > w.var() > 1.05 / 12  # of a uniform start 1/12
