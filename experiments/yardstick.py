@@ -8,7 +8,9 @@ for --search-epochs, from a seed of its own; the best validation accuracy at its
 no test picture. Then each seed is trained for --epochs, and the test set read once at the end.
 
 Each finished run leaves one file in --results, and is not run again; an interrupted run goes on
-from its last epoch. So the table can be made in pieces, across days. With --together the rates of
+from its last epoch. So the table can be made in pieces, across days, and on many machines: N tasks
+with --part 1/N to N/N share --results and --runs, each has cells of its own, which it searches and
+trains, and no run is made twice. With --together the rates of
 a search are one program, and so are all seeds, of both sets: what an accelerator wants, and the
 same runs to rounding, whose seconds an epoch are then those of all that ran side by side.
 """
@@ -127,13 +129,15 @@ class Run:
     """Seeds of each cell, from 0 on."""
     jobs: int = 1
     """Runs side by side, each on a core of its own."""
+    part: str | None = None
+    """K/N: of N equal parts of the cells the K-th, as one task of N that share --results."""
     together: bool = False
     """A search is one program, and so are the seeds, in this process: for accelerators."""
     show: bool = False
     """Only print the table of what is there."""
 
     needs: ClassVar = (
-        _options.one_of("jobs together", "show", False),
+        _options.one_of("jobs part together", "show", False),
         _options.one_of("jobs", "together", False),
     )
 
@@ -153,6 +157,7 @@ class Config(Network, Learning, Data, Run):
         _run.require_whole(self, seeds=(1, _run.MANY), jobs=(1, max(2, os.cpu_count() or 1)))
         _run.require_ranges(self)
         _options.refuse_idle(self, _options.needs(Config), lambda name: getattr(Config, name))
+        _runs.share(self.part)
 
 
 class Cell(NamedTuple):
@@ -193,8 +198,8 @@ def main(config: Config) -> None:
     _refuse_absent(config)
     with ExitStack() as held:
         if not config.show:
-            held.enter_context(_lock.held(config.results, "--results"))
-            held.enter_context(_lock.held(config.runs, "--runs"))
+            for folder, option in ((config.results, "--results"), (config.runs, "--runs")):
+                held.enter_context(_lock.held(_runs.own(folder, config.part), option))
         failed = not config.show and _run_missing(config, console)
         found = {cell: outcome(config, cell, damaged) for cell in cells(config)}
         lines = list(table(config, found))
@@ -234,9 +239,19 @@ def cells(config: Config) -> list[Cell]:
 # --- runs ---
 
 
+def mine(config: Config) -> list[Cell]:
+    """Cells that this part runs, whatever --datasets and --learners leave of the others."""
+    k, n = _runs.share(config.part)
+    # The sets of a row and a column are with one part: --together makes them one program.
+    kinds = [Cell("", *names) for names in product(get_args(Row), COLUMNS)]
+    able = [cell._replace(dataset="") for cell in kinds if not cell.refused]
+    own = {*able[k - 1 :: n]}
+    return [cell for cell in cells(config) if cell._replace(dataset="") in own]
+
+
 def _run_missing(config: Config, console: Console) -> bool:
     """The search of all cells, then one seed of all cells before the next; whether any failed."""
-    able = [cell for cell in cells(config) if not cell.refused]
+    able = mine(config)
     say = lambda line: console.print(line, markup=False)  # noqa: E731
     if config.together:
         return _run_together(config, able, say)

@@ -19,7 +19,7 @@ from neurojax.layers import Projection
 from neurojax.synapses.delays import Delay, Late
 from neurojax.weights import Ideal, Weights, applied
 from neurojax.wiring.layouts import by_matrix
-from neurojax.wiring.shards import Shards, heard, packed, unpacked
+from neurojax.wiring.shards import Shards, heard, heard_as, packed, unpacked
 from neurojax.wiring.sparse import listed
 
 
@@ -77,15 +77,16 @@ def delivered(
 
 
 class _Heard:
-    """Spikes on all devices where they go to a divided event list: the same ones once."""
+    """Spikes on all devices where they go to a divided wiring: for wirings that hear alike once."""
 
     def __init__(self):
-        self.kept = dict[int, tuple[Array, Array]]()
+        self.kept = dict[Any, tuple[Array, Array]]()
 
     def __call__(self, p: Projection, s: Array) -> Array:
-        if id(s) not in self.kept:
-            self.kept[id(s)] = s, heard(p.connectivity, s)
-        return self.kept[id(s)][1]
+        at = id(s), heard_as(p.connectivity)
+        if at not in self.kept:
+            self.kept[at] = s, heard(p.connectivity, s)
+        return self.kept[at][1]
 
 
 def stride(net: Any) -> int:

@@ -164,7 +164,11 @@ def collectives(net, weights, state):
     run = lambda weights, state: nj.simulate(  # noqa: E731
         net, weights, state, {}, n_steps=T, dt=1.0, key=jax.random.key(0)
     )
-    text = jax.jit(run).lower(weights, state).compile().as_text()
+    return messages(jax.jit(run).lower(weights, state).compile())
+
+
+def messages(compiled):
+    text = compiled.as_text()
     sent = r"= (\w\d+)\[([\d,]*)\]\S* (all-\w+|collective-\w+|reduce-scatter)(?:-start)?\("
     width = {"u32": 4, "f32": 4, "s32": 4, "pred": 1}
     return [
@@ -182,6 +186,33 @@ def test_spikes_are_gathered_once_a_smallest_delay_a_bit_a_neuron(delay, devices
         sharding.mesh(neuron=devices), net, net.init_weights(jax.random.key(0)), net.init()
     )
     assert collectives(*placed) == [("all-gather", delay * n // 8)]
+
+
+def test_lists_filled_up_to_other_lengths_hear_one_sender_and_one_message():
+    """The lists of one have more silent senders than those of the other, rows have none."""
+    rng, wires = np.random.default_rng(0), {}
+    for name, skewed in (("much", 200), ("little", 40)):
+        pre, post = rng.integers(0, N, (2, 400))
+        post = np.where(np.arange(400) < skewed, post // 4, post)
+        wires[name] = nj.by_sender(pre, post, N, N)
+    wires["rows"] = nj.fan_in(jax.random.key(1), N, N, 0.2)
+    projections = {
+        name: nj.Projection("cells", "cells", wiring, delay=1, gain=2.0)
+        for name, wiring in wires.items()
+    }
+    net = nj.Network({"cells": nj.Layer(N, nj.LIF(v_rest=jnp.linspace(0.0, 40.0, N)))}, projections)
+    weights = net.init_weights(jax.random.key(0))
+    placed = sharding.place(sharding.mesh(neuron=2), net, weights, net.init())
+    senders = [p.connectivity.parts.n_pre for p in placed[0].projections.values()]
+    assert senders[0] > senders[1] > senders[2] == N
+    run = lambda net: jax.jit(  # noqa: E731
+        lambda *given: nj.simulate(net, *given, {}, n_steps=4, dt=1.0)[1]["cells"]
+    )
+    divided = run(placed[0]).lower(*placed[1:]).compile()
+    alone = run(net)(weights, net.init())
+    assert alone[0].any()
+    np.testing.assert_array_equal(divided(*placed[1:]), alone)
+    assert messages(divided) == [("all-gather", N // 8)]
 
 
 @pytest.mark.parametrize("kernel", [True, False])

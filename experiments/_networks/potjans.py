@@ -5,6 +5,7 @@ structure and activity in a full-scale spiking network model, Cerebral Cortex 24
 """
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -46,17 +47,21 @@ _PIECE = 1 << 16  # synapses
 WHOLE = np.array([0.903, 2.965, 4.414, 5.876, 7.569, 8.633, 1.105, 7.829])  # Hz, by NEST
 
 
-def potjans(key: jax.Array, scale: float) -> Ready:
+def potjans(key: jax.Array, scale: float, devices: int = 1) -> Ready:
     """Numbers of neurons and of synapses a neuron times `scale`.
 
     What is missing of the input is made up for: its variance by weights larger by 1 / sqrt(scale),
-    its mean by a current, from the rates of the whole.
+    its mean by a current, from the rates of the whole. So that they can be divided over `devices`,
+    neurons are added behind them that nobody hears.
     """
     sizes = scaled(scale)
-    kind, n = np.repeat(np.arange(8), sizes), int(sizes.sum())
+    n = int(sizes.sum() + -sizes.sum() % devices)
+    kind = np.repeat(np.arange(8), [*sizes[:-1], n - sizes[:-1].sum()])
     number = np.rint(TOTAL * scale**2).astype(int)
     wiring = nj.fixed_total(nj.fold(key, "wiring"), sizes.tolist(), sizes.tolist(), number)
     w, steps = _each(nj.fold(key, "each"), wiring, kind, scale)
+    start = np.pad(wiring.start, (0, n - wiring.n_pre), "edge")
+    wiring = replace(wiring, start=start, n_post=n)
     lost = (MEAN * TOTAL / SIZES[:, None] * WHOLE).sum(1) + W * OUTSIDE * BACKGROUND
     held = (1 - np.sqrt(scale)) * lost * TAU_SYN / 1000  # nA
     neuron = nj.LIF(
@@ -109,9 +114,10 @@ def _each(key, wiring: nj.FanOut, kind, scale: float) -> tuple[jax.Array, jax.Ar
 
 def _once(seed: int, scale: float, seconds: float, mesh: Mesh | None) -> Found:
     key = jax.random.key(seed)
-    made = potjans(nj.fold(key, "made"), scale)
+    made = potjans(nj.fold(key, "made"), scale, 1 if mesh is None else mesh.size)
     spikes = watched(made, "cells", seconds=seconds, dt=DT, key=key, mesh=mesh)
     sizes = scaled(scale)
+    spikes = spikes.of(slice(sizes.sum()))
     found: Found = {
         "scale": scale,
         "raster": seen.raster(spikes, sizes.tolist(), last=300.0, shown=2000),

@@ -52,6 +52,7 @@ def run(
     if learn and not state.rules:
         state = state._replace(rules=net.init_rules())
     if mesh is not None:
+        _refuse_uneven(mesh, net)
         net, weights, state = sharding.place(mesh, net, weights, state)
     everywhere = lambda x: x if mesh is None else sharding.replicated(mesh, x)  # noqa: E731
     for i, size in enumerate(sizes):
@@ -64,6 +65,16 @@ def run(
     if mesh is not None:
         weights, state = sharding.collect(made.net, weights, state)
     return Went(weights, state, nj.spikes.joined(*pieces))
+
+
+def _refuse_uneven(mesh: Mesh, net: Network) -> None:
+    devices = mesh.shape["neuron"]
+    for name, layer in net.layers.items():
+        if layer.n % devices:
+            raise ValueError(
+                f"--num-processes must divide the {layer.n} neurons of layer {name!r}; got"
+                f" {devices} devices in all: pass another, or another --scale"
+            )
 
 
 def _parts(n: int, most: int) -> list[int]:

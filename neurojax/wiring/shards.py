@@ -25,7 +25,10 @@ from jaxtyping import Array, Float, Int, Shaped, UInt32
 from neurojax.wiring import _library
 from neurojax.wiring.visits import Visits
 
-__all__ = ["AXIS", "Shards", "divided", "heard", "packed", "put", "spread", "unpacked", "whole"]
+__all__ = [
+    "AXIS", "Shards", "divided", "heard", "heard_as", "packed", "put", "spread", "unpacked",
+    "whole",
+]  # fmt: skip
 
 AXIS = "neuron"  # of a mesh, along which neurons are divided
 _WORD = 32
@@ -339,9 +342,13 @@ def heard(wiring: Any, z: Shaped[Array, "*T pre"]) -> Shaped[Array, "*T more"]:
 
     On an event list those of the senders that never fire stand behind them.
     """
-    if not isinstance(wiring, Shards) or not wiring.spikes:
-        return z
-    return _everywhere(wiring.mesh, wiring.parts.n_pre, z)
+    n = heard_as(wiring)
+    return z if n is None else _everywhere(wiring.mesh, n, z)
+
+
+def heard_as(wiring: Any) -> int | None:
+    """How many senders, silent ones behind them, it hears on each device; None: as they are."""
+    return wiring.parts.n_pre if isinstance(wiring, Shards) and wiring.spikes else None
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))

@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from experiments import _folder, _lanes, _learners, _run, _runs, learn, yardstick
+from experiments import _folder, _lanes, _learners, _lock, _run, _runs, learn, yardstick
 from experiments.yardstick import COLUMNS, Cell
 
 ROWS = ("frozen", "backprop")
@@ -119,6 +119,41 @@ def test_what_is_there_is_not_run_again_and_its_folder_is_gone(runs, config):
     runs.commands.clear()
     yardstick.main(config())
     assert runs.commands == []
+
+
+@pytest.mark.parametrize("n", [1, 3, 8])
+def test_parts_have_each_cell_once_whatever_else_is_asked(n):
+    of = lambda k, **more: yardstick.mine(yardstick.Config(part=f"{k}/{n}", **more))  # noqa: E731
+    parts = [of(k + 1) for k in range(n)]
+    every = [cell for cell in yardstick.cells(yardstick.Config()) if not cell.refused]
+    assert sorted(cell for part in parts for cell in part) == sorted(every)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 2  # a kind of cell is one of each set
+    for few in (dict(datasets=("digits",)), dict(learners=("dfa", "backprop")), dict(lr=(0.1,))):
+        for k, part in enumerate(parts):
+            asked = {(cell.row, cell.column) for cell in of(k + 1, **few)}
+            assert asked <= {(cell.row, cell.column) for cell in part}
+
+
+def test_tasks_of_an_array_run_nothing_twice_and_together_all(runs, config):
+    alone = config(results=config().results / "alone", runs=config().runs / "alone")
+    yardstick.main(alone)
+    expected, runs.commands = runs.places, []
+    for part in ("2/3", "1/3", "3/3"):
+        yardstick.main(config(part=part))
+    assert sorted(runs.places) == sorted(expected)
+    assert len({*runs.places}) == len(runs.places)
+    runs.commands = []
+    yardstick.main(config())
+    assert runs.commands == []
+
+
+def test_a_task_whose_part_is_running_is_refused_and_others_are_not(runs, config):
+    with _lock.held(_runs.own(config().results, "2/3"), "--results"):
+        yardstick.main(config(part="1/3"))
+        with pytest.raises(ValueError, match="--results .* in use by process"):
+            yardstick.main(config(part="2/3"))
+    with pytest.raises(ValueError, match="--part must be K/N .* such as 3/8; got '4/3'"):
+        config(part="4/3")
 
 
 def test_a_failing_run_stops_no_other_and_is_tried_again(runs, config, capsys):
