@@ -87,10 +87,7 @@ def _leave() -> None:
 def _told(error: BaseException, config: type) -> str:
     text = str(error)
     if any(word in text for word in _LOST):
-        return (
-            "another process of this run has ended or cannot be reached; the same commands with"
-            " --resume go on from what is saved"
-        )
+        return _join.LOST
     if isinstance(error, ValueError | OSError | FloatingPointError):
         return _run.in_options(text, config)
     return f"{type(error).__name__}: {text:.300}"

@@ -4,8 +4,10 @@ So it comes before most of this package is imported, which holds arrays: `early`
 options of the command line by itself, and leaves all that is wrong with the others to `_command`.
 """
 
+import ctypes
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -13,6 +15,10 @@ from collections.abc import Sequence
 import jax
 
 PATIENCE = 120.0  # s that processes wait for one another at the start
+LOST = (
+    "another process of this run has ended or cannot be reached; the same commands with --resume"
+    " go on from what is saved"
+)
 
 
 def early(words: Sequence[str]) -> None:
@@ -59,6 +65,16 @@ def meet(where: str, n: int | None, i: int | None) -> None:
         raise ValueError(f"--coordinator {where} cannot be joined: {why}") from None
     finally:
         watch.cancel()
+    ctypes.CDLL(None).signal(int(signal.SIGABRT), _aborted)
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _aborted(number: int) -> None:
+    """Where the first process is lost between two messages, the runtime aborts all others.
+
+    It does so in a thread of its own, where no handler of Python's would be called in time.
+    """
+    end(LOST)
 
 
 def require_address(where: str) -> None:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import learn, networks
+from experiments import _join, learn, networks
 from experiments._networks import izhikevich, potjans, runs
 from neurojax import sharding
 
@@ -238,3 +238,13 @@ def test_two_processes_simulate_what_one_does_and_go_on_when_one_was_killed(lost
     for one, other in zip(theirs["found"], ours["found"], strict=True):
         assert one | {"seconds": 0} == other | {"seconds": 0}
         assert one["raster"]["times"]
+
+
+@pytest.mark.slow
+def test_a_process_that_the_runtime_aborts_says_why_in_its_last_line():
+    lines = "import ctypes, os; from experiments import _join; ctypes.CDLL(None).signal(6, "
+    lines += "_join._aborted); os.abort()"
+    gone = subprocess.run(
+        [sys.executable, "-c", lines], capture_output=True, text=True, check=False
+    )
+    assert (gone.returncode, gone.stderr) == (2, f"error: {_join.LOST}\n")
