@@ -21,7 +21,7 @@ import numpy as np
 import wadler_lindig
 from jaxtyping import Array, Bool, Float, Shaped
 
-from neurojax._check import brief, count
+from neurojax._check import brief, count, working
 from neurojax._memory import affordable
 from neurojax.wiring._windows import mean_of_pools, mean_plain, slid, slid_by_w, slid_plain
 from neurojax.wiring.layouts import Edges, alike, shaped, sides
@@ -249,10 +249,11 @@ class _Convolution(_Windows):
     ) -> Float[Array, "..."]:
         """Summed outer product, over all places that a weight is read at too."""
         post, pre = sides(self, post, pre)
+        dtype, (post, pre) = post.dtype, (x.astype(working(x.dtype)) for x in (post, pre))
         pools = jax.vmap(self.pooled)(pre)
         maps = pools.reshape(-1, *self.pooled_size)
         read = lambda w: jax.vmap(partial(slid_by_w, self, w))(maps)  # noqa: E731
-        return _transposed(read, self.shape, post.reshape(-1, *self.size_post))
+        return _transposed(read, self.shape, post.reshape(-1, *self.size_post)).astype(dtype)
 
     def pooled(self, s: Float[Array, " pre"]) -> Float[Array, " pools"]:
         """Mean of each pool of senders; what is left over at the far ends is not seen."""
@@ -407,7 +408,9 @@ class _Local(_Windows):
         """Transposed product."""
         w, e = alike(w, e)
         shaped(w=(w, self.shape), e=(e, (self.n_post,)))
-        return _transposed(partial(self.apply, w), (self.n_pre,), e)
+        dtype = working(w.dtype)
+        wide = partial(self.apply, w.astype(dtype))
+        return _transposed(wide, (self.n_pre,), e.astype(dtype)).astype(w.dtype)
 
     def outer(
         self, post: Shaped[Array, "*lead post"], pre: Shaped[Array, "*lead pre"]

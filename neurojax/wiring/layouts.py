@@ -305,8 +305,10 @@ class FanIn(eqx.Module):
         shaped(w=(w, self.shape), s=(s, (self.n_pre,)))
         if by_matrix(self):
             return _product(s, self.matrix(w), 1)
-        slots = [w[:, k] * s[self.index[:, k]] for k in range(self.shape[1])]
-        return functools.reduce(jnp.add, slots)
+        dtype = working(w.dtype)
+        wide, s = w.astype(dtype), s.astype(dtype)
+        slots = [wide[:, k] * s[self.index[:, k]] for k in range(self.shape[1])]
+        return functools.reduce(jnp.add, slots).astype(w.dtype)
 
     def apply_t(self, w: Float[Array, "post k"], e: Shaped[Array, " post"]) -> Float[Array, " pre"]:
         """Transposed product."""

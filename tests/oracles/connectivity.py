@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from oracles import windows
 
+from neurojax.wiring.convolution import Conv1D, Conv2D, Local1D, Local2D
 from neurojax.wiring.layouts import Band, Dense, FanIn
 from neurojax.wiring.sparse import FanOut, by_sender
 
@@ -42,6 +44,11 @@ def listed(rng, n_post, n_pre, native):
     return by_sender(pre[order], post[order], n_pre, n_post, native=native)
 
 
+def slid(rng, kind, *arguments):
+    *arguments, more = arguments
+    return kind(*arguments, **more)
+
+
 class Kind(NamedTuple):
     make: Callable
     sizes: list  # what `make` takes; a seed decides the rest
@@ -59,13 +66,41 @@ KINDS = {
 }
 
 
+# Windows are no row of `KINDS`, as a shared weight has many synapses, which few rules allow.
+ALL = dict(stride=(2, 1), padding=(2, 1), dilation=(1, 2), groups=2, pool=(2, 1))
+WINDOWS = {
+    "shared windows": Kind(
+        slid,
+        [
+            (Conv1D, (3, 15), 9, 3, dict(pool=2)),
+            (Conv2D, (4, 9, 8), 6, (3, 2), ALL),  # a product for each point of the kernel
+            (Conv2D, (2, 5, 4), 3, 2, dict(pool=2)),  # one place: dense
+        ],
+    ),
+    "own windows": Kind(
+        slid,
+        [
+            (Local2D, (5, 3, 3), 5, 3, dict(padding="same")),
+        ],
+    ),
+}
+ALL_KINDS = KINDS | WINDOWS
+
+
 def example(kind, seed=1, size=0):
     """A connectivity of that kind; size 0 has 45 neurons on either side."""
-    return KINDS[kind].make(np.random.default_rng(seed), *KINDS[kind].sizes[size])
+    row = ALL_KINDS[kind]
+    return row.make(np.random.default_rng(seed), *row.sizes[size])
 
 
 def synapses(c):
-    """Row and column of every stored weight, and how many synapses it stands for."""
+    """Row and column of every stored weight, and how many synapses it stands for.
+
+    Of windows those of every pair.
+    """
+    if isinstance(c, windows.SHARED + windows.OWN):
+        _, rows, columns = windows.pairs(c)
+        return rows, columns, np.ones(rows.shape, int)
     if isinstance(c, FanOut):
         columns = np.repeat(np.arange(c.n_pre), np.diff(c.start))
         return np.asarray(c.index), columns, np.ones(c.shape, int)
@@ -79,6 +114,8 @@ def synapses(c):
 
 def matrix(c, w):
     """The effective weights as a matrix, filled one stored weight at a time."""
+    if isinstance(c, windows.SHARED + windows.OWN):
+        return windows.matrix(c, w)
     full = np.zeros((c.n_post, c.n_pre))
     for i, j, count, weight in zip(*map(np.ravel, (*synapses(c), w)), strict=True):
         full[i, j] += count * weight
@@ -87,5 +124,7 @@ def matrix(c, w):
 
 def stored(c, full):
     """The entries of a matrix at the weights that `c` stores; 0 where no synapse is."""
+    if isinstance(c, windows.SHARED + windows.OWN):
+        return windows.stored(c, full)
     rows, columns, count = synapses(c)
     return np.where(count > 0, full[rows, columns], 0)
