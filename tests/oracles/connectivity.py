@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from oracles import windows
 
-from neurojax.wiring.convolution import Conv1D, Conv2D, Local1D, Local2D
+from neurojax.wiring.convolution import Conv1D, Conv2D, Local2D
 from neurojax.wiring.layouts import Band, Dense, FanIn
 from neurojax.wiring.sparse import FanOut, by_sender
 
