@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Key
 
 import hardware as hw
@@ -56,9 +57,9 @@ class Lane(NamedTuple):
     """One training: its gate, learning rate and seed, and which data set it learns from."""
 
     setting: Setting
-    lr: float
-    seed: int
-    of: int = 0
+    lr: float | Array
+    seed: int | Array
+    of: int | Array = 0
 
 
 class Plan(NamedTuple):
@@ -91,7 +92,7 @@ class _One(eqx.Module):
 
     gates: tuple
 
-    def init(self, dtype=float):
+    def init(self, dtype: DTypeLike = float):
         return tuple(gate.init(dtype) for gate in self.gates)
 
     def step(self, state, scores, target, *, key=None):
@@ -109,7 +110,7 @@ class _Dealt(eqx.Module):
     def a(self):
         return self.gate.a
 
-    def init(self, dtype=float):
+    def init(self, dtype: DTypeLike = float):
         return self.gate.init(dtype)
 
     def step(self, state, scores, target, *, key=None):
@@ -208,7 +209,9 @@ def _taught(plan: Plan, lane: Any, shown: dict[str, tuple[Array, Array]], side: 
         moved = streams.rolled(images, shift) if plan.change == "inputs" else images
         return moved.reshape(-1, side * side)
 
-    first = seen(stream.order[0].reshape(-1)[: fitting.SETTLING * plan.batch_size], 0)
+    first = seen(
+        stream.order[0].reshape(-1)[: fitting.SETTLING * plan.batch_size], jnp.zeros((), int)
+    )
     state = fitting.settled(learner, state, first, key, plan.batch_size, None)
     begun = _joules(state.weights)
 
@@ -272,12 +275,10 @@ def trained(plan: Plan, sets: Sequence[Dataset], lanes: Sequence[Lane]) -> list[
     asked = Lane(
         Setting(*(jnp.stack([jnp.broadcast_to(jnp.asarray(x, float), (M,)) for x in each])
                   for each in zip(*(lane.setting for lane in lanes), strict=True))),
-        *(jnp.asarray(x) for x in zip(*((a.lr, a.seed, a.of) for a in lanes), strict=True)),
+        jnp.asarray([lane.lr for lane in lanes], float),
+        *(jnp.asarray([getattr(lane, n) for lane in lanes], int) for n in ("seed", "of")),
     )  # fmt: skip
-    asked = asked._replace(
-        setting=asked.setting._replace(within=asked.setting.within[:, 0]),
-        lr=asked.lr.astype(float),
-    )
+    asked = asked._replace(setting=asked.setting._replace(within=asked.setting.within[:, 0]))
     c = sets[0].n_classes
     program = jax.jit(jax.vmap(lambda lane, x: _taught(plan, lane, x, side, c), in_axes=(0, None)))
     found = jax.tree.map(np.asarray, program(asked, shown))

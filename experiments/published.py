@@ -188,7 +188,7 @@ def main(config: Config) -> None:
         sys.exit(1)
 
 
-def alike(config: Config) -> Iterator[tuple[list[str], list[data.Dataset]]]:
+def alike(config: yardstick.Data) -> Iterator[tuple[list[str], list[data.Dataset]]]:
     """Names of data sets of one shape, and what is in them."""
     for kind in dict.fromkeys(yardstick.SETS[name] for name in config.datasets):
         names = [name for name in config.datasets if yardstick.SETS[name] == kind]

@@ -149,6 +149,9 @@ def test_products_of_what_is_divided_are_those_of_the_whole(wiring):
     parts = shards.divided(wiring, sharding.mesh(neuron=4), spikes=False, inside=True)
     assert parts.local == (wiring.shape == (16, 1))
     there = shards.spread(w, wiring, parts)
+    np.testing.assert_array_equal(parts.matrix(there), wiring.matrix(w))
+    for one, other in zip(nj.metrics.degrees(parts), nj.metrics.degrees(wiring), strict=True):
+        np.testing.assert_array_equal(one, other)
     ours, theirs = products(parts, there, e, s), products(wiring, w, e, s)
     for one, other in zip(ours[0], theirs[0], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)  # sums of devices are added up: ulps

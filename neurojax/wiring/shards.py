@@ -23,6 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Shaped, UInt32
 
 from neurojax.wiring import _library
+from neurojax.wiring.layouts import Edges
 from neurojax.wiring.visits import Visits
 
 __all__ = [
@@ -171,6 +172,21 @@ class Shards(eqx.Module):
         ring_at = PartitionSpec(None, AXIS)
         run = self._each(own, _OWN, _ALL, _OWN, ring_at, _ALL, out=(_OWN, ring_at))
         return run(self.parts, w, s, delays, ring, head)
+
+    def edges(self) -> Edges:
+        """Who sends to whom, device after device; of what fills a list up the number is 0."""
+        pre, post, number = jax.vmap(lambda c: c.edges(), axis_size=self.shape[0])(self.parts)
+        k, near = jnp.arange(self.shape[0])[:, None], self.n_pre // self.shape[0]
+        real = (pre < self.n_pre) & (post < self._own)
+        pre, post = pre + k * near if self.local else pre, post + k * self._own
+        ends = (jnp.where(real, x, 0).reshape(-1) for x in (pre, post, number))
+        return Edges(*ends)
+
+    def matrix(self, w: Shaped[Array, "devices ..."]) -> Float[Array, "post pre"]:
+        """The same weights as a dense matrix."""
+        pre, post, number = self.edges()
+        held = w.reshape(-1) * number.astype(w.dtype)
+        return jnp.zeros((self.n_post, self.n_pre), w.dtype).at[post, pre].add(held)
 
     @property
     def _heard(self) -> PartitionSpec:

@@ -73,7 +73,9 @@ class FanOut(eqx.Module):
     they are traced, and again where the products come upon one that was put in later.
     """
 
-    index: Integer[Array, " edges"] | Integer[Array, "edges 3"] = eqx.field(converter=_listed)
+    index: Integer[Array | np.ndarray, " edges"] | Integer[Array | np.ndarray, "edges 3"] = (
+        eqx.field(converter=_listed)
+    )
     start: Int[Array, " pre_and_end"] = eqx.field(converter=indices("start"))
     n_post: int = eqx.field(static=True, converter=count("n_post"))
     longest: int = eqx.field(static=True, converter=count("longest", 0))
@@ -111,7 +113,7 @@ class FanOut(eqx.Module):
     @property
     def shape(self) -> tuple[int]:
         """Shape of the weights, [edges]."""
-        return narrow.axes(self.index)[-1:]
+        return (narrow.axes(self.index)[-1],)
 
     @property
     def n_synapses(self) -> int:
@@ -205,12 +207,12 @@ class FanOut(eqx.Module):
     @property
     def _post(self) -> Int[Array, " edges"]:
         """Receiver of each synapse, however it is kept."""
-        return narrow.wide(self.index)
+        return narrow.wide(jnp.asarray(self.index))
 
     @property
     def rows(self) -> events.Rows:
         """As the event-driven products take it."""
-        return events.Rows(self.index, self.start, min(self.longest, self.shape[0]))
+        return events.Rows(jnp.asarray(self.index), self.start, min(self.longest, self.shape[0]))
 
 
 def _summable(a: Array, b: Array) -> tuple[tuple[Array, Array], Any]:
