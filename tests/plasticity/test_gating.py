@@ -51,6 +51,15 @@ def test_a_budget_gate_opens_for_its_budget_and_for_the_most_surprising():
         assert one.all() or not one.any() or s[one > 0].min() > s[one == 0].max()
 
 
+@pytest.mark.parametrize(("budget", "target", "theta"), [(0.5, 0, 0.0), (0.0, 1, 1.0)])
+def test_the_threshold_of_a_budget_stays_where_surprise_can_be(budget, target, theta):
+    """What is all known or all misjudged drives it to an end, from which one batch leads back."""
+    gate = nj.BudgetGate(budget=budget, rate=1.0)
+    state = gate.init()._replace(theta=jnp.asarray(abs(theta - 0.1)))
+    state, _ = gate.step(state, jnp.array([[9.0, 0.0]]), jnp.array([target]))
+    assert float(state.theta) == theta
+
+
 def test_a_change_gate_is_the_ratio_of_two_means_within_its_ends():
     gate = nj.ChangeGate(power=2.0, least=0.3, most=1.05, rho_fast=0.5, rho_slow=0.9)
     state, fast, slow, seen = gate.init(), 1.0, 1.0, []
@@ -71,6 +80,20 @@ def test_a_shuffled_gate_opens_as_often_and_for_others():
     own = gate.step(gate.init(), SCORES, TARGET)[1]
     dealt = nj.ShuffledGate(gate).step(gate.init(), SCORES, TARGET, key=KEY)[1]
     assert 0 < own.sum() == dealt.sum() < len(own)
+    assert (own != dealt).any()
+
+
+def test_gates_draw_apart_and_samples_are_dealt_out_whole():
+    """Two gates of one kind have chance of their own; all that a sample has moves together."""
+    one = nj.ShuffledGate(nj.SurpriseGate(low=0.7))
+    both = nj.GatePopulation((one, one), {})
+    m = both.step(both.init(), SCORES, TARGET, key=KEY)[1]
+    assert (m[:, 0] != m[:, 1]).any()
+    steps = nj.GatePopulation((nj.SurpriseGate(low=0.9), nj.SurpriseGate(low=0.5)), {})
+    own = steps.step(steps.init(), SCORES, TARGET)[1]
+    dealt = nj.ShuffledGate(steps).step(steps.init(), SCORES, TARGET, key=KEY)[1]
+    assert 0 < float(own[:, 0].sum()) < float(own[:, 1].sum())
+    np.testing.assert_array_equal(sorted(own.tolist()), sorted(dealt.tolist()))
     assert (own != dealt).any()
 
 
