@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import neurojax as nj
-from neurojax.interchange import SteppedExponential
+from neurojax.interchange import SteppedExponential, from_snntorch_synaptic
 
 PEERS = Path(__file__).parents[2] / "benchmarks/.peers/torch/bin/python"
 BETA, TH = np.array([0.5, 0.9, 0.99]), np.array([1.0, 0.7, 2.0])
@@ -65,6 +65,41 @@ def test_no_spike_at_the_threshold_itself():
     x = np.full((6, 1), 1.0, np.float32)
     neuron = nj.LIF.from_snntorch(0.5, 1.0, "zero")  # u: 1, then 1.5
     np.testing.assert_array_equal(ours(neuron, x, 1.0)[1][:, 0], [0, 1, 0, 1, 0, 1])
+
+
+ALPHA = np.array([0.0, 0.8, 0.95])
+
+
+def synaptic(x, reset, alpha=ALPHA, beta=BETA, threshold=TH):
+    """snnTorch's documentation of Synaptic; "zero" takes all of the step after a spike."""
+    i, u, z, seen = np.zeros(3), np.zeros(3), np.zeros(3), []
+    for arrival in x:
+        i = alpha * i + arrival
+        u = beta * u + i
+        u -= z * (u if reset == "zero" else threshold)
+        z = (u > threshold) * 1.0
+        seen.append((u, z))
+    return np.moveaxis(np.array(seen), 1, 0)
+
+
+@pytest.mark.parametrize(("reset", "dt"), [("subtract", 1.0), ("zero", 1.0), ("zero", 0.1)])
+def test_synaptic_of_snntorch_spike_for_spike(x64, reset, dt):
+    u, z = synaptic(drive(256), reset)
+    neuron, synapse = from_snntorch_synaptic(ALPHA, BETA, TH, reset, dt=dt)
+    v, fired = ours(neuron, drive(256), dt, synapse)
+    assert z.sum() > 100
+    np.testing.assert_array_equal(fired, z)
+    np.testing.assert_allclose(v, u, atol=1e-10)  # below 300, where nothing resets it fast enough
+
+
+def test_synaptic_in_float32_fires_as_in_doubles():
+    """Where no potential comes within its rounding of the threshold."""
+    x = drive(256)
+    u, z = synaptic(x, "zero", beta=np.full(3, 0.5))
+    neuron, synapse = from_snntorch_synaptic(ALPHA, 0.5, TH, "zero")
+    fired = ours(neuron, jnp.asarray(x, jnp.float32), 1.0, synapse)[1]
+    assert np.abs(u - TH).min() > 1e-5
+    np.testing.assert_array_equal(fired, z)
 
 
 def test_lif_of_spyx_is_a_step_ahead_of_it(x64):
@@ -145,6 +180,9 @@ def test_a_surrogate_trains_what_came_from_elsewhere():
         (lambda: nj.LIF.from_snntorch(0.0), 'beta must be > 0 beside reset="subtract"; got'),
         (lambda: nj.LIF.from_snntorch("much"), r"beta must be in \[0, 1\).*; got 'much'"),
         (lambda: nj.LIF.from_snntorch(0.9, dt=0), "dt must be finite and > 0 ms; got 0"),
+        (lambda: from_snntorch_synaptic(1.0, 0.9), r"alpha must be in \[0, 1\); got 1.0"),
+        (lambda: from_snntorch_synaptic(0.5, 1.0), r"beta must be in \[0, 1\)"),
+        (lambda: from_snntorch_synaptic(0.5, 0.9, reset="none"), "reset must be 'subtract' or"),
         (lambda: nj.LIF.from_spyx(1.5), r"beta must be in \[0, 1\)"),
         (lambda: nj.LIF.from_norse(1100.0), r"tau_mem_inv must be in \(0, 1000\] .*; got 1100"),
         (lambda: nj.LIF.from_norse(v_th=-1.0), "v_th must be above v_reset; got -1 and 0 mV"),
@@ -172,6 +210,14 @@ cell = lambda reset: snntorch.Leaky(
     beta=double(.5, .9, .99), threshold=double(1., .7, 2.), reset_mechanism=reset)
 print(json.dumps({r: run(cell(r), 0 * x[0]) for r in ("subtract", "zero")}))
 """
+SYNAPTIC = """
+import snntorch
+def fired(reset):
+    cell = snntorch.Synaptic(alpha=double(0., .8, .95), beta=double(.5, .9, .99),
+        threshold=double(1., .7, 2.), reset_mechanism=reset, init_hidden=True)
+    return [cell(i).tolist() for i in x]
+print(json.dumps({r: fired(r) for r in ("subtract", "zero")}))
+"""
 NORSE = """
 from norse.torch.functional import lif_box
 p = lif_box.LIFBoxParameters(
@@ -197,6 +243,14 @@ def theirs(code, x):
 def test_snntorch_itself_spike_for_spike(x64):
     for reset, z in theirs(SNNTORCH, drive()).items():
         fired = ours(nj.LIF.from_snntorch(BETA, TH, reset), drive(), 1.0)[1]
+        np.testing.assert_array_equal(fired, z, err_msg=reset)
+
+
+@pytest.mark.slow
+def test_synaptic_of_snntorch_itself_spike_for_spike(x64):
+    for reset, z in theirs(SYNAPTIC, drive()).items():
+        neuron, synapse = from_snntorch_synaptic(ALPHA, BETA, TH, reset)
+        fired = ours(neuron, drive(), 1.0, synapse)[1]
         np.testing.assert_array_equal(fired, z, err_msg=reset)
 
 
