@@ -45,11 +45,12 @@ def inputs(net: "Network", given: Any, n_steps: int | None = None) -> dict[str, 
                 f"input {name!r} is read by no projection; inputs are {sorted(read)}"
                 f"{meant(name, read)}"
             )
-    sizes = {pre: net.projections[name].connectivity.n_pre for pre, name in read.items()}
-    return {name: _input(name, x, sizes[name], n_steps) for name, x in given.items()}
+    readers = {pre: net.projections[name].connectivity for pre, name in read.items()}
+    return {name: _input(name, x, readers[name], n_steps) for name, x in given.items()}
 
 
-def _input(name: str, x: Any, n: int, n_steps: int | None) -> Array:
+def _input(name: str, x: Any, reader: Any, n_steps: int | None) -> Array:
+    n = reader.n_pre
     given, x = x, real(x, f"input {name!r}")
     if isinstance(given, jax.Array):  # booleans and whole numbers stay as they are
         x = given
@@ -58,7 +59,7 @@ def _input(name: str, x: Any, n: int, n_steps: int | None) -> Array:
         T = "T" if n_steps is None else n_steps
         raise ValueError(
             f"input {name!r} must have shape [{n}], held, or [{T}, {n}], a row a step; got"
-            f" {x.shape}{_shape_meant(x.shape, n, n_steps)}"
+            f" {x.shape}{_shape_meant(x.shape, n, n_steps, getattr(reader, 'size', None))}"
         )
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
         raise TypeError(f"input {name!r} must be real; got {x.dtype}")
@@ -67,8 +68,12 @@ def _input(name: str, x: Any, n: int, n_steps: int | None) -> Array:
     return x
 
 
-def _shape_meant(shape: tuple[int, ...], n: int, n_steps: int | None) -> str:
-    """The cure for an input of that shape."""
+def _shape_meant(
+    shape: tuple[int, ...], n: int, n_steps: int | None, maps: tuple[int, ...] | None
+) -> str:
+    """The cure for an input of that shape, read as `maps` if any."""
+    if maps and len(shape) > 1 and math.prod(shape[-len(maps) :]) == n != shape[-1]:
+        return _maps_meant(shape, maps)
     if len(shape) == 2 and shape[1] == n:
         return f": pass n_steps={shape[0]} if rows are steps, jax.vmap over the batch if samples"
     if len(shape) == 3 and shape[2] == n:
@@ -80,6 +85,34 @@ def _shape_meant(shape: tuple[int, ...], n: int, n_steps: int | None) -> str:
             return ": pass x.reshape(len(x), -1)"
         return ": pass x.reshape(len(x), -1), and jax.vmap over the batch"
     return ""
+
+
+def _maps_meant(shape: tuple[int, ...], maps: tuple[int, ...]) -> str:
+    """The cure for pictures that are not flat: neurons of maps are numbered channels first."""
+    lead, own = shape[: -len(maps)], shape[-len(maps) :]
+    flat = "reshape(-1)" if not lead else "reshape(len(x), -1)"
+    after = ", and jax.vmap over the batch if rows are samples" if lead else ""
+    if own == maps or maps[0] == 1 and own == (*maps[1:], 1):
+        return f": pass x.{flat}{after}"
+    if own == (*maps[1:], maps[0]):
+        first = f"moveaxis(x, -1, {len(lead)})"
+        return f", channels last: pass jnp.{first}.{flat}{after}"
+    return f": maps of {maps} are meant, flat, channels first"
+
+
+def maps(projections: Mapping[str, Any]) -> None:
+    """Refuse one layer's neurons as maps whose axes are in another order elsewhere."""
+    seen: dict[str, tuple[tuple[int, ...], str]] = {}
+    for name, p in projections.items():
+        for end, which in ((p.pre, "size"), (p.post, "size_post")):
+            if hasattr(p.connectivity, "size_post"):
+                size = getattr(p.connectivity, which)
+                first, other = seen.setdefault(end, (size, name))
+                if size != first and sorted(size) == sorted(first):
+                    raise ValueError(
+                        f"projection {name!r} has {end!r} as maps of {size}, {other!r} as {first}:"
+                        " pass both sizes channels first"
+                    )
 
 
 def _finite(x: Array) -> bool:

@@ -94,9 +94,10 @@ class Network(eqx.Module):
     """Structure alone; weights and state are passed in. `gaps` are gap junctions by name.
 
     Raises `TypeError` for what is no `Layer`, `Projection` or `GapJunctions`, and `ValueError` for
-    a projection that ends nowhere, does not fit its layers or delays an external input, for a
-    loop without delay, and for gap junctions between layers that are not there, of other sizes,
-    without a potential or whose neurons take no conductance.
+    a projection that ends nowhere, does not fit its layers or delays an external input, for windows
+    that number a layer's maps in another order of axes, for a loop without delay, and for gap
+    junctions between layers that are not there, of other sizes, without a potential or whose
+    neurons take no conductance.
 
     >>> layers = {"h": nj.Layer(100, nj.LIF())}
     >>> nj.Network(layers, {"in": nj.Projection("x", "h", nj.Dense(64, 100))})
@@ -114,6 +115,7 @@ class Network(eqx.Module):
     def __check_init__(self):
         for name, p in self.projections.items():
             self._check_ends(name, p)
+        _given.maps(self.projections)
         for name, gap in self.gaps.items():
             self._check_gap(name, gap)
         for name, layer in self.layers.items():

@@ -146,6 +146,62 @@ def test_neurons_without_memory_are_a_max_pool_of_spikes():
     np.testing.assert_array_equal(seen, expected)
 
 
+def test_all_to_all_into_maps_and_out_of_them_is_a_product_with_flat_neurons():
+    """Neurons without memory fire where their current is above .5: three loops over synapses."""
+    relay, rng = nj.LIF(tau_mem=1e-3, v_th=0.5), np.random.default_rng(0)
+    c = nj.Conv2D((2, 3, 4), 3, 2, stride=(1, 2))
+    wiring = {"in": ("x", "maps", nj.Dense(5, 24)), "conv": ("maps", "more", c)}
+    wiring["out"] = ("more", "out", nj.Dense(c.n_post, 4))
+    w = {n: rng.integers(-2, 3, x.shape).astype(np.float32) for n, (*_, x) in wiring.items()}
+    links = {n: nj.Projection(*x, w=jnp.asarray(w[n])) for n, x in wiring.items()}
+    sizes = {"maps": 24, "more": c.n_post, "out": 4}
+    net = nj.Network({n: nj.Layer(size, relay) for n, size in sizes.items()}, links)
+    x = rng.integers(0, 2, (9, 5)).astype(np.float32)
+    weights, probe = net.init_weights(KEY), lambda r: {n: r[n].z for n in r}
+    seen = nj.simulate(net, weights, net.init(), {"x": x}, n_steps=9, dt=1.0, probe=probe)[1]
+    maps = (x @ w["in"].T > 0.5).reshape(9, 2, 3, 4) * 1.0
+    places = [maps[:, :, a : a + 2, b : 3 + b : 2] for a in range(2) for b in range(2)]
+    more = np.zeros((9, 3, 2, 2))
+    for (a, b), at in zip(np.ndindex(2, 2), places, strict=True):
+        more += np.einsum("oc,tcyx->toyx", w["conv"][:, :, a, b], at)
+    more = (more > 0.5).reshape(9, -1) * 1.0
+    out = (more @ w["out"].T > 0.5) * 1.0
+    for name, asked in {"maps": maps.reshape(9, -1), "more": more, "out": out}.items():
+        assert 0.1 < asked.mean() < 0.9
+        np.testing.assert_array_equal(seen[name], asked)
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [
+        ((2, 6, 5), r"got \(2, 6, 5\): pass x.reshape\(-1\)$"),
+        ((6, 5, 2), r", channels last: pass jnp.moveaxis\(x, -1, 0\).reshape\(-1\)$"),
+        ((7, 6, 5, 2), r"channels last: pass jnp.moveaxis\(x, -1, 1\).reshape\(len\(x\), -1\)"),
+        ((5, 6, 2), r"\(5, 6, 2\): maps of \(2, 6, 5\) are meant, flat, channels first$"),
+        ((7, 2, 6, 5), r"pass x.reshape\(len\(x\), -1\), and jax.vmap over the batch if rows are"),
+        ((3, 7, 60), r"got \(3, 7, 60\): jax.vmap over the batch$"),
+    ],
+)
+def test_refuses_pictures_that_are_not_flat(shape, told):
+    net = nj.Network(
+        {"h": nj.Layer(SMALL.n_post, nj.LIF())}, {"in": nj.Projection("x", "h", SMALL)}
+    )
+    with pytest.raises(ValueError, match=told):
+        net.drive(net.init_weights(KEY), {"x": jnp.ones(shape)})
+
+
+def test_refuses_maps_in_another_order_of_axes():
+    layers = {"h": nj.Layer(60, nj.LIF()), "o": nj.Layer(2, nj.LIF())}
+    links = {"a": nj.Projection("x", "h", nj.Conv2D((1, 6, 5), 2, 1))}
+    told = (
+        r"projection 'b' has 'h' as maps of \(6, 5, 2\), 'a' as \(2, 6, 5\): pass both sizes chan"
+    )
+    with pytest.raises(ValueError, match=told):
+        nj.Network(layers, links | {"b": nj.Projection("h", "o", nj.Conv2D((6, 5, 2), 2, (5, 2)))})
+    column = nj.Conv2D((60, 1, 1), 2, 1)  # flat, as an all-to-all layer: no order of axes at all
+    assert nj.Network(layers, links | {"b": nj.Projection("h", "o", column)})
+
+
 def test_layers_of_the_net_fit_one_another():
     net = nj.convolutional((3, 32, 32), (4, 8, 8), 5, neuron=nj.LIF(), pool=2)
     shapes = {n: p.connectivity.shape for n, p in net.projections.items()}

@@ -18,7 +18,7 @@ KEY, W_MAX = jax.random.key(0), 1.0
 POLICY = hardware.OneSide(hardware.Train(64))
 WIRINGS = {
     "pooled": nj.Conv2D((2, 8, 6), 3, (3, 2), padding=1, pool=2),
-    "groups": nj.Conv1D((4, 9), 4, 3, dilation=2, padding=1, groups=2),
+    "groups": nj.Conv1D((4, 9), 6, 3, dilation=2, padding=1, groups=2),
 }
 each = pytest.mark.parametrize("wiring", WIRINGS.values(), ids=WIRINGS)
 
