@@ -10,6 +10,7 @@ or white. Then the test pictures are read once.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,10 +31,10 @@ from neurojax.learning import Boltzmann, Monotone, Restricted
 from neurojax.network import fold
 
 WAYS = {
-    "monotone": (Monotone(128, m=0.05, gain=0.3), 1.0),
-    "monotone, label a tenth": (Monotone(128, m=0.05, gain=0.3), 0.1),
-    "restricted": (Restricted(), 1.0),
-}  # coupling, and the weight of the label
+    "monotone": (partial(Monotone, 128, m=0.05, gain=0.3), 1.0),
+    "monotone, label a tenth": (partial(Monotone, 128, m=0.05, gain=0.3), 0.1),
+    "restricted": (Restricted, 1.0),
+}  # what makes the coupling, and the weight of the label
 HIDDEN = 0.6  # part of the pixels
 Pictures = tuple[Array, Array]  # [N, pixels] and labels
 
@@ -105,7 +106,7 @@ def learnt(
 
     def one(rate: Array, seed: Array) -> dict[str, Array]:
         net = Boltzmann(
-            train[0].shape[1], n_classes, optax.adam(rate), coupling, n_bins=n_bins,
+            train[0].shape[1], n_classes, optax.adam(rate), coupling(), n_bins=n_bins,
             n_hidden=config.hidden, label_weight=weight, tol=1e-3, max_steps=30,
         )  # fmt: skip
         key = jax.random.key(seed)

@@ -54,11 +54,16 @@ Make = Callable[[Key[Array, ""], int], Network]  # of a key and the number of in
 
 
 def _depth(*sheets: nj.Sheet, bound: int | None = 256) -> Make:
-    neuron, rule = nj.LIF(9.5, 2.0), nj.ThreeFactor(window=nj.triangle(0.5))
-    return lambda key, n_in: nj.topographic(
-        key, (1, math.isqrt(n_in), math.isqrt(n_in)), sheets, 10, neuron=neuron, rule=rule,
-        max_fan_in=bound, readout=nj.LeakyIntegrator(9.5),
-    )  # fmt: skip
+    """Layers of maps, from a square picture on."""
+
+    def make(key: Key[Array, ""], n_in: int) -> Network:
+        size = 1, math.isqrt(n_in), math.isqrt(n_in)
+        return nj.topographic(
+            key, size, sheets, 10, neuron=nj.LIF(9.5, 2.0), max_fan_in=bound,
+            rule=nj.ThreeFactor(window=nj.triangle(0.5)), readout=nj.LeakyIntegrator(9.5),
+        )  # fmt: skip
+
+    return make
 
 
 def _loop(recurrence: nj.Recurrence, spread: float = 0.0, n: int = 512) -> Make:

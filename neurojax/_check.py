@@ -33,15 +33,19 @@ class Converter:
 
     def __call__(self, x: Any) -> Array:  # Any: what is no number is refused in our words
         try:
-            value = _doubles(self.allowed, x)
+            self.refuse(x)
         except jax.errors.TracerArrayConversionError:  # under jit or vmap: checked at run time
             traced = _strong(x)
             return eqx.error_if(traced, ~(self.valid(traced) & jnp.isfinite(traced)), self.allowed)
+        return _strong(x)
+
+    def refuse(self, x: Any) -> None:
+        """Raise for what is not in range; no array is made, so that no backend starts for it."""
+        value = _doubles(self.allowed, x)
         bad = ~(self.valid(value) & np.isfinite(value))
         if bad.any():
             raise ValueError(f"{self.allowed}; got {value[bad][0]} ({bad.sum()} of {bad.size})")
         self._refuse_unheld(value, _dtype(x))
-        return _strong(x)
 
     def _refuse_unheld(self, value: np.ndarray, dtype: np.dtype) -> None:
         """What is in range as it came, and is not as it is kept, or is lost there."""

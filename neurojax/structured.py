@@ -8,7 +8,17 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from neurojax._check import between, brief, choice, count, finite, instance, nonnegative, prng_key
+from neurojax._check import (
+    Converter,
+    between,
+    brief,
+    choice,
+    count,
+    finite,
+    instance,
+    nonnegative,
+    prng_key,
+)
 from neurojax._repr import described
 from neurojax.network import Layer, Network, Projection, fold
 from neurojax.neurons.leaky import LIF, LeakyIntegrator
@@ -27,11 +37,11 @@ READOUT = "readout"
 _RADIUS, _FAN_IN = 16, 48
 
 
-def _number(check: Callable[[Any], Array]) -> Callable[[Any], float]:
+def _number(check: Converter) -> Callable[[Any], float]:
     """Field converter: a Python number that passes `check`, not an array of it."""
 
     def convert(x: Any) -> float:
-        check(x)
+        check.refuse(x)
         return float(x)
 
     return convert

@@ -42,6 +42,8 @@ import sys, neurojax, hardware
 late = {"matplotlib", "orbax", "tensorflow_datasets", "sklearn", "networkx", "flax", "optax"}
 print(*late & set(sys.modules))
 neurojax.metrics, neurojax.plotting
+import jax
+jax.config.update("jax_num_cpu_devices", 2)  # refused once a backend has started
 try:
     neurojax.plot
 except AttributeError as error:

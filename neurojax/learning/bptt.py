@@ -27,18 +27,17 @@ from neurojax.wiring.sparse import Connectivity
 
 __all__ = ["Reference", "differentiable", "gradients", "learner", "loss"]
 
-_SPIKE = fast_sigmoid(5.0)
-
 
 def learner(
-    system: wb.System, tx: Any, *, spike: Spike = _SPIKE, gain: float = 10.0,
+    system: wb.System, tx: Any, *, spike: Spike | None = None, gain: float = 10.0,
     **schedules: Any,
 ) -> WTABroadcast:  # fmt: skip
     """`WTABroadcast` whose changes are minus the gradient of `loss`, by `gradients`.
 
-    `spike` is a surrogate, of slope per mV; `gain` the slope of the softmax over scores, per mV
-    of a leaky readout; `schedules` are `average` and `anneal` of `WTABroadcast`. The teacher,
-    feedback and modulators of `system` have no part in it, its rate penalty has.
+    `spike` is a surrogate, of slope per mV, or None for `fast_sigmoid(5.0)`; `gain` the slope of
+    the softmax over scores, per mV of a leaky readout; `schedules` are `average` and `anneal` of
+    `WTABroadcast`. The teacher, feedback and modulators of `system` have no part in it, its rate
+    penalty has.
     Raises `ValueError` for a system with a gate between samples.
 
     >>> import optax
@@ -54,6 +53,7 @@ def learner(
             f"system must have no gate for a surrogate gradient; got {gate}: leave it out"
         )
     with jax.ensure_compile_time_eval():  # it may be made within what is compiled
+        spike = fast_sigmoid(5.0) if spike is None else spike
         changes = partial(gradients, spike=spike, gain=float(real(gain, "gain")))
     return WTABroadcast(system, tx, changes=changes, **schedules)
 
