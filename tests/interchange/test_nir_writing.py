@@ -143,6 +143,14 @@ def crossbar():
     return net, {n: Array(w.w, w.connectivity) for n, w in weights.items()}
 
 
+def to_maps():
+    layers = {"h": nj.Layer(8, nj.LIF()), "out": nj.Layer(2, nj.LIF())}
+    into = nj.Projection("x", "h", nj.Dense(3, 8))
+    links = {"in": into, "conv": nj.Projection("h", "out", nj.Conv2D((2, 2, 2), 2, 2))}
+    net = nj.Network(layers, links)
+    return net, net.init_weights(KEY)
+
+
 LOST = {
     "another model": (lambda: network(nj.AdEx()), {}, "'h': NIR has no AdEx: it has LIF"),
     "a refractory time": (lambda: network(nj.LIF(t_ref=2.0)), {}, "'h': NIR has no refr"),
@@ -154,6 +162,7 @@ LOST = {
     ),
     "a rule": (plastic, {}, r"layer 'h': NIR cannot hold a rule: pass drop=\('learning',\)"),
     "release": (depressing, {}, r"'last': NIR cannot hold short-term plasticity: pass drop="),
+    "maps of a plain layer": (to_maps, {}, "'in': NIR cannot make maps of a plain layer"),
     "devices": (crossbar, {}, r"NIR cannot hold Array: pass drop=\('devices',\)"),
     "an unknown thing to drop": (
         network, {"drop": ("noise",)}, "drop must name some of adaptation",
