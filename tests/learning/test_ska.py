@@ -156,6 +156,17 @@ def test_labels_change_nothing_and_no_derivative_is_taken(monkeypatch, no_deriva
     assert info["entropy"] < 0
 
 
+def test_first_weights_have_their_deviation_and_pictures_are_read_as_rows():
+    learner = SKA((64, 100), n_passes=3, std=0.03)
+    state = learner.init(KEY)
+    w = np.asarray(state.weights["w1"].w)
+    assert w[:, :-1].std() == pytest.approx(0.03, rel=0.05)  # 4.5 errors of 6,400 draws
+    assert not w[:, -1].any()
+    x = jnp.asarray(digits()[0][:7])
+    run = quick(lambda x: learner.run(state, x, key=KEY)[1].entropy)
+    np.testing.assert_array_equal(run(x.reshape(7, 8, 8)), run(x))
+
+
 def test_it_does_not_classify():
     """Every input gets the same answer, and what the last layer knew of the classes goes."""
     learner, state, after, _ = passed(0.05, 150)
