@@ -68,6 +68,21 @@ TESTS = {
     "hardware/topology.py": ["tests/hardware/test_topology.py", "tests/hardware/test_routing.py"],
     "neurojax/learning/wta_broadcast.py": ["tests/learning/test_learning.py"],
     "neurojax/learning/_system.py": ["tests/learning/test_learning.py"],
+    **{
+        f"neurojax/learning/{name}.py": [
+            "tests/learning/test_perceptron.py",
+            "tests/learning/test_perceptron_rules.py",
+        ]
+        for name in (
+            "backprop",
+            "direct_feedback",
+            "direct_target",
+            "feedback_alignment",
+            "node_perturbation",
+            "pepita",
+            "predictive_coding",
+        )
+    },
     "neurojax/_check.py": ["tests/neurons/test_leaky.py", "tests/plasticity/test_three_factor.py"],
     "neurojax/layers.py": ["tests/test_network.py"],
     "neurojax/wiring/layouts.py": ["tests/test_network.py", "tests/wiring/test_generators.py"],
