@@ -1,0 +1,107 @@
+"""What dividing costs: two devices of this machine against one on the same cores, in one run.
+
+    python -m benchmarks.dividing --json runs/dividing.json
+
+W4's network (`sparse_network.py`) at two sizes, its neurons divided over two virtual devices; and a
+training step of a learner, its batch divided over both. Calls of the two kinds take turns, so
+that what else the machine does hits both. The one device has both cores to itself where XLA
+uses them. What comes out is checked to be equal. No gain can be shown on cores that are shared
+out either way: what is shown is the overhead.
+"""
+
+import os
+
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import neurojax as nj
+from benchmarks.sparse_network import DELAY, DT, NEURON, TAU_SYN, network
+from neurojax import sharding
+
+STEPS, EPOCHS = 1500, 4
+
+
+def simulation(n: int) -> tuple[Callable[[], Any], Callable[[], Any], int]:
+    """W4 of `n` neurons on one device and on two, and how many steps a call makes."""
+    pre, post, w, v = network(n, 0)
+    wiring, w = nj.by_sender(pre, post, n, n, jnp.asarray(w, float))
+    loop = nj.Projection("cells", "cells", wiring, w=w, delay=DELAY)
+    net = nj.Network({"cells": nj.Layer(n, nj.LIF(**NEURON), nj.Exponential(TAU_SYN))}, {"l": loop})
+    weights, state = net.init_weights(jax.random.key(0)), net.init()
+    state = eqx.tree_at(lambda s: s.neurons["cells"].v, state, jnp.asarray(v, float))
+    there = sharding.place(sharding.mesh(neuron=2), net, weights, state)
+    run = lambda *net: nj.simulate(*net, {}, n_steps=STEPS, dt=DT, probe=lambda _: ())[0]  # noqa: E731
+    return lambda: run(net, weights, state).neurons, lambda: run(*there).neurons, STEPS
+
+
+def training() -> tuple[Callable[[], Any], Callable[[], Any], int]:
+    """A perceptron 784-512-10 by direct feedback alignment, batches of 128."""
+    x = jax.random.uniform(jax.random.key(0), (12_800, 784))
+    data = (x, jnp.arange(len(x)) % 10)
+    learner = nj.learning.Perceptron((784, 512, 10), nj.learning.DFA(), optax.sgd(1e-3))
+    run = lambda **more: nj.fit(  # noqa: E731
+        learner, data, key=jax.random.key(1), epochs=EPOCHS, batch_size=128, progress=False, **more
+    ).state.weights  # fmt: skip
+    return run, lambda: run(mesh=sharding.mesh(data=2)), EPOCHS * (len(x) // 128)
+
+
+def row(
+    name: str, kinds: tuple[Callable[[], Any], Callable[[], Any], int], repeats: int
+) -> dict[str, Any]:
+    """Microseconds a step of both, by turns, and the median of their ratios."""
+    *runs, steps = kinds
+    ends = [jax.block_until_ready(run()) for run in runs]
+    for a, b in zip(*map(jax.tree.leaves, ends), strict=True):
+        if eqx.is_inexact_array(a):
+            np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=0, atol=1e-3)
+    took = np.array([[_seconds(run) for run in runs] for _ in range(repeats)]) / steps * 1e6
+    ratios = (took[:, 1] / took[:, 0]).tolist()
+    spread = quantiles(ratios, n=4) if repeats > 2 else [min(ratios), 0.0, max(ratios)]
+    return {
+        "name": name, "one": median(took[:, 0].tolist()), "two": median(took[:, 1].tolist()),
+        "ratio": median(ratios), "quartiles": [spread[0], spread[2]], "repeats": repeats,
+    }  # fmt: skip
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    jax.block_until_ready(run())
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    """Measure, print and write."""
+    asked = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    asked.add_argument("--sizes", type=int, nargs="+", default=[20_000, 50_000])
+    asked.add_argument("--repeats", type=int, default=15)
+    asked.add_argument("--json", type=Path)
+    given = asked.parse_args()
+    rows = [row(f"W4, {n:,} neurons", simulation(n), given.repeats) for n in given.sizes]
+    rows.append(row("training step", training(), given.repeats))
+    print("| | one device, us a step | two, us a step | ratio, quartiles |\n" + "|---" * 4 + "|")  # noqa: T201
+    for x in rows:
+        low, high = x["quartiles"]
+        print(  # noqa: T201
+            f"| {x['name']} | {x['one']:.1f} | {x['two']:.1f} | {x['ratio']:.2f}"
+            f" ({low:.2f} to {high:.2f}) |"
+        )
+    if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        given.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
