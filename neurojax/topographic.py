@@ -203,12 +203,14 @@ def _refuse_wide(name: str, wirings: list, most: int | None) -> None:
 def _density(density: float | None, sizes: list[int], most: int | None) -> float:
     """Part of each layer that a readout neuron hears, within the bound."""
     total, most = sum(sizes), sum(sizes) if most is None else most
+    heard = lambda part: sum(max(1, round(part * n)) for n in sizes)  # noqa: E731
     # Each layer's share is rounded, by a half at most, and is one at least.
-    fits = 1.0 if most >= total else max(most - len(sizes) / 2, 0.5) / total
+    halves = range(2 * most - len(sizes), 0, -1)
+    parts = (m / 2 / total for m in halves)
+    fits = 1.0 if most >= total else next((x for x in parts if heard(x) <= most), 0.5 / total)
     density = fits if density is None else density
     between("density", 0.0, 1.0)(density)
-    wide = sum(max(1, round(density * n)) for n in sizes)
-    if wide > most:
+    if (wide := heard(density)) > most:
         raise ValueError(
             f"layer {READOUT!r} must have a fan-in of at most {most}, max_fan_in; got {wide}: pass"
             f" density={fits:.3g}, or None"

@@ -13,6 +13,7 @@ import pytest
 import hardware
 import neurojax as nj
 from neurojax.structured import Recurrence
+from neurojax.topographic import _density
 from neurojax.wiring.layouts import Dense, FanIn
 
 KEY = jax.random.key(0)
@@ -61,6 +62,29 @@ def places(features, ny, nx):
     """Row and column of each neuron of a layer, [n, 2]."""
     y, x = np.divmod(np.arange(ny * nx), nx)
     return np.tile(np.stack([y, x], 1), (features, 1))
+
+
+def test_each_projection_is_drawn_by_itself():
+    """Of those of one shape no two are alike, forward, within a layer and onto the readout."""
+    sheets = [nj.Sheet(36, window=0, far=5, near_far=5)] * 2
+    made = nj.topographic(KEY, (1, 6, 6), sheets, 2, density=0.25).projections
+    drawn = {n: linked(p).astype(int) for n, p in made.items()}
+    assert [x.shape for x in drawn.values()].count((36, 36)) == 4
+    drawn |= {n: np.asarray(made[n].connectivity.count) for n in drawn if n.endswith("readout")}
+    names = sorted(drawn)
+    for i, a in enumerate(names):
+        for b in names[:i]:
+            assert not np.array_equal(drawn[a], drawn[b]), (a, b)
+
+
+@pytest.mark.parametrize("sizes", [(40, 60, 7), (100, 1, 1, 1), (33,), (8, 8, 8)])
+def test_where_no_density_is_given_the_readout_hears_what_the_bound_allows(sizes):
+    """From one neuron of each layer on, never more, and short of it by one a layer at most."""
+    for most in range(len(sizes), sum(sizes) + 2):
+        part = _density(None, list(sizes), most)
+        heard = sum(max(1, round(part * n)) for n in sizes)
+        assert heard <= most
+        assert heard >= min(most, sum(sizes)) - len(sizes), most
 
 
 @pytest.mark.parametrize(
@@ -304,6 +328,10 @@ def test_a_rewired_grid_keeps_its_fan_in_and_has_no_pair_twice():
     assert pairs.max() == 1
     np.testing.assert_array_equal(pairs.sum(1), 8)
     assert not pairs.diagonal().any()
+    still = Recurrence("grid", fan_in=8, p_rewire=0.0).projections(None, "h", 40)["h->h"]
+    # A half is drawn anew, 4 of 35 of these near all the same; 320 synapses, 4 standard errors
+    far = (pairs.astype(bool) & ~linked(still)).sum() / 320
+    assert abs(far - 0.5 * 31 / 35) < 4 * 0.5 / 320**0.5
     assert [p.connectivity.shape[1] for p in made.values()] == [3, 3, 2]
     assert all(isinstance(p.connectivity, FanIn) and p.plastic for p in made.values())
 

