@@ -8,8 +8,11 @@ Source: Gama, Sebastião and Rodrigues (2013), sec. 3 (test, then train).
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from neurojax._check import between, count, numbers, prng_key
@@ -79,8 +82,8 @@ def class_by_class(
     """Each period shows n_classes / n_periods classes that have not come before, and no others.
 
     `every` samples of a period are drawn with replacement, all classes of it alike; which come
-    when is drawn too. A class without a sample among `labels` shows another's. Raises
-    `ValueError` unless n_periods divides n_classes.
+    when is drawn too. Raises `ValueError` unless n_periods divides n_classes, and for a class
+    without a sample among `labels`.
 
     >>> stream = class_by_class(jax.random.key(0), jnp.array([0, 1, 2, 3]), 2, 5, n_classes=4)
     >>> stream.seen.sum(1).tolist()
@@ -89,7 +92,8 @@ def class_by_class(
     n_classes, every = count("n_classes")(n_classes), count("every")(every)
     if n_classes % count("n_periods")(n_periods):
         raise ValueError(f"n_periods must divide {n_classes} classes; got {n_periods}")
-    labels = _labels(labels)
+    labels = _labels(labels, n_classes)
+    _refuse_absent(labels, n_classes)
     groups = jax.random.permutation(fold(prng_key(key), "classes"), n_classes)
     groups = groups.reshape(n_periods, -1)
     which = jax.random.randint(fold(key, "group"), (n_periods, every), 0, groups.shape[1])
@@ -115,9 +119,10 @@ def mislabelled(
     >>> mislabelled(jax.random.key(0), jnp.array([0, 0, 1]), 1.0, n_classes=2).tolist()
     [1, 1, 0]
     """
-    labels, part = _labels(labels), between("part", 0.0, 1.0)(part)
+    n_classes = count("n_classes", 2)(n_classes)
+    labels, part = _labels(labels, n_classes), between("part", 0.0, 1.0)(part)
     wrong = jax.random.uniform(fold(prng_key(key), "whose"), labels.shape) < part
-    by = jax.random.randint(fold(key, "by"), labels.shape, 1, count("n_classes", 2)(n_classes))
+    by = jax.random.randint(fold(key, "by"), labels.shape, 1, n_classes)
     return jnp.where(wrong, (labels + by) % n_classes, labels)
 
 
@@ -135,10 +140,11 @@ def _shown(
     shift: int = 0,
 ) -> Stream:  # fmt: skip
     """Each period some of all samples, none of them twice."""
-    labels, every, n_periods = _labels(labels), count("every")(every), count("n_periods")(n_periods)
+    every, n_periods = count("every")(every), count("n_periods")(n_periods)
+    n_classes = count("n_classes")(n_classes)
+    labels, period = _labels(labels, n_classes), jnp.arange(n_periods)
     if every > len(labels):
         raise ValueError(f"every must be at most {len(labels)} samples; got {every}")
-    n_classes, period = count("n_classes")(n_classes), jnp.arange(n_periods)
     keys = jax.random.split(prng_key(key), n_periods)
     order = jax.vmap(lambda key: jax.random.permutation(key, len(labels))[:every])(keys)
     called = (labels[order] + turn * period[:, None]) % n_classes
@@ -146,11 +152,23 @@ def _shown(
     return Stream(order, called, turn * period % n_classes, shift * period, seen)
 
 
-def _labels(labels: Array) -> Array:
+def _labels(labels: Array, n_classes: int) -> Array:
     labels = numbers("labels", labels)
     if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer) or not len(labels):
         raise ValueError(f"labels must be whole numbers [N]; got {labels.dtype} {labels.shape}")
+    allowed, bad = f"labels must be in [0, {n_classes})", (labels < 0) | (labels >= n_classes)
+    if isinstance(bad, Tracer):
+        return eqx.error_if(labels, bad, allowed)
+    if bad.any():
+        raise ValueError(f"{allowed}; got {labels[bad][0]} ({bad.sum()} of {len(labels)})")
     return jnp.asarray(labels)
+
+
+def _refuse_absent(labels: Array, n_classes: int) -> None:
+    if not isinstance(labels, Tracer):
+        absent = np.setdiff1d(np.arange(n_classes), labels)
+        if absent.size:
+            raise ValueError(f"labels must hold a sample of each class; got none of {absent[0]}")
 
 
 def __dir__() -> list[str]:

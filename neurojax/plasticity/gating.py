@@ -19,6 +19,8 @@ from neurojax._check import (
     count,
     instance,
     known_finite,
+    one_number,
+    ordered,
     positive,
     prng_key,
     real,
@@ -112,6 +114,9 @@ class SurpriseGate(eqx.Module):
     rho: Float[Array, ""] = eqx.field(default=0.98, converter=between("rho", 0.0, 1.0))
     gain: Float[Array, ""] = eqx.field(default=30.0, converter=positive("gain", ""))
 
+    def __check_init__(self):
+        one_number(self)
+
     def init(self, dtype: DTypeLike = float) -> Usual:
         """Whatever is not known for certain surprises."""
         return Usual(jnp.zeros((), working(dtype)))
@@ -129,7 +134,7 @@ class Threshold(NamedTuple):
     """The surprise above which a `BudgetGate` opens.
 
     Fields:
-        theta: float []; in [-1, 1]
+        theta: float []; in [0, 1]
     """
 
     theta: Float[Array, ""]
@@ -156,6 +161,9 @@ class BudgetGate(eqx.Module):
     budget: Float[Array, ""] = eqx.field(default=0.1, converter=between("budget", 0.0, 1.0))
     rate: Float[Array, ""] = eqx.field(default=0.05, converter=between("rate", 0.0, 1.0))
     gain: Float[Array, ""] = eqx.field(default=30.0, converter=positive("gain", ""))
+
+    def __check_init__(self):
+        one_number(self)
 
     def init(self, dtype: DTypeLike = float) -> Threshold:
         """Whatever is not known for certain teaches."""
@@ -191,7 +199,8 @@ class ChangeGate(eqx.Module):
     s_b in [0, 1] is `surprise` at `gain` (per unit of score); `rho_fast` < `rho_slow` are per
     batch, both means start from 1, and the batch that is judged is within `fast`. A `power` of 0
     is a gate of one. All numbers; but for `gain` without unit.
-    Raises `ValueError` for a parameter out of range, and unless least <= most.
+    Raises `ValueError` for a parameter out of range, and unless least <= 1 <= most and
+    rho_fast < rho_slow.
     Source: Yu and Dayan (2005), eq. 4 (unexpected over expected uncertainty); equations our own.
 
     >>> gate = nj.ChangeGate(power=1.0)
@@ -202,10 +211,14 @@ class ChangeGate(eqx.Module):
 
     power: Float[Array, ""] = eqx.field(default=1.0, converter=between("power", 0.0, 10.0))
     least: Float[Array, ""] = eqx.field(default=0.0, converter=between("least", 0.0, 1.0))
-    most: Float[Array, ""] = eqx.field(default=4.0, converter=between("most", 0.0, 1e6))
+    most: Float[Array, ""] = eqx.field(default=4.0, converter=between("most", 1.0, 1e6))
     rho_fast: Float[Array, ""] = eqx.field(default=0.8, converter=between("rho_fast", 0.0, 1.0))
     rho_slow: Float[Array, ""] = eqx.field(default=0.99, converter=between("rho_slow", 0.0, 1.0))
     gain: Float[Array, ""] = eqx.field(default=30.0, converter=positive("gain", ""))
+
+    def __check_init__(self):
+        one_number(self)
+        ordered("rho_fast", self.rho_fast, "rho_slow", self.rho_slow, "a batch")
 
     def init(self, dtype: DTypeLike = float) -> Trend:
         """All is surprising, and usually is."""

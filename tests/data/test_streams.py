@@ -60,3 +60,17 @@ def test_what_cannot_be_shown_is_refused():
         streams.rotating(KEY, LABELS, 2, 601, 6)
     with pytest.raises(ValueError, match="n_periods must divide 6 classes; got 4"):
         streams.class_by_class(KEY, LABELS, 4, 10, 6)
+    with pytest.raises(ValueError, match="labels must hold a sample of each class; got none of 3"):
+        streams.class_by_class(KEY, jnp.array([0, 1, 2, 4, 5]), 2, 10, 6)
+
+
+@pytest.mark.parametrize("make", [
+    lambda labels: streams.rotating(KEY, labels, 2, 2, 6),
+    lambda labels: streams.class_by_class(KEY, labels, 2, 2, 6),
+    lambda labels: streams.mislabelled(KEY, labels, 0.5, 6),
+])  # fmt: skip
+def test_labels_of_no_class_are_refused(make):
+    for labels in ([0, 1, 6], [0, 1, -1]):
+        told = rf"labels must be in \[0, 6\); got {labels[-1]} \(1 of 3\)"
+        with pytest.raises(ValueError, match=told):
+            make(jnp.array(labels))

@@ -160,6 +160,11 @@ def test_a_shut_gate_sends_no_pulse():
 @pytest.mark.parametrize(("make", "told"), [
     (lambda: nj.SurpriseGate(low=2.0), "low must lie in"),
     (lambda: nj.BudgetGate(budget=-0.1), "budget must lie in"),
+    (lambda: nj.BudgetGate(budget=jnp.ones(2)), "budget of BudgetGate must be one number"),
+    (lambda: nj.SurpriseGate(rho=jnp.ones(2)), "rho of SurpriseGate must be one number"),
+    (lambda: nj.ChangeGate(gain=jnp.ones(2)), "gain of ChangeGate must be one number"),
+    (lambda: nj.ChangeGate(most=0.5), r"most must lie in \[1, 1e\+06\]"),
+    (lambda: nj.ChangeGate(rho_fast=0.99), "rho_slow must be above rho_fast; got 0.99 and 0.99"),
     (lambda: nj.GatePopulation((), {}), "gates must hold one"),
     (lambda: nj.GatePopulation((nj.SurpriseGate(),), {"h": jnp.ones((3, 2))}), r"must be \[n, 1\]"),
     (lambda: nj.ShuffledGate(nj.SurpriseGate()).step(None, SCORES, TARGET), "key must be given"),
