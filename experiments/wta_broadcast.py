@@ -61,8 +61,9 @@ def _wired(net: Network, rule: Learning, task: Task, key: Key[Array, ""]):
         Layer(n, _neuron(net, n, fold(key, f"neuron {i}")), rule=local, winners=net.winners)
         for i, n in enumerate(net.hidden or ())
     ]
+    radius = net.radius if net.recurrence == "local" else None
     loop = Recurrence(
-        net.recurrence, net.radius, net.p_rewire, net.gain_recurrent,
+        net.recurrence, radius, net.p_rewire, net.gain_recurrent,
         net.learn_recurrence and not net.freeze_hidden,
     )  # fmt: skip
     return structured(

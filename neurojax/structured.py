@@ -78,7 +78,8 @@ class Recurrence(eqx.Module):
     {'h->h after 4': FanIn(512 -> 512, fan-in 20)}
 
     Raises `ValueError` for an unknown kind, a radius or fan-in below 1, `p_rewire` outside
-    [0, 1], a gain that is not finite, and delays that are no different whole numbers >= 1.
+    [0, 1], a gain that is not finite, delays that are no different whole numbers >= 1, and a
+    radius, fan-in or delays that the kind does not read.
     """
 
     kind: Literal["local", "grid", "dense", "none"] = eqx.field(
@@ -97,6 +98,18 @@ class Recurrence(eqx.Module):
     autapses: bool = eqx.field(static=True, default=True)
     fan_in: int = eqx.field(static=True, default=_FAN_IN, converter=count("fan_in"))
     delays: Sequence[int] = eqx.field(static=True, default=(1,), converter=_delays)
+
+    def __check_init__(self):
+        """Nothing that is given is left unread."""
+        for name, kind, unless in (
+            ("radius", "local", None), ("fan_in", "grid", _FAN_IN), ("delays", "grid", (1,)),
+        ):  # fmt: skip
+            given = getattr(self, name)
+            if given != unless and self.kind != kind:
+                raise ValueError(
+                    f"{name} needs recurrence {kind!r}; got {given} with {self.kind!r}: leave it"
+                    " out"
+                )
 
     def projections(self, key: Key[Array, ""] | None, name: str, n: int) -> dict[str, Projection]:
         """Synapses of layer `name`, of n neurons, onto itself, one step late.

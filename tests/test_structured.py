@@ -303,6 +303,9 @@ def test_refuses_what_cannot_be_built(options, message):
     ("make", "message"),
     [
         (lambda: Recurrence("random"), "recurrence must be 'local' or .*; got 'random'"),
+        (lambda: Recurrence("dense", 4), "radius needs recurrence 'local'; got 4 with 'dense'"),
+        (lambda: Recurrence(fan_in=60), "fan_in needs recurrence 'grid'; got 60 with 'local'"),
+        (lambda: Recurrence("none", delays=2), r"delays needs recurrence 'grid'; got \(2,\) with"),
         (lambda: Recurrence(radius=0), "radius must be a whole number >= 1; got 0"),
         (lambda: Recurrence(radius=2.5), "radius must be a whole number >= 1; got 2.5"),
         (lambda: Recurrence(p_rewire=2.0), r"p_rewire must lie in \[0, 1\]; got 2.0"),
