@@ -6,7 +6,7 @@
 A fault ("mutant") is one small change of an expression or a statement: `<` to `<=`, `+` to `-`,
 a number to the next one, a keyword argument left out, `f(x)` to `x`, a `raise` to `pass`, `pre`
 to `post`. The tests that mirror the module, or those that `TESTS` names, run on it until one
-fails: those that run the changed line come first. One that survives is printed as
+fails, slow ones too: those that run the changed line come first. One that survives is printed as
 
     hardware/routing.py:321 _bits: return (n - {1 -> 2}).bit_length()
 
@@ -196,7 +196,7 @@ class Tree:
         os.chdir(self.copy)
         sys.path[0] = str(self.copy)  # was that of this file
         quiet = ["-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-        code = pytest.main(["-x", "-q", *quiet, *files], [plugin])
+        code = pytest.main(["-x", "-q", "-m", "", *quiet, *files], [plugin])
         if isinstance(plugin, Listener):
             seen = {name: [t, sorted(lines)] for name, (t, lines) in plugin.seen.items()}
             (self.copy / ".seen").write_text(json.dumps(seen))
