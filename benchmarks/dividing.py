@@ -39,12 +39,18 @@ def simulation(n: int) -> tuple[Callable[[], Any], Callable[[], Any], int]:
     pre, post, w, v = network(n, 0)
     wiring, w = nj.by_sender(pre, post, n, n, jnp.asarray(w, float))
     loop = nj.Projection("cells", "cells", wiring, w=w, delay=DELAY)
-    net = nj.Network({"cells": nj.Layer(n, nj.LIF(**NEURON), nj.Exponential(TAU_SYN))}, {"l": loop})
+    settings: Any = NEURON
+    cells = nj.Layer(n, nj.LIF(**settings), nj.Exponential(TAU_SYN))
+    net = nj.Network({"cells": cells}, {"loop": loop})
     weights, state = net.init_weights(jax.random.key(0)), net.init()
     state = eqx.tree_at(lambda s: s.neurons["cells"].v, state, jnp.asarray(v, float))
     there = sharding.place(sharding.mesh(neuron=2), net, weights, state)
-    run = lambda *net: nj.simulate(*net, {}, n_steps=STEPS, dt=DT, probe=lambda _: ())[0]  # noqa: E731
-    return lambda: run(net, weights, state).neurons, lambda: run(*there).neurons, STEPS
+
+    def run(net: Any, weights: Any, state: Any) -> Any:
+        options: Any = {"n_steps": STEPS, "dt": DT, "probe": lambda _: ()}
+        return nj.simulate(net, weights, state, {}, **options)[0].neurons
+
+    return lambda: run(net, weights, state), lambda: run(*there), STEPS
 
 
 def training() -> tuple[Callable[[], Any], Callable[[], Any], int]:
