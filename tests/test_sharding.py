@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import neurojax as nj
-from neurojax import checkpoint, sharding
+from neurojax import _transmission, checkpoint, sharding
 from neurojax.learning import fitting
 from neurojax.wiring import shards
 
@@ -157,6 +157,89 @@ def test_products_of_what_is_divided_are_those_of_the_whole(wiring):
         np.testing.assert_allclose(one, other, rtol=1e-6)  # sums of devices are added up: ulps
     for one, other in zip([there, *ours[1]], [w, *theirs[1]], strict=True):
         np.testing.assert_allclose(shards.whole(one, wiring), other, rtol=1e-6)
+
+
+# --- what is divided, and how ---
+
+
+def counted(rng):
+    return nj.Dense(24, 16, rng.integers(0, 3, (16, 24)))
+
+
+@pytest.mark.parametrize("kind", ["list", "rows", "counted", "one to one"])
+def test_what_is_divided_are_the_same_synapses(kind):
+    rng = np.random.default_rng(2)
+    wiring = {
+        "list": LISTS, "rows": nj.fan_in(jax.random.key(0), 24, 16, 0.3), "counted": counted(rng),
+        "one to one": nj.one_to_one(16),
+    }[kind]  # fmt: skip
+    w = jnp.asarray(rng.random(wiring.shape))
+    parts = shards.divided(wiring, sharding.mesh(neuron=4), spikes=False, inside=True)
+    there = shards.spread(w, wiring, parts)
+    assert len(there.sharding.device_set) == 4
+    np.testing.assert_array_equal(shards.whole(there, wiring), w)
+    np.testing.assert_array_equal(parts.matrix(there), wiring.matrix(w))
+    if kind == "list":
+        e = jnp.asarray(rng.random(16))
+        np.testing.assert_allclose(parts.apply_t(there, e), wiring.apply_t(w, e), rtol=1e-6)
+
+
+def test_places_that_fill_up_a_list_have_receivers_of_their_own_where_receivers_are_gone_through():
+    wiring = LISTS.with_columns()
+    parts = shards.divided(wiring, sharding.mesh(neuron=4), spikes=False, inside=True).parts
+    pre, post, _ = jax.vmap(lambda c: c.edges())(parts)
+    silent, filled = pre >= 24, post >= 4
+    assert silent.any()
+    np.testing.assert_array_equal(silent, filled)
+
+
+def test_a_bound_of_a_sender_is_that_of_silent_ones_too():
+    bound = jnp.array([1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(shards._bound(bound, 5, 3), [1, 2, 3, 0, 0])
+    np.testing.assert_array_equal(shards._bound(bound[None], 5, 3), bound)
+    assert shards._bound(None, 5, 3) is None
+    assert shards._bound(bound[0], 5, 3) == 1
+
+
+@pytest.mark.parametrize(
+    ("neuron", "more", "bits"),
+    [
+        (nj.LIF(), {}, True), (nj.Poisson(5.0), {}, True), (nj.PoissonInput(9, 5.0), {}, False),
+        (nj.LeakyIntegrator(), {}, False), (nj.LIF(), {"release": nj.TsodyksMarkram()}, False),
+    ],
+)  # fmt: skip
+def test_bits_are_sent_of_what_is_0_or_1_alone(neuron, more, bits):
+    wire = nj.Projection("a", "b", nj.Dense(2, 2), delay=1, **more)
+    assert sharding._in_bits(nj.Layer(2, neuron), wire) == bits
+
+
+def test_steps_are_gathered_together_up_to_the_smallest_delay():
+    wires = {str(d): nj.Projection("a", "a", nj.Dense(2, 2), delay=d) for d in (7, 3, 5)}
+    net = nj.Network({"a": nj.Layer(2, nj.LIF())}, wires)
+    weights = net.init_weights(jax.random.key(0))
+    placed, _, _ = sharding.place(sharding.mesh(neuron=2), net, weights, net.init())
+    assert _transmission.stride(placed) == 3
+    assert _transmission.stride(net) == 1
+
+
+def test_derivatives_pass_through_what_is_gathered():
+    mesh, c = sharding.mesh(neuron=2), jnp.arange(1.0, 13.0)
+    by_z = jax.grad(lambda z: (shards._everywhere(mesh, 12, z) * c).sum())(jnp.ones(10))
+    np.testing.assert_array_equal(by_z, c[:10])
+
+
+def test_each_device_rounds_by_chances_of_its_own():
+    """The same synapses on both, changed by a tenth of what bfloat16 resolves there."""
+    n = 512
+    ring = nj.by_sender(np.arange(2 * n) % n, np.arange(2 * n), 2 * n, 2 * n)
+    parts = shards.divided(ring.with_columns(), sharding.mesh(neuron=2), spikes=False, inside=True)
+    w = shards.spread(jnp.ones(2 * n, jnp.bfloat16), ring, parts)
+    visit = nj.Visit(jnp.ones(2 * n), jnp.full(2 * n, 2.0**-7 / 4), scale=jnp.ones_like)
+    new = np.asarray(parts.visited(w, (visit, None), None, None, key=jax.random.key(0)), float)
+    up = new > 1
+    assert abs(up.mean() - 0.25) < 5 * math.sqrt(0.25 * 0.75 / (2 * n))
+    both = (up[0] & up[1]).mean()
+    assert abs(both - 0.25**2) < 5 * math.sqrt(0.25**2 / n)
 
 
 # --- what goes between devices ---
