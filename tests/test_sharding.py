@@ -397,6 +397,8 @@ def test_each_device_has_its_part_of_a_batch():
     )
     text = jax.jit(run).lower(learner.init(key)).compile().as_text()
     assert "f32[2,8]" in text  # two samples of eight at the hidden layer
+    assert "f32[2,6]" in text
+    assert "f32[8,6]" not in text  # nor is any batch read as a whole
     assert not re.search(r"f32\[8,8\]\S* dot\(", text)
     assert "all-reduce" in text
 
