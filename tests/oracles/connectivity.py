@@ -67,13 +67,13 @@ KINDS = {
 
 
 # Windows are no row of `KINDS`, as a shared weight has many synapses, which few rules allow.
-ALL = dict(stride=(2, 1), padding=(2, 1), dilation=(1, 2), groups=2, pool=(2, 1))
+ALL = dict(stride=(2, 1), padding=(2, 1), dilation=(1, 2), groups=2, pool=(1, 2))
 WINDOWS = {
     "shared windows": Kind(
         slid,
         [
             (Conv1D, (3, 15), 9, 3, dict(pool=2)),
-            (Conv2D, (4, 9, 8), 6, (3, 2), ALL),  # a product for each point of the kernel
+            (Conv2D, (12, 5, 8), 4, (3, 2), ALL),  # so large that points of it are products
             (Conv2D, (2, 5, 4), 3, 2, dict(pool=2)),  # one place: dense
         ],
     ),
