@@ -1,8 +1,4 @@
-"""Meeting the other processes of a run, which must come before anything of JAX is computed.
-
-So it comes before most of this package is imported, which holds arrays: `early` reads three
-options of the command line by itself, and leaves all that is wrong with the others to `_command`.
-"""
+"""Meeting the other processes of a run, which must come before anything of JAX is computed."""
 
 import ctypes
 import os
@@ -10,7 +6,6 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Sequence
 
 import jax
 
@@ -19,27 +14,6 @@ LOST = (
     "another process of this run has ended or cannot be reached; the same commands with --resume"
     " go on from what is saved"
 )
-
-
-def early(words: Sequence[str]) -> None:
-    """Meet the others, if a command line says where; one that says it wrongly is left alone."""
-    found: dict[str, str] = {}
-    for word, behind in zip(words, [*words[1:], ""], strict=True):
-        name, equals, value = word.partition("=")
-        found[name.replace("_", "-")] = value if equals else behind
-    where, n, i = (found.get(f"--{x}") for x in ("coordinator", "num-processes", "process-id"))
-    if where == "auto" and n is i is None:
-        return _ending(where, None, None)
-    numbers = all(x is not None and re.fullmatch("[0-9]{1,6}", x) for x in (n, i))
-    if where and _address(where) and n and i and numbers and int(i) < int(n):
-        _ending(where, int(n), int(i))
-
-
-def _ending(where: str, n: int | None, i: int | None) -> None:
-    try:
-        meet(where, n, i)
-    except ValueError as error:
-        end(str(error))
 
 
 def meet(where: str, n: int | None, i: int | None) -> None:

@@ -7,18 +7,12 @@ Each learner has its own defaults, which --help shows; its equations stand in th
 --epochs; rates that fall along a cosine then follow that of the longer run.
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
-
-from experiments import _join
-
-if __name__ == "__main__":
-    _join.early(sys.argv[1:])
 
 import jax
 import jax.numpy as jnp

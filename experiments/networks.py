@@ -13,11 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments import _join
-
-if __name__ == "__main__":
-    _join.early(sys.argv[1:])
-
 import jax
 from jax.sharding import Mesh
 from rich.console import Console
