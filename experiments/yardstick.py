@@ -8,11 +8,11 @@ for --search-epochs, from a seed of its own; the best validation accuracy at its
 no test picture. Then each seed is trained for --epochs, and the test set read once at the end.
 
 Each finished run leaves one file in --results, and is not run again; an interrupted run goes on
-from its last epoch. So the table can be made in pieces, across days, and on many machines: N tasks
-with --part 1/N to N/N share --results and --runs, each has cells of its own, which it searches and
-trains, and no run is made twice. With --together the rates of
-a search are one program, and so are all seeds, of both sets: what an accelerator wants, and the
-same runs to rounding, whose seconds an epoch are then those of all that ran side by side.
+from its last epoch. So the table can be made in pieces, across days, and on many machines: N
+tasks with --part 1/N to N/N share --results and --runs, each has cells of its own, which it
+searches and trains, and no run is made twice. With --together the rates of a search are one
+program, and so are all seeds, of both sets: what an accelerator wants, and the same runs to
+rounding, whose seconds an epoch are then those of all that ran side by side.
 """
 
 import os
