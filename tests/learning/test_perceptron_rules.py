@@ -11,7 +11,8 @@ import pytest
 
 import hardware as hw
 import neurojax as nj
-from neurojax.learning import perceptron
+from neurojax.learning import node_perturbation, perceptron
+from neurojax.learning.learner import forward
 
 SIZES, KEY, Y = (5, 7, 6, 3), jax.random.key(0), np.array([0, 2, 1, 2])
 RULES = {
@@ -340,6 +341,8 @@ def test_learns_on_devices_by_pulses(name):
         (lambda: nj.learning.PredictiveCoding(0), "n_steps must be a whole number >= 1; got 0"),
         (lambda: nj.learning.PredictiveCoding(rate=0.0), "rate must be finite and > 0; got 0.0"),
         (lambda: nj.learning.PredictiveCoding(precision=-1), "precision must be finite and > 0"),
+        (lambda: nj.learning.PredictiveCoding(rate=[0.1, 0.2]), "rate of Pred.* one number"),
+        (lambda: nj.learning.PredictiveCoding(precision=[1.0, 2.0]), "precision of Pred.* one num"),
         (lambda: nj.learning.NodePerturbation(0), "n_draws must be a whole number >= 1; got 0"),
         (lambda: nj.learning.NodePerturbation(1.5), "n_draws must be a whole number >= 1; got 1.5"),
         (lambda: nj.learning.NodePerturbation(sigma=0), "sigma must be finite and > 0; got 0"),
@@ -348,6 +351,38 @@ def test_learns_on_devices_by_pulses(name):
 def test_refuses_settings_out_of_range(make, told):
     with pytest.raises(ValueError, match=told):
         make()
+
+
+@pytest.fixture
+def keys_of_reads(monkeypatch):
+    """The keys by which arrays are read upwards."""
+    seen = []
+
+    def spied(w, a, key=None):
+        seen.append(key)
+        return forward(w, a, key)
+
+    for module in (perceptron, node_perturbation):
+        monkeypatch.setattr(module, "forward", spied)
+    return seen
+
+
+@pytest.mark.parametrize("name", ["fa", "drtp", "pepita"])
+def test_each_read_of_a_step_draws_by_a_key_of_its_own(keys_of_reads, name):
+    learner = net(RULES[name]())
+    state = drawn(learner)
+    learner.rule(learner, list(state.weights.values()), state.fixed, *samples(), key=KEY)
+    told = {tuple(jax.random.key_data(key).tolist()) for key in keys_of_reads}
+    assert len(told) == len(keys_of_reads) == (6 if name == "pepita" else 3)
+
+
+def test_each_perturbed_read_draws_by_a_key_of_its_own(keys_of_reads):
+    learner = net(RULES["node perturbation"]())
+    arrays = list(drawn(learner).weights.values())
+    noise = [jnp.zeros((4, n)) for n in SIZES[1:]]
+    learner.rule.perturbed(learner, arrays, noise[0], noise, KEY)
+    a, b = (jax.random.key_data(key).tolist() for key in keys_of_reads)
+    assert a != b
 
 
 def test_settings_are_swept_by_vmap():
