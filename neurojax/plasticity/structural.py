@@ -70,10 +70,9 @@ def rewire(
     new synapse for each that is lost, though we lose the least used, not those that change sign;
     Butz and van Ooyen (2013), PLoS Comput Biol 9, e1003259, for partners by distance.
     Raises `ValueError` for an n outside [1, k] or of more partners than are left, a `use` of
-    another shape, NaN, or inf for too many
-    (at run time where traced), a profile without its shape or one without
-    the other, another shape than that of the neurons, and for two populations without
-    `autapses`; `TypeError` for what is no key, `FanIn` or wiring.
+    another shape, NaN, or inf for too many (at run time where traced), a profile or a shape
+    without the other, a shape of other neurons, and for two populations without `autapses`;
+    `TypeError` for what is no key, `FanIn` or wiring.
     """
     key, n = prng_key(key), count("n")(n)
     if not isinstance(fan, FanIn):
