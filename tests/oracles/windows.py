@@ -48,4 +48,5 @@ def stored(c, full):
     """What a change of every pair asks of each weight: the sum over all that read it."""
     weight, post, pre = pairs(c)
     each = share(c) * full[post, pre]
-    return np.bincount(weight, each, math.prod(c.shape)).reshape(c.shape)
+    sums = np.bincount(weight, each, math.prod(c.shape))
+    return sums.astype(float).reshape(c.shape)  # of no pair at all they are whole numbers
