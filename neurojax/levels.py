@@ -19,8 +19,9 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int8, Shaped
 
-from neurojax._check import one_number, positive, real, working
+from neurojax._check import brief, instance, one_number, positive, real, working
 from neurojax.weights import Ideal, MakeWeights, _of_each, _within, ideal
+from neurojax.wiring.layouts import concrete
 from neurojax.wiring.sparse import Connectivity, FanOut
 from neurojax.wiring.visits import Visit, Visits, rounded
 
@@ -46,6 +47,25 @@ class Levels(eqx.Module):
     connectivity: Connectivity
     low: Float[Array, "..."] | None = None
     high: Float[Array, "..."] | None = None
+
+    def __check_init__(self):
+        instance("connectivity", self.connectivity, "apply", "apply_t", "outer")
+        shape = self.connectivity.shape
+        if (
+            getattr(self.level, "dtype", None) != jnp.int8
+            or self.level.shape[-len(shape) :] != shape
+        ):
+            raise ValueError(
+                f"level must be an int8 array of shape {shape}; got {brief(self.level)}: pass"
+                " nj.levels(scale) as make_weights"
+            )
+        dtype = self.scale.dtype if isinstance(self.scale, jax.Array) else None
+        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(f"scale must be an array of one float; got {brief(self.scale)}")
+        if (known := concrete(self.scale)) is not None and not (
+            (known > 0) & np.isfinite(known)
+        ).all():
+            raise ValueError(f"scale must be finite and > 0 weight units; got {brief(self.scale)}")
 
     @property
     def w(self) -> Float[Array, "..."]:

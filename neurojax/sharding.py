@@ -19,7 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from neurojax import _given
 from neurojax._batches import DATA
-from neurojax._check import brief, count, instance
+from neurojax._check import brief, count, kind
 from neurojax.layers import Layer, Projection
 from neurojax.network import Network, State
 from neurojax.neurons.sources import Poisson
@@ -91,7 +91,7 @@ def place(
     another network, and for weights of an event list that are no numbers.
     """
     mesh = _known(mesh)
-    _given.weights(instance("net", net, "init", "step"), weights)
+    _given.weights(kind("net", net, Network), weights)
     _given.state(net, state)
     _refuse_placed(net)
     _refuse_uneven(mesh, net)
@@ -112,13 +112,21 @@ def collect(
     A checkpoint of these two knows no mesh: it may be placed on another, or on none.
     Raises `ValueError` for a network that is placed itself.
     """
-    _refuse_placed(instance("net", net, "init", "step"))
+    _refuse_placed(kind("net", net, Network))
+    _refuse_others(net, weights)
     _given.state(net, state)
     lists = {n: p.connectivity for n, p in net.projections.items()}
     held = {n: _collected(w, lists[n]) for n, w in weights.items()}
     return held, _host(state)._replace(
         rules={n: _whole_traces(net, n, x) for n, x in state.rules.items()}
     )
+
+
+def _refuse_others(net: Network, weights: Any) -> None:
+    if kind("weights", weights, dict).keys() != net.projections.keys():
+        raise ValueError(
+            f"weights must have the projections {sorted(net.projections)}; got {brief([*weights])}"
+        )
 
 
 def _known(mesh: Any) -> Mesh:

@@ -229,8 +229,9 @@ def taught(
     >>> nj.taught(weights, post, pre).w.tolist()
     [0.75, 0.25]
     """
-    if not by_events(weights):
-        return weights.program(weights.outer(post, pre), key=key)
+    held: Any = instance("weights", weights, "outer", "program")
+    if not by_events(held):
+        return held.program(held.outer(post, pre), key=key)
     if len(post) != len(pre):
         raise ValueError(f"post and pre must have as many steps; got {len(post)} and {len(pre)}")
     changing, rest = eqx.partition(weights, changes(weights))

@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int, Integer, Key
 
 from neurojax._check import (
     between,
+    brief,
     cast,
     classes,
     instance,
@@ -622,7 +624,10 @@ def predict(
     ((2,), (2, 64))
     """
     x = samples(system, x)
-    return _predict(system, kind("weights", weights, dict), tone, x, _key(key))
+    kind("weights", weights, dict)
+    if isinstance(tone, np.ndarray):  # of objects it could not be compiled for
+        raise TypeError(f"tone must be a dict by layer; got {brief(tone)}")
+    return _predict(system, weights, tone, x, _key(key))
 
 
 @compiled

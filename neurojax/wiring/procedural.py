@@ -55,11 +55,28 @@ class Procedural(eqx.Module):
 
     seed: UInt32[Array, " 2"]
     factors: Float[Array, " levels"] | None
-    n_pre: int = eqx.field(static=True)
-    n_post: int = eqx.field(static=True)
-    k: int = eqx.field(static=True)
+    n_pre: int = eqx.field(static=True, converter=count("n_pre"))
+    n_post: int = eqx.field(static=True, converter=count("n_post"))
+    k: int = eqx.field(static=True, converter=count("k"))
     autapses: bool = eqx.field(static=True, default=True)
     native: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self):
+        if getattr(self.seed, "dtype", None) != jnp.uint32 or self.seed.shape[-1:] != (2,):
+            raise ValueError(
+                f"seed must be uint32 of shape (2,); got {brief(self.seed)}: pass a key to"
+                " nj.procedural"
+            )
+        kept = jnp.float32, jnp.float64
+        if self.factors is not None and not (
+            isinstance(self.factors, jax.Array)
+            and self.factors.dtype in kept
+            and self.factors.shape[-1:] == (_FACTORS,)
+        ):
+            raise ValueError(
+                f"factors must be {_FACTORS} floats of 32 or 64 bits, or None; got"
+                f" {brief(self.factors)}"
+            )
 
     def __pdoc__(self, **_: Any) -> wadler_lindig.AbstractDoc:
         return sized(self, f"fan-out {self.k}")
@@ -203,7 +220,7 @@ def procedural(
     1000000000
 
     Raises `ValueError` for a density outside (0, 1], for populations without neurons, a spread
-    that is not finite and >= 0, and for two populations without `autapses`; `TypeError` for what
+    outside [0, 1e6], and for two populations without `autapses`; `TypeError` for what
     is no key.
     """
     key = prng_key(key)
@@ -236,8 +253,8 @@ def others(n: int, n_other: int, autapses: bool) -> int:
 def _factors(spread: float) -> Array | None:
     """Quantiles of a Gaussian of mean 1, whose mean and standard deviation are exact."""
     number = isinstance(spread, int | float | np.number) and not isinstance(spread, bool)
-    if not (number and 0 <= spread < np.inf):
-        raise ValueError(f"spread must be one number, finite and >= 0; got {brief(spread)}")
+    if not (number and 0 <= spread <= 1e6):
+        raise ValueError(f"spread must be one number in [0, 1e6]; got {brief(spread)}")
     if spread == 0:
         return None
     from scipy.special import ndtri  # slow to import

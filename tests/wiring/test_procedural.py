@@ -118,7 +118,7 @@ LOOP = {"pre": "cells", "post": "cells", "connectivity": drawn()}
         (lambda: drawn().outer(E, S), ValueError, r"cannot learn: .* connectivity.stored\(\)"),
         (lambda: nj.ideal()(W, drawn(), KEY).outer(E, S), ValueError, "cannot learn"),
         (lambda: drawn().apply(W, S[:3]), ValueError, r"s must have shape \(400,\); got \(3,\)"),
-        (lambda: drawn(spread=-1.0), ValueError, "spread must be one number, finite and >= 0"),
+        (lambda: drawn(spread=-1.0), ValueError, r"spread must be one number in \[0, 1e6\]"),
         (lambda: drawn(density=0.0), ValueError, r"density must be in \(0, 1\]; got 0"),
         (lambda: nj.procedural(KEY, 3, 4, 0.5, autapses=False), ValueError, "autapses=False is"),
         (lambda: nj.procedural(KEY, 10**6, 10**6, 0.5).stored(), ValueError, "would take|at most"),
