@@ -295,6 +295,7 @@ def _marked(net: Network) -> set[str]:
 
 
 def free(name: str, taken: Iterable[str]) -> str:
+    """`name`, with as many `_` behind it as none of `taken` has."""
     while name in taken:
         name += "_"
     return name

@@ -78,4 +78,5 @@ def _drop(what: str, name: str, item: str, has: str, drop: set[str]) -> None:
 
 
 def refusal(what: str, name: str, problem: str, cure: str = "") -> ValueError:
+    """What to raise for a layer or projection that a file cannot hold."""
     return ValueError(f"{what} {name!r}: {problem}{cure and ': '}{cure}")
