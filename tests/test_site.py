@@ -75,6 +75,16 @@ def test_links_out_of_the_docs_lead_to_pages_or_are_only_named(pages):
             assert target in pages or (ROOT / "docs" / target).is_file(), (name, link)
 
 
+def test_what_is_no_page_is_named_as_the_sources_have_it_where_a_package_is_a_link(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "installed").mkdir()
+    (tmp_path / "experiments").symlink_to(tmp_path / "installed")
+    monkeypatch.setattr(make_site, "ROOT", tmp_path)
+    led = make_site._led("../experiments/table.md", tmp_path / "docs", "results.md")
+    assert led == "]()<experiments/table.md>"
+
+
 def test_a_page_outside_the_navigation_is_refused(tmp_path, monkeypatch):
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages/lost.md").write_text("# Lost")

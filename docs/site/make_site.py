@@ -107,7 +107,8 @@ def _latex(formula: str) -> str:
 def _led(link: str, folder: Path, target: str) -> str:
     """Where a link of the sources leads on the site; what is no page of it is only named."""
     path, _, anchor = link.partition("#")
-    source = (folder / path).resolve().relative_to(ROOT).as_posix()
+    # By name alone: a package may be a link to where it was installed.
+    source = Path(os.path.normpath(folder / path)).relative_to(ROOT).as_posix()
     page = ELSEWHERE.get(source)
     if source.startswith("docs/"):
         page = source.removeprefix("docs/")
