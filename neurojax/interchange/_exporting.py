@@ -17,7 +17,7 @@ from neurojax.interchange._dynamics import Reading
 from neurojax.interchange._file import required
 from neurojax.interchange._importing import from_nir
 from neurojax.interchange._nodes import Graph, free
-from neurojax.interchange._reducing import reduced, refusal
+from neurojax.interchange._reducing import reduced, unheld
 from neurojax.interchange.models import Relay
 from neurojax.network import Network
 from neurojax.neurons.sources import StepCurrent
@@ -143,7 +143,7 @@ def _same(net: Network, weights: dict, source: Any, how: Reading, outputs: dict[
         if (a != b).any() if spiking else not np.allclose(a, b, rtol=1e-4, atol=near):
             step = int(np.argwhere(a != b)[0][0])
             told = f"what was written differs from the network in step {step}"
-            raise refusal("layer", layer, told, "tell us, with the network")
+            raise unheld("layer", layer, told, "tell us, with the network")
 
 
 def _sent(net: Network, weights: dict, inputs: dict, how: Reading, key: Any, layers: set[str]):

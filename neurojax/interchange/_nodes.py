@@ -9,7 +9,7 @@ import numpy as np
 
 from neurojax._memory import affordable
 from neurojax.interchange._dynamics import Reading, misfit, node
-from neurojax.interchange._reducing import refusal
+from neurojax.interchange._reducing import unheld
 from neurojax.interchange.models import Relay
 from neurojax.layers import Layer, Projection
 from neurojax.network import Network
@@ -81,7 +81,7 @@ class Graph:
                 self.node(name, "Scale", {"scale": np.ones(self.shapes.get(name, (layer.n,)))})
                 continue
             if problem := misfit(layer, self.how):
-                raise refusal("layer", name, problem)
+                raise unheld("layer", name, problem)
             self.node(name, *node(layer, self.shapes.get(name, (layer.n,)), self.how))
         for name in sorted({p.pre for p in net.projections.values()} - {*net.layers}):
             n = next(p.connectivity.n_pre for p in net.projections.values() if p.pre == name)
@@ -103,12 +103,12 @@ class Graph:
     def node(self, name: str, kind: str, fields: dict, metadata: dict | None = None) -> str:
         """Refused where its name cannot be written, or is another's."""
         if not name or name == "." or "/" in name or "\0" in name:
-            raise refusal(
+            raise unheld(
                 "node", name, "a name in NIR must be text without '/', not '.'", "rename it"
             )
         if name in self.nodes:
             cure = "rename a layer, a projection or an input"
-            raise refusal("node", name, "names must differ in NIR, whatever they are of", cure)
+            raise unheld("node", name, "names must differ in NIR, whatever they are of", cure)
         self.nodes[name] = kind, fields, metadata or {}
         return name
 
@@ -120,7 +120,7 @@ class Graph:
         different = np.unique(steps)
         if len(different) > MOST_DELAYS:
             told = f"NIR has a delay an element, none a synapse; {len(different)} different ones"
-            raise refusal("projection", name, told, f"round them to at most {MOST_DELAYS}")
+            raise unheld("projection", name, told, f"round them to at most {MOST_DELAYS}")
         for d in different:
             mask = None if len(different) == 1 else jnp.asarray(steps == d)
             self._row(name, name if mask is None else f"{name}@{d}", p, int(d), mask)
@@ -154,13 +154,13 @@ class Graph:
         shape = self.shapes.get(p.pre, (c.n_pre,))
         if isinstance(c, FanIn) and _each(c):
             if self.shapes.get(p.post, (c.n_post,)) != shape:
-                raise refusal("projection", name, "ends at maps of another shape", "use a Conv2D")
+                raise unheld("projection", name, "ends at maps of another shape", "use a Conv2D")
             scale = np.asarray(w).reshape(shape)
             if (scale == 1).all():
                 return at
             return self._next(at, self.node(name, "Scale", {"scale": scale}))
         if len(self.shapes.get(p.post, (c.n_post,))) > 1:
-            raise refusal(
+            raise unheld(
                 "projection", name, "NIR cannot make maps of a plain layer", "use a Conv2D"
             )
         affordable(f"projection {name!r} as a matrix", 8 * c.n_pre * c.n_post)
@@ -179,10 +179,10 @@ class Graph:
         one = isinstance(c, Conv1D)
         if {*c.pool} != {1}:
             if one:
-                raise refusal("projection", name, "NIR has no pools along one axis", "pass pool=1")
+                raise unheld("projection", name, "NIR has no pools along one axis", "pass pool=1")
             if any(n % k for n, k in zip(c.size[1:], c.pool, strict=True)):
                 cure = "pass a pool that divides them"
-                raise refusal("projection", name, "pools leave part of the maps unseen", cure)
+                raise unheld("projection", name, "pools leave part of the maps unseen", cure)
             fields = {"kernel_size": np.array(c.pool), "stride": np.array(c.pool),
                       "padding": np.zeros(2, int)}  # fmt: skip
             at = self._next(at, self.node(f"{name}.pool", "AvgPool2d", fields))
@@ -193,7 +193,7 @@ class Graph:
             maps = given.reshape(c.features, -1)
             if (maps != maps[:, :1]).any():
                 told = "its bias differs within a map"
-                raise refusal("projection", name, told, "give each map one")
+                raise unheld("projection", name, told, "give each map one")
             bias = maps[:, 0].astype(w.dtype)
         fields = {
             "input_shape": sizes(c.pooled_size[1:]), "weight": w, "stride": sizes(c.stride),
@@ -208,7 +208,7 @@ class Graph:
         shape = self.shapes.get(post, (self.net.layers[post].n,))
         for delay, bias in left.items():
             if source is None or len(shape) > 1:
-                raise refusal("layer", post, "its bias has no projection to stand with", "add one")
+                raise unheld("layer", post, "its bias has no projection to stand with", "add one")
             at, maps = source, self.nodes[source][1]["shape"]
             name = free(f"{post}.bias", self.nodes)
             if len(maps) > 1:
@@ -240,7 +240,7 @@ def _constant(name: str, source: Layer, p: Projection) -> np.ndarray:
     times, values = np.asarray(neuron.times), np.asarray(neuron.values, float)
     if times.shape != (1,) or times[0] != 0 or p.delays is not None:
         cure = "NIR has constant ones alone, from 0 ms on"
-        raise refusal("layer", name, "currents that change in time", cure)
+        raise unheld("layer", name, "currents that change in time", cure)
     return np.broadcast_to(values[0], (source.n,))
 
 
@@ -270,7 +270,7 @@ def _maps(net: Network) -> dict[str, tuple[int, ...]]:
                 shape = tuple(getattr(c, shape))
                 if found.setdefault(end, shape) != shape:
                     told = f"{end!r} has maps of shape {found[end]} elsewhere; got {shape}"
-                    raise refusal("projection", name, told, "NIR has one shape a node")
+                    raise unheld("projection", name, told, "NIR has one shape a node")
     return found
 
 

@@ -11,7 +11,7 @@ from neurojax.network import Network
 from neurojax.neurons.leaky import ALIF, LIF
 from neurojax.weights import Ideal
 
-__all__ = ["reduced", "refusal"]
+__all__ = ["reduced", "unheld"]
 
 
 def __dir__() -> list[str]:
@@ -35,9 +35,9 @@ def reduced(net: Network, weights: dict, drop: set[str]) -> tuple[Network, dict,
 def _layer(name: str, layer: Layer, drop: set[str], lost: dict[str, Any]) -> Layer:
     neuron = layer.neuron
     if layer.ports:
-        raise refusal("layer", name, "NIR has no ports", "give it one synapse")
+        raise unheld("layer", name, "NIR has no ports", "give it one synapse")
     if layer.winners is not None:
-        raise refusal("layer", name, "NIR has no winners", "pass winners=None")
+        raise unheld("layer", name, "NIR has no winners", "pass winners=None")
     if layer.rule is not None:
         _drop("layer", name, "learning", "a rule", drop)
         lost["rule"] = repr(layer.rule)
@@ -72,11 +72,9 @@ def _numbers(name: str, w: Any, drop: set[str], lost: dict[str, Any]) -> Ideal:
 
 def _drop(what: str, name: str, item: str, has: str, drop: set[str]) -> None:
     if item not in drop:
-        raise refusal(
-            what, name, f"NIR cannot hold {has}", f"pass drop=({item!r},) to leave it out"
-        )
+        raise unheld(what, name, f"NIR cannot hold {has}", f"pass drop=({item!r},) to leave it out")
 
 
-def refusal(what: str, name: str, problem: str, cure: str = "") -> ValueError:
+def unheld(what: str, name: str, problem: str, cure: str = "") -> ValueError:
     """What to raise for a layer or projection that a file cannot hold."""
     return ValueError(f"{what} {name!r}: {problem}{cure and ': '}{cure}")
