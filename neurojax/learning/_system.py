@@ -1,7 +1,7 @@
 """What the broadcast learning system is made of, and what of it fits together."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import equinox as eqx
@@ -322,21 +322,42 @@ def labels(system: System, target: ArrayLike, n: int) -> Integer[Array, " b"]:
     return classes("target", target, system.n_classes)
 
 
+def check_given(system: System, weights: Any, tone: Any) -> None:
+    """Refuse what is no weights or thresholds of this network, in little time, outside jit too."""
+    kind("system", system, System)
+    _check_names("weights", weights, system.network.projections)
+    for name, held in weights.items():
+        instance(f"weights {name!r}", held, "apply", "outer", "program")
+    check_tone(system, tone)
+
+
+def check_tone(system: System, tone: Any) -> None:
+    """Refuse thresholds and rates that are not those of the hidden layers."""
+    _check_names("tone, the homeostasis of a state,", tone, system.feedback)
+    for name, state in tone.items():
+        check_excitability(system, name, state)
+
+
+def check_excitability(system: System, layer: str, state: Any) -> None:
+    """Refuse a layer that hears no error, and thresholds and rates that are not its own."""
+    if layer not in system.feedback:
+        raise ValueError(f"layer must be one of {list(system.hidden)}; got {brief(layer)}")
+    name, allowed = f"homeostasis of layer {layer!r}", (system.network.layers[layer].n,)
+    for x in kind(name, state, HomeostasisState):
+        if (got := numbers(name, x).shape) != allowed:
+            raise ValueError(f"{name} must be {allowed}; got {got}")
+
+
+def _check_names(what: str, given: Any, needed: Collection[str]) -> None:
+    if not isinstance(given, dict) or set(given) != set(needed):
+        got = sorted(map(str, given)) if isinstance(given, dict) else brief(given)
+        raise ValueError(f"{what} must be those of {sorted(needed)}; got {got}")
+
+
 def check_state(system: System, weights: dict[str, Any], tone: Tone) -> None:
     """Refuse weights and thresholds that belong to another network; costs nothing in jit."""
-    net = system.network
-    for what, given, needed in (
-        ("weights", weights, net.projections), ("homeostasis", tone, system.feedback),
-    ):  # fmt: skip
-        if not isinstance(given, dict) or set(given) != set(needed):
-            given = sorted(given) if isinstance(given, dict) else brief(given)
-            raise ValueError(f"{what} must be those of {sorted(needed)}; got {given}")
-    for name, p in net.projections.items():
-        held = instance(f"weights {name!r}", weights[name], "apply", "outer", "program")
-        shape = jax.eval_shape(lambda w: w.w, held).shape
+    check_given(system, weights, tone)
+    for name, p in system.network.projections.items():
+        shape = jax.eval_shape(lambda w: w.w, weights[name]).shape
         if shape != p.connectivity.shape:
             raise ValueError(f"weights {name!r} must be {p.connectivity.shape}; got {shape}")
-    for name in system.hidden:
-        n, got = net.layers[name].n, tone[name].v_th.shape
-        if got != (n,):
-            raise ValueError(f"homeostasis of layer {name!r} must be {(n,)}; got {got}")

@@ -15,14 +15,12 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int, Integer, Key
 
 from neurojax._check import (
     between,
-    brief,
     cast,
     classes,
     instance,
@@ -43,7 +41,10 @@ from neurojax.learning._system import (
     AllWeights,
     System,
     Tone,
+    check_excitability,
+    check_given,
     check_state,
+    check_tone,
     labels,
     rule,
     sample,
@@ -238,8 +239,10 @@ def signal(
 ) -> Float[Array, " n"]:
     """gate x learning signal of each neuron of hidden `layer` in one step, [n].
 
-    It has the unit of the error, as feedback and gate are without unit.
+    It has the unit of the error, as feedback and gate are without unit. Raises `ValueError` for
+    a layer without feedback, and a `state` of another size.
     """
+    check_excitability(system, layer, state)
     heard = system.feedback[layer](instruction.error)
     heard = heard + system.homeostasis.term(state).astype(heard.dtype)
     if system.modulators is None or instruction.m is None:
@@ -266,6 +269,7 @@ def factors(
     dw = sum_t D_t pre_t^T, in weight units; windows, spikes and instruction are [T, ...], of
     which steps from `end` on teach nothing.
     """
+    check_tone(system, tone)
     out = {}
     for name in system.taught:
         q = jax.vmap(partial(_third_factor, system, tone, name))(instruction)
@@ -289,6 +293,8 @@ def deltas(
     """
     batch = samples(system, x)
     target = labels(system, target, len(batch))
+    check_given(system, weights, tone)
+    gate = None if gate is None else kind("gate", gate, Gated)
     return _deltas(system, weights, tone, batch, target, _key(key), gate)
 
 
@@ -316,6 +322,7 @@ def symmetric(
 
     Source: Bellec et al. (2020), A solution to the learning dilemma, Results, "symmetric e-prop".
     """
+    check_given(system, weights, tone)
     heard = {n: f"{n}->{system.readout}" for n in system.hidden}
     back = {n: _back(system, weights[p], key) for n, p in heard.items() if p in weights}
     taught = eqx.tree_at(lambda s: s.feedback, system, system.feedback | back)
@@ -402,6 +409,7 @@ def online_deltas(
     x, target = sample(system, x), classes("target", target, system.n_classes)
     if target.ndim:
         raise ValueError(f"target must be one label; got {list(target.shape)}: jax.vmap over both")
+    check_given(system, weights, tone)
     return _online_deltas(system, weights, tone, x, target, _key(key))
 
 
@@ -513,6 +521,7 @@ def train_step(
     """
     kind("state", state, TrainState)
     batch = samples(system, x)
+    check_given(system, state.weights, state.homeostasis)
     target = labels(system, target, len(batch))
     if isinstance(target, Tracer):
         wrong = (target < 0) | (target >= system.n_classes)
@@ -580,8 +589,10 @@ def excited(
 ) -> Tone:
     """Thresholds [n], mV, after a batch with `rates` [b, n], spikes a step.
 
-    Raises `ValueError` for a batch of none, whose mean is not defined.
+    Raises `ValueError` for a batch of none, whose mean is not defined, and a `tone` of another
+    system.
     """
+    check_tone(system, tone)
     if none := [n for n in system.hidden if not len(rates[n])]:
         raise ValueError(f"rates {none[0]!r} must hold one sample at least; got none")
     neurons = {n: system.network.layers[n].neuron for n in system.hidden}
@@ -624,9 +635,7 @@ def predict(
     ((2,), (2, 64))
     """
     x = samples(system, x)
-    kind("weights", weights, dict)
-    if isinstance(tone, np.ndarray):  # of objects it could not be compiled for
-        raise TypeError(f"tone must be a dict by layer; got {brief(tone)}")
+    check_given(system, weights, tone)
     return _predict(system, weights, tone, x, _key(key))
 
 

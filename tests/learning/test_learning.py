@@ -967,7 +967,7 @@ ONE, TOLD = jnp.zeros(2), jnp.zeros((20, 3))
         (lambda s, tx, a: wb.rule(3, "h1"), TypeError, "system must be an instance of System"),
         (lambda s, tx, a: wb.instruct(3, TOLD, 0), TypeError, "system must be an instance of Sys"),
         (lambda s, tx, a: wb.present(3, {}, {}, ONE), TypeError, "system must be an instance of"),
-        (lambda s, tx, a: wb.predict(s, 3, {}, PICTURES), TypeError, "weights must be an instance"),
+        (lambda s, tx, a: wb.predict(s, 3, {}, PICTURES), ValueError, "weights must be .*; got 3"),
         (
             lambda s, tx, a: wb.deltas(s, a.weights, a.homeostasis, PICTURES, LABELS, key=0),
             TypeError,
@@ -981,7 +981,7 @@ ONE, TOLD = jnp.zeros(2), jnp.zeros((20, 3))
         (
             lambda s, tx, a: wb.predict(s, a.weights, "calm", PICTURES),
             ValueError,
-            r"homeostasis must be those of \['h1'\]; got 'calm'",
+            r"tone, .* must be those of \['h1'\]; got 'calm'",
         ),
         (
             lambda s, tx, a: wb.predict(s, {"b": 1, "a": 2}, a.homeostasis, PICTURES),
@@ -1024,6 +1024,54 @@ ONE, TOLD = jnp.zeros(2), jnp.zeros((20, 3))
 def test_refuses_what_takes_no_part(call, error, message):
     with pytest.raises(error, match=message):
         call(*started())
+
+
+TONED = {
+    "present": lambda s, a, t: wb.present(s, a.weights, t, PICTURES[0]),
+    "predict": lambda s, a, t: wb.predict(s, a.weights, t, PICTURES),
+    "deltas": lambda s, a, t: wb.deltas(s, a.weights, t, PICTURES, LABELS),
+    "symmetric": lambda s, a, t: wb.symmetric(s, a.weights, t, PICTURES, LABELS),
+    "online_deltas": lambda s, a, t: wb.online_deltas(s, a.weights, t, PICTURES[0], 1),
+    "excited": lambda s, a, t: wb.excited(s, t, {"h1": jnp.zeros((6, 24))}),
+    "factors": lambda s, a, t: wb.factors(s, t, {}, None),
+    "settle": lambda s, a, t: wb.settle(s, a._replace(homeostasis=t), PICTURES),
+    "train_step": lambda s, a, t: wb.train_step(
+        s, optax.sgd(0.1), a._replace(homeostasis=t), PICTURES, LABELS
+    ),
+    "update": lambda s, a, t: wb.update(
+        s, optax.sgd(0.1), a._replace(homeostasis=t), PICTURES, LABELS
+    ),
+}
+OBJECTS, NUMBERS = np.array([None, 1], object), jnp.zeros(24)
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("call", TONED.values(), ids=TONED)
+def test_whatever_hears_of_homeostasis_refuses_what_is_none_in_one_line(call):
+    system, _, state = started()
+    for wrong, error, message in (
+        (
+            OBJECTS,
+            ValueError,
+            r"tone, .* those of \['h1'\]; got array\(\[None, 1\], dtype=object\)",
+        ),
+        ({}, ValueError, r"tone, .* those of \['h1'\]; got \[\]"),
+        ({"h1": 3}, TypeError, "homeostasis of layer 'h1' must be .* HomeostasisState; got int 3"),
+        ({"h1": HomeostasisState(OBJECTS, NUMBERS)}, TypeError, "'h1' must be real numbers; got"),
+        ({"h1": HomeostasisState(NUMBERS, NUMBERS[1:])}, ValueError, r"be \(24,\); got \(23,\)"),
+    ):
+        with pytest.raises(error, match=message) as told:
+            call(system, state, wrong)
+        assert "\n" not in str(told.value)
+
+
+def test_a_signal_is_that_of_a_layer_which_hears_the_error():
+    system, _, state = started()
+    told = wb.Instruction(TOLD[0], TOLD[0], None)
+    with pytest.raises(ValueError, match=r"layer must be one of \['h1'\]; got 'readout'"):
+        wb.signal(system, "readout", told, state.homeostasis["h1"])
+    with pytest.raises(ValueError, match=r"of layer 'h1' must be \(24,\); got \(\)"):
+        wb.signal(system, "h1", told, HomeostasisState(jnp.zeros(()), NUMBERS))
 
 
 def trained(system):
