@@ -28,6 +28,7 @@ from neurojax._check import (
     cast,
     choice,
     count,
+    flag,
     instance,
     nonnegative,
     positive,
@@ -69,7 +70,7 @@ class Quantiser(eqx.Module):
 
     bits: int = eqx.field(static=True, converter=bits)
     limit: Float[Array, ""] = eqx.field(default=1.0, converter=positive("limit", ""))
-    signed: bool = eqx.field(static=True, default=True)
+    signed: bool = eqx.field(static=True, default=True, converter=flag("signed"))
 
     def __call__(self, x: Shaped[Array, "*n"]) -> Float[Array, "*n"]:
         """The level nearest to each number."""

@@ -27,6 +27,7 @@ from neurojax._check import (
     cast,
     count,
     finite,
+    flag,
     instance,
     nonnegative,
     optional,
@@ -356,7 +357,7 @@ class Device(eqx.Module):
     stuck: Int[Array, "*#d"] | None = None
     v_pulse: Float[Array, ""] = eqx.field(default=1.0, converter=nonnegative("v_pulse", "V"))
     t_pulse: Float[Array, ""] = eqx.field(default=1e-7, converter=positive("t_pulse", "s"))
-    discrete: bool = eqx.field(static=True, default=True)
+    discrete: bool = eqx.field(static=True, default=True, converter=flag("discrete"))
 
     def __check_init__(self):
         window(self.G_min, self.G_max)
@@ -530,7 +531,7 @@ class Table(eqx.Module):
     )
     v_pulse: Float[Array, ""] = eqx.field(default=1.0, converter=nonnegative("v_pulse", "V"))
     t_pulse: Float[Array, ""] = eqx.field(default=1e-7, converter=positive("t_pulse", "s"))
-    discrete: bool = eqx.field(static=True, default=True)
+    discrete: bool = eqx.field(static=True, default=True, converter=flag("discrete"))
 
     def __check_init__(self):
         rising("levels", self.levels, "S")

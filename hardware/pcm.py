@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 from hardware._check import called, conductance, normal, one_a_device, trains, window
 from hardware._clock import Sum, exact, since
 from hardware.devices import LONGEST, Response, everywhere, linear, nearest, programmed, restarted
-from neurojax._check import cast, nonnegative, positive, working
+from neurojax._check import cast, flag, nonnegative, positive, working
 from neurojax._repr import described
 
 __all__ = [
@@ -79,7 +79,7 @@ class PCM(eqx.Module):
     t_read: Float[Array, ""] = eqx.field(default=250e-9, converter=positive("t_read", "s"))
     v_pulse: Float[Array, ""] = eqx.field(default=1.0, converter=nonnegative("v_pulse", "V"))
     t_pulse: Float[Array, ""] = eqx.field(default=1e-7, converter=positive("t_pulse", "s"))
-    discrete: bool = eqx.field(static=True, default=True)
+    discrete: bool = eqx.field(static=True, default=True, converter=flag("discrete"))
 
     def __check_init__(self):
         window(self.G_min, self.G_max)

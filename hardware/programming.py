@@ -17,7 +17,7 @@ from hardware import _check
 from hardware._check import ordered_thresholds
 from hardware._clock import Sum, added, exact
 from hardware.devices import LONGEST
-from neurojax._check import between, count, positive, prng_key, working
+from neurojax._check import between, count, flag, positive, prng_key, working
 from neurojax._repr import described
 
 __all__ = [
@@ -185,7 +185,7 @@ class Single(eqx.Module):
     """
 
     n_pulses: Float[Array, ""] = eqx.field(converter=positive("n_pulses", "pulses"))
-    adaptive: bool = eqx.field(static=True, default=False)
+    adaptive: bool = eqx.field(static=True, default=False, converter=flag("adaptive"))
 
     def __call__(self, device, cells, dG, *, key) -> Pulses:
         """One pulse or none."""
@@ -211,7 +211,7 @@ class Train(eqx.Module):
 
     n_pulses: Float[Array, ""] = eqx.field(converter=positive("n_pulses", "pulses"))
     longest: Float[Array, ""] = eqx.field(default=64.0, converter=positive("longest", "pulses"))
-    adaptive: bool = eqx.field(static=True, default=False)
+    adaptive: bool = eqx.field(static=True, default=False, converter=flag("adaptive"))
 
     def __call__(self, device, cells, dG, *, key=None) -> Pulses:
         """0, 1, ... `longest`; for devices that are not discrete, any number between."""

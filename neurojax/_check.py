@@ -125,6 +125,17 @@ def count(name: str, low: int = 1, high: int = MOST) -> Callable[[Any], int]:
     return convert
 
 
+def flag(name: str) -> Callable[[Any], bool]:
+    """Field converter: the argument, refused unless True or False."""
+
+    def convert(x: Any) -> bool:
+        if not isinstance(x, bool | np.bool_):
+            raise TypeError(f"{name} must be True or False; got {brief(x)}")
+        return bool(x)
+
+    return convert
+
+
 class Plain(eqx.Module):
     """A function as structure, so that the model that holds it has arrays alone for leaves."""
 

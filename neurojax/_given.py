@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
-from neurojax._check import brief, real
+from neurojax._check import brief, flag, real
 from neurojax._decay import felt
 
 if TYPE_CHECKING:
@@ -250,6 +250,7 @@ def _path(path: Any) -> str:
 
 def learn(net: "Network", asked: bool | None) -> None:
     """Refuse to leave open whether rules are applied, and to apply those that cannot be."""
+    asked = None if asked is None else flag("learn")(asked)
     taught = {n: net.rule(n) for n in net.plastic() if net.rule(n) is not None}
     if taught and asked is None:
         name = next(iter(taught))

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from neurojax import _given
-from neurojax._check import brief, count, finite, instance, known_finite, name_of, real
+from neurojax._check import brief, count, finite, flag, instance, known_finite, name_of, real
 from neurojax._repr import described
 from neurojax.plasticity.teaching import k_winners
 from neurojax.plasticity.three_factor import Rule
@@ -338,7 +338,7 @@ class Projection(eqx.Module):
         converter=_model("connectivity", "apply", "apply_t", "outer")
     )
     delay: int = eqx.field(static=True, default=0, converter=_steps)
-    plastic: bool = eqx.field(static=True, default=True)
+    plastic: bool = eqx.field(static=True, default=True, converter=flag("plastic"))
     gain: float = eqx.field(static=True, default=1.0, converter=_gain)
     w: Float[Array, "..."] | None = eqx.field(default=None, converter=_numbers)
     port: str | None = eqx.field(static=True, default=None, converter=_port)

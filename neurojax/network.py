@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from neurojax import _given
-from neurojax._check import brief, prng_key, real, step_size
+from neurojax._check import brief, flag, prng_key, real, step_size
 from neurojax._draw import fold
 from neurojax._drive import at, currents
 from neurojax._repr import described
@@ -274,7 +274,7 @@ class Network(eqx.Module):
             {n: under_way(p, dtype) for n, p in late.items() if p.delay != 1},
             {n: x[2] for n, x in layers.items()},
             {n: p.release.init((p.connectivity.n_pre,), dtype) for n, p in releasing.items()},
-            self.init_rules(dtype) if learn else {},
+            self.init_rules(dtype) if flag("learn")(learn) else {},
         )
 
     def init_rules(self, dtype: DTypeLike = float) -> dict[str, Any]:
@@ -332,7 +332,7 @@ class Network(eqx.Module):
         _given.weights(self, weights)
         _given.state(self, state)
         _given.mapping("drive", drive)
-        stepwise = self._stepwise(state, inputs, learn)
+        stepwise = self._stepwise(state, inputs, flag("learn")(learn))
         inputs = {} if inputs is None else inputs
         records: dict[str, Record] = {}
         arrived: dict[str, Arrived] = {}

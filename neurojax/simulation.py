@@ -11,7 +11,7 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 from neurojax import _given
-from neurojax._check import MOST, count, prng_key, real, step_size, working
+from neurojax._check import MOST, count, flag, prng_key, real, step_size, working
 from neurojax._compile import compiling
 from neurojax._drive import currents, held, read
 from neurojax._functions import Known, UnknownError, known
@@ -93,6 +93,7 @@ def simulate(
     _given.weights(net, weights)
     _given.state(net, state)
     learn = bool(learn)
+    donate = flag("donate")(donate)
     if learn and not state.rules:
         state = state._replace(rules=net.init_rules(_dtype(state)))
     inputs, dt = _given.inputs(net, inputs, n_steps), _checked(dt)

@@ -15,6 +15,7 @@ from neurojax._check import (
     choice,
     count,
     finite,
+    flag,
     instance,
     nonnegative,
     prng_key,
@@ -94,8 +95,8 @@ class Recurrence(eqx.Module):
         static=True, default=0.1, converter=_number(between("p_rewire", 0.0, 1.0))
     )
     gain: float = eqx.field(static=True, default=1.0, converter=_number(finite("gain", "nA")))
-    plastic: bool = eqx.field(static=True, default=True)
-    autapses: bool = eqx.field(static=True, default=True)
+    plastic: bool = eqx.field(static=True, default=True, converter=flag("plastic"))
+    autapses: bool = eqx.field(static=True, default=True, converter=flag("autapses"))
     fan_in: int = eqx.field(static=True, default=_FAN_IN, converter=count("fan_in"))
     delays: Sequence[int] = eqx.field(static=True, default=(1,), converter=_delays)
 
@@ -194,7 +195,10 @@ class Readout(NamedTuple):
         neuron = LeakyIntegrator(tau_mem=-1 / jnp.log(0.9)) if neuron is None else neuron
         instance("readout", neuron, "init", "step")
         return cls(
-            count("n_classes", 2)(n_classes), count("population")(population), neuron, plastic
+            count("n_classes", 2)(n_classes),
+            count("population")(population),
+            neuron,
+            flag("plastic_readout")(plastic),
         )
 
     @property
@@ -272,7 +276,9 @@ def structured(
     for i, (name, layer) in enumerate(layers.items()):
         wiring = Dense(n_pre, layer.n)
         gain = gain_forward if i else gain_in
-        made = Projection(pre, name, wiring, plastic=plastic_hidden, gain=gain)
+        made = Projection(
+            pre, name, wiring, plastic=flag("plastic_hidden")(plastic_hidden), gain=gain
+        )
         projections[f"{pre}->{name}"] = made
         projections |= recurrence.projections(fold(key, name), name, layer.n)
         heard = fold(key, f"{name}->readout")

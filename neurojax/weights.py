@@ -13,7 +13,7 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Key, Shaped
 
-from neurojax._check import brief, cast, instance, known_finite, prng_key, real
+from neurojax._check import brief, cast, flag, instance, known_finite, prng_key, real
 from neurojax._draw import fold
 from neurojax._memory import affordable
 from neurojax.wiring.convolution import Conv1D, Conv2D, Local1D, Local2D
@@ -279,7 +279,7 @@ class _MakeIdeal(eqx.Module):
 
     low: Float[Array, "..."] | None
     high: Float[Array, "..."] | None
-    keep_sign: bool = eqx.field(static=True)
+    keep_sign: bool = eqx.field(static=True, converter=flag("keep_sign"))
 
     def __call__(
         self, w: Float[Array, "..."], connectivity: Connectivity, key: Array | None = None

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Integer
 
-from neurojax._check import brief, count, kind, positive
+from neurojax._check import brief, count, flag, kind, positive
 from neurojax._files import located, naming, plain
 from neurojax._memory import affordable
 from neurojax.data import _formats
@@ -95,7 +95,7 @@ def events(
         columns.append(column.astype(np.int32))
     _refuse(t, (t < 0) | (t > _LATEST), f"{where}t", f"in [0, {_LATEST}] us")
     back = np.flatnonzero(np.diff(t) < 0)
-    if back.size and not sort:
+    if not flag(f"{where}sort")(sort) and back.size:
         i = int(back[0])
         raise ValueError(
             f"{where}times must not run back; event {i + 1} is at {t[i + 1]} us, after {t[i]}"
@@ -164,7 +164,7 @@ def bin_events(
     kept = recording.t < steps * width
     at = (recording.t[kept] // width) * n + recording.units[kept]
     counts = np.bincount(at, minlength=steps * n).reshape(steps, n)
-    if binary:
+    if flag("binary")(binary):
         counts = np.minimum(counts, 1)
     most = np.iinfo(dtype).max if np.dtype(dtype).kind in "iu" else math.inf
     if counts.max(initial=0) > most:

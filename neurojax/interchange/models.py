@@ -11,6 +11,7 @@ from neurojax._check import (
     choice,
     finite,
     fits,
+    flag,
     function,
     in_working,
     one_each,
@@ -73,7 +74,7 @@ class SteppedExponential(eqx.Module):
     order: Literal["membrane", "synapse"] = eqx.field(
         static=True, default="synapse", converter=choice("order", "membrane", "synapse")
     )
-    held: bool = eqx.field(static=True, default=False)
+    held: bool = eqx.field(static=True, default=False, converter=flag("held"))
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = float) -> SteppedState:
         """No current."""

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from neurojax._check import choice, classes, instance, known_finite, positive, prng_key, real
+from neurojax._check import choice, classes, flag, instance, known_finite, positive, prng_key, real
 from neurojax._repr import described
 from neurojax.learning.learner import Info, accuracy, error, forward, programmed
 from neurojax.learning.perceptron import Activation, elu, flat, layer_sizes
@@ -90,7 +90,7 @@ class CounterCurrent(eqx.Module):
         default=0.0, converter=lambda x: known_finite("mean", real(x, "mean"))
     )
     std: float | Array = eqx.field(default=1.0, converter=positive("std", ""))
-    normalised: bool = eqx.field(static=True, default=False)
+    normalised: bool = eqx.field(static=True, default=False, converter=flag("normalised"))
     frozen: Literal["nothing", "feedback", "hidden"] = eqx.field(
         static=True, default="nothing", converter=choice("frozen", "nothing", "feedback", "hidden")
     )

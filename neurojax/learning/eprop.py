@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int, Key
 from neurojax._check import (
     choice,
     count,
+    flag,
     function,
     instance,
     known_finite,
@@ -121,7 +122,7 @@ class EProp(eqx.Module):
     feedback: Literal["random", "symmetric"] = eqx.field(
         static=True, default="random", converter=choice("feedback", "random", "symmetric")
     )
-    recurrent: bool = eqx.field(static=True, default=True)
+    recurrent: bool = eqx.field(static=True, default=True, converter=flag("recurrent"))
     gain: float | Array = eqx.field(
         default=3.0, converter=lambda x: known_finite("gain", real(x, "gain"))
     )

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, Int, Key
 from neurojax._check import (
     count,
     finite,
+    flag,
     instance,
     known_finite,
     nonnegative,
@@ -124,7 +125,7 @@ class Equilibrium(eqx.Module):
     sizes: tuple = eqx.field(static=True, converter=layer_sizes)
     tx: Any = eqx.field(static=True, converter=lambda x: instance("tx", x, "init", "update"))
     activation: Activation = eqx.field(static=True, default=dsilu)
-    tied: bool = eqx.field(static=True, default=True)
+    tied: bool = eqx.field(static=True, default=True, converter=flag("tied"))
     n_points: int = eqx.field(static=True, default=2, converter=_points)
     beta: Float[Array, ""] = eqx.field(default=0.5, converter=positive("beta", ""))
     t_free: int = eqx.field(static=True, default=60, converter=count("t_free"))
@@ -136,7 +137,7 @@ class Equilibrium(eqx.Module):
     gain: float | Array = eqx.field(
         default=1.0, converter=lambda x: known_finite("gain", real(x, "gain"))
     )
-    exact: bool = eqx.field(static=True, default=False)
+    exact: bool = eqx.field(static=True, default=False, converter=flag("exact"))
 
     def __check_init__(self):
         for name in ("homeostasis", "angle") if self.tied else ():

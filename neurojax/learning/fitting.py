@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Key
 
 from neurojax import checkpoint
 from neurojax._batches import alike, along_data, batched
-from neurojax._check import brief, classes, count, instance, prng_key, real
+from neurojax._check import brief, classes, count, flag, instance, prng_key, real
 from neurojax._compile import compiled, compiling, released
 from neurojax._draw import fold, permutation
 from neurojax._files import located, write_whole
@@ -127,6 +127,7 @@ def fit(
     1.0
     """
     learner = instance("learner", learner, "init", "step", "predict")
+    progress = flag("progress")(progress)
     key, epochs, batch_size = (
         prng_key(key),
         count("epochs")(epochs),

@@ -24,7 +24,17 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
-from neurojax._check import Converter, brief, classes, count, instance, kind, positive, prng_key
+from neurojax._check import (
+    Converter,
+    brief,
+    classes,
+    count,
+    flag,
+    instance,
+    kind,
+    positive,
+    prng_key,
+)
 from neurojax._repr import described
 from neurojax.learning import wta_broadcast
 from neurojax.learning._system import System
@@ -434,6 +444,7 @@ class NoProp(eqx.Module):
         Without `noise`, or without a `key` to draw it from, z goes along its mean from 0.
         """
         shape, dtype = (len(x), self.n_classes), self.schedule.noise.dtype
+        noise = flag("noise")(noise)
 
         def drawn(t):
             if key is None or not noise:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from neurojax._check import between, count, instance, known_finite, positive, prng_key, real
+from neurojax._check import between, count, flag, instance, known_finite, positive, prng_key, real
 from neurojax._repr import described
 from neurojax.learning.learner import Info, accuracy, forward, programmed
 from neurojax.learning.perceptron import (
@@ -134,7 +134,7 @@ class Coordinates(eqx.Module):
     mu: Float[Array, ""] = eqx.field(default=5e-3, converter=positive("mu", ""))
     active: tuple | float = eqx.field(static=True, default=1.0, converter=_parts)
     every: int = eqx.field(static=True, default=1, converter=count("every"))
-    central: bool = eqx.field(static=True, default=False)
+    central: bool = eqx.field(static=True, default=False, converter=flag("central"))
     at_once: int = eqx.field(static=True, default=64, converter=count("at_once"))
 
     def counts(self, sizes: tuple[int, ...]) -> list[int]:
@@ -209,7 +209,7 @@ class Neurons(eqx.Module):
     """
 
     mu: Float[Array, ""] = eqx.field(default=5e-3, converter=positive("mu", ""))
-    central: bool = eqx.field(static=True, default=False)
+    central: bool = eqx.field(static=True, default=False, converter=flag("central"))
     at_once: int = eqx.field(static=True, default=64, converter=count("at_once"))
 
     def queries(self, sizes: tuple[int, ...]) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from neurojax._check import brief, count, instance, prng_key, real
+from neurojax._check import brief, count, flag, instance, prng_key, real
 from neurojax.weights import Weights
 from neurojax.wiring import generators
 from neurojax.wiring.convolution import Local1D, Local2D
@@ -80,7 +80,7 @@ def rewire(
     if n > fan.shape[1]:
         raise ValueError(f"n must be in [1, {fan.shape[1]}], the fan-in; got {n}")
     use = _used(use, fan.shape, n)
-    if not autapses and fan.n_pre != fan.n_post:
+    if not flag("autapses")(autapses) and fan.n_pre != fan.n_post:
         got = f"{fan.n_pre} and {fan.n_post} neurons"
         raise ValueError(f"autapses=False is for one population; got {got}")
     rows, widths = _others(fan, beside)

@@ -26,6 +26,7 @@ from jaxtyping import Array, Float, Shaped
 from neurojax._check import (
     between,
     cast,
+    flag,
     function,
     known_finite,
     nonnegative,
@@ -185,7 +186,7 @@ class ThreeFactor(eqx.Module):
         default=None, converter=optional(between("decay", 0.0, 1.0))
     )
     window: Window = function("window", default_factory=triangle)
-    reset_trace: bool = eqx.field(static=True, default=True)
+    reset_trace: bool = eqx.field(static=True, default=True, converter=flag("reset_trace"))
 
     def trace_decay(self, neuron: Neuron, z: Array, dt: float | Array) -> Array:
         """lambda of the step that follows spikes `z`, per neuron."""

@@ -6,7 +6,7 @@ import equinox as eqx
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Shaped
 
-from neurojax._check import brief, choice, in_range, nonnegative, positive
+from neurojax._check import choice, flag, in_range, nonnegative, positive
 from neurojax._repr import described
 from neurojax.plasticity._trace import Pairing, Trace, ready, scales, seen, silent
 from neurojax.plasticity.dependence import optional_dependence
@@ -160,7 +160,5 @@ def triplet_hippocampus(pairing: Pairing = "all", minimal: bool = False) -> Trip
 
 
 def _published(table: dict, pairing: Pairing, minimal: bool) -> TripletSTDP:
-    if not isinstance(minimal, bool):
-        raise TypeError(f"minimal must be True or False; got {brief(minimal)}")
-    row = table[choice("pairing", "all", "nearest")(pairing), minimal]
+    row = table[choice("pairing", "all", "nearest")(pairing), flag("minimal")(minimal)]
     return TripletSTDP(*row, pairing=pairing)

@@ -14,7 +14,7 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Shaped
 
-from neurojax._check import MOST, brief, count, one_each, step_size
+from neurojax._check import MOST, brief, count, flag, one_each, step_size
 from neurojax._memory import affordable
 from neurojax._repr import described
 
@@ -171,7 +171,7 @@ def steps(ms: Any, *, dt: Any, nearest: bool = False) -> Int[np.ndarray, "..."]:
     if whole.max(initial=0) > MOST:
         raise ValueError(f"ms must be at most {MOST} steps; got {given.max():g} ms of {dt:g} ms")
     off = np.abs(exact - whole) > 1e-6 * np.maximum(whole, 1)
-    if off.any() and not nearest:
+    if not flag("nearest")(nearest) and off.any():
         worst = given[off].flat[0] if given.ndim else float(given)
         raise ValueError(
             f"ms must be whole steps of {dt:g} ms; got {worst:g}: pass nearest=True to round"

@@ -17,7 +17,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from neurojax._check import MOST, between, brief, count, positive, prng_key
+from neurojax._check import MOST, between, brief, count, flag, positive, prng_key
 from neurojax._memory import affordable
 from neurojax.wiring.convolution import Local1D, Local2D
 from neurojax.wiring.layouts import Band, Dense, FanIn, check_radius
@@ -161,7 +161,7 @@ def blocks(
         expected = (len(sizes_post), len(sizes_pre))
         raise ValueError(f"p must have shape {expected}, post by pre; got {chance.shape}")
     n_pre, n_post = ([count("sizes")(n) for n in sizes] for sizes in (sizes_pre, sizes_post))
-    if not autapses and n_pre != n_post:
+    if not flag("autapses")(autapses) and n_pre != n_post:
         raise ValueError(f"autapses=False is for one population; got blocks {n_pre}, {n_post}")
     mean = math.ceil(np.asarray(n_post, float) @ chance @ np.asarray(n_pre, float))
     _affordable(f"{mean:,} synapses", mean + max(n_post) + max(n_pre))
@@ -229,6 +229,7 @@ def watts_strogatz(
     """
     n_pre, n_post = count("n_pre")(n_pre), count("n_post")(n_post)
     p, k = between("p_rewire", 0.0, 1.0)(p_rewire), count("k", 0)(k)
+    autapses = flag("autapses")(autapses)
     _affordable(f"{k} synapses onto each of {n_post} neurons", n_post * k)
     key = _needed(key, _may_rewire(p_rewire))
     if n_pre == n_post:
@@ -265,6 +266,7 @@ def watts_strogatz_grid(
     key.
     """
     p, k = between("p_rewire", 0.0, 1.0)(p_rewire), count("k", 0)(k)
+    autapses = flag("autapses")(autapses)
     key = _needed(key, _may_rewire(p_rewire))
     shape = _torus(shape, 2)
     squared = _squared_distances(shape)
@@ -298,6 +300,7 @@ def distance_dependent(
     is no key.
     """
     k, torus = count("k", 0)(k), _torus(shape, 1, 2)
+    autapses = flag("autapses")(autapses)
     base = 0 if autapses else 1  # offset 0 is the neuron itself
     distance = np.sqrt(_squared_distances(torus))[base:]
     ends = _cumulated(np.asarray(profile(distance), float), distance.shape)

@@ -16,7 +16,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from neurojax._check import count as whole_number
-from neurojax._check import instance, prng_key
+from neurojax._check import flag, instance, prng_key
 from neurojax.wiring.generators import watts_strogatz
 from neurojax.wiring.sparse import Connectivity
 
@@ -108,7 +108,7 @@ def clustering(
     and receivers are one population.
     """
     a, rows = _adjacency(wiring), _sources(wiring, key, n_sources)
-    links = sparse.csr_array(a + a.T if directed else a.maximum(a.T))
+    links = sparse.csr_array(a + a.T if flag("directed")(directed) else a.maximum(a.T))
     d = links.sum(1)
     pairs = d * (d - 1)
     if directed:
@@ -138,7 +138,7 @@ def path_length(
     key, and unless senders and receivers are one population.
     """
     a, sources = _adjacency(wiring), _sources(wiring, key, n_sources)
-    n, total, found = wiring.n_post, 0.0, 0
+    n, total, found, directed = wiring.n_post, 0.0, 0, flag("directed")(directed)
     for some in np.array_split(sources, -(-sources.size * n // _BLOCK)):
         d = csgraph.dijkstra(a, directed=directed, unweighted=True, indices=some)
         d = d[np.isfinite(d)]

@@ -20,7 +20,7 @@ import numpy as np
 import wadler_lindig
 from jaxtyping import Array, Float, Int, Key, Shaped, UInt32
 
-from neurojax._check import brief, count, prng_key, working
+from neurojax._check import brief, count, flag, prng_key, working
 from neurojax._memory import affordable
 from neurojax.wiring import narrow
 from neurojax.wiring._events_gpu import chunks
@@ -42,7 +42,8 @@ class Procedural(eqx.Module):
     Weights `w` [n_pre], nA a spike, are one a sender, that of all its synapses; with `factors`
     [1024] each synapse has w times one of them, drawn from the key as well. `apply` visits only
     senders that are not silent. Nothing learns here: `stored` gives a `FanOut` of the same
-    synapses that can. Made by `procedural`.
+    synapses that can. Made by `procedural`. Raises `ValueError` for a seed or factors of another
+    shape or dtype, and for a `k` of more synapses than there are neurons to reach.
 
     >>> wiring = nj.procedural(jax.random.key(0), 400, 300, density=0.1)
     >>> wiring
@@ -58,8 +59,8 @@ class Procedural(eqx.Module):
     n_pre: int = eqx.field(static=True, converter=count("n_pre"))
     n_post: int = eqx.field(static=True, converter=count("n_post"))
     k: int = eqx.field(static=True, converter=count("k"))
-    autapses: bool = eqx.field(static=True, default=True)
-    native: bool = eqx.field(static=True, default=True)
+    autapses: bool = eqx.field(static=True, default=True, converter=flag("autapses"))
+    native: bool = eqx.field(static=True, default=True, converter=flag("native"))
 
     def __check_init__(self):
         if getattr(self.seed, "dtype", None) != jnp.uint32 or self.seed.shape[-1:] != (2,):
@@ -77,6 +78,12 @@ class Procedural(eqx.Module):
                 f"factors must be {_FACTORS} floats of 32 or 64 bits, or None; got"
                 f" {brief(self.factors)}"
             )
+
+        partners = others(self.n_post, self.n_pre, self.autapses)
+        if self.k > partners:
+            raise ValueError(f"k must be <= {partners}, the neurons to reach; got {self.k}")
+        vectors = 2 * self.n_pre + self.n_post  # weights, spikes, currents
+        affordable(f"a step of {self.n_pre} -> {self.n_post} neurons", 4 * vectors)
 
     def __pdoc__(self, **_: Any) -> wadler_lindig.AbstractDoc:
         return sized(self, f"fan-out {self.k}")
@@ -227,7 +234,7 @@ def procedural(
     n_pre, n_post = count("n_pre")(n_pre), count("n_post")(n_post)
     k = part(density, others(n_post, n_pre, autapses))
     seed = jax.random.bits(key, (2,), jnp.uint32)
-    return Procedural(seed, _factors(spread), n_pre, n_post, k, bool(autapses), bool(native))
+    return Procedural(seed, _factors(spread), n_pre, n_post, k, autapses, native)
 
 
 def part(density: Any, n: int) -> int:
@@ -240,7 +247,7 @@ def part(density: Any, n: int) -> int:
 
 def others(n: int, n_other: int, autapses: bool) -> int:
     """Partners that a neuron may have among n."""
-    if autapses:
+    if flag("autapses")(autapses):
         return n
     if n != n_other or n < 2:
         raise ValueError(

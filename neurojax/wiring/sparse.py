@@ -13,7 +13,7 @@ import wadler_lindig
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Integer, PyTree, Shaped
 
-from neurojax._check import brief, count, numbers, working
+from neurojax._check import brief, count, flag, numbers, working
 from neurojax._memory import affordable
 from neurojax.wiring import events, narrow
 from neurojax.wiring.convolution import Conv1D, Conv2D, Local1D, Local2D
@@ -79,7 +79,7 @@ class FanOut(eqx.Module):
     start: Int[Array, " pre_and_end"] = eqx.field(converter=indices("start"))
     n_post: int = eqx.field(static=True, converter=count("n_post"))
     longest: int = eqx.field(static=True, converter=count("longest", 0))
-    native: bool = eqx.field(static=True, default=True)
+    native: bool = eqx.field(static=True, default=True, converter=flag("native"))
     columns: Columns | None = None
 
     def __check_init__(self):

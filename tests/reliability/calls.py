@@ -251,8 +251,9 @@ def calls():
         "nj.ideal": (nj.ideal, dict(bounds=(0.0, 1.0)), lambda m: m(jnp.full((3, 2), 0.5), wiring)),
         "nj.procedural": (nj.procedural, dict(key=key, n_pre=9, n_post=9, density=0.5, spread=0.1,
             autapses=False), wired),
-        "nj.Procedural": (functools.partial(nj.Procedural, n_post=5, k=3),
-            dict(seed=jnp.ones(2, jnp.uint32), factors=None, n_pre=9), wired),
+        "nj.Procedural": (nj.Procedural,
+            dict(seed=jnp.ones(2, jnp.uint32), factors=None, n_pre=9, n_post=5, k=3,
+            autapses=True, native=True), wired),
         "nj.levels": (nj.levels, dict(scale=0.01, bounds=(0.0, 1.0), keep_sign=True),
             lambda m: m(jnp.full((3, 2), 0.5), wiring)),
         "nj.Levels": (nj.Levels, dict(level=jnp.ones((3, 2), jnp.int8), scale=jnp.asarray(0.1),
@@ -492,7 +493,10 @@ def finite(x) -> bool:
     for leaf in jax.tree.leaves(x):
         if isinstance(leaf, float | np.ndarray | np.generic | jax.Array):
             if jnp.issubdtype(leaf.dtype if hasattr(leaf, "dtype") else float, jnp.inexact):
-                if not np.isfinite(np.asarray(leaf, np.float64)).all():
+                x = np.asarray(leaf)  # of 10**9 numbers, whatever is as large takes seconds
+                with np.errstate(invalid="ignore"):
+                    ends = x.min(initial=0), x.max(initial=0)
+                if not np.isfinite(ends).all():
                     return False
     return True
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import neurojax as nj
+from neurojax import _memory
 from neurojax.wiring.events import compiled
 
 N = 400
@@ -104,6 +105,7 @@ def test_what_is_kept_does_not_grow_with_synapses():
     assert many.n_synapses == 10**9
 
 
+SEED = jnp.ones(2, jnp.uint32)
 LOOP = {"pre": "cells", "post": "cells", "connectivity": drawn()}
 
 
@@ -123,12 +125,24 @@ LOOP = {"pre": "cells", "post": "cells", "connectivity": drawn()}
         (lambda: nj.procedural(KEY, 3, 4, 0.5, autapses=False), ValueError, "autapses=False is"),
         (lambda: nj.procedural(KEY, 10**6, 10**6, 0.5).stored(), ValueError, "would take|at most"),
         (lambda: nj.procedural(0, 3, 4, 0.5), TypeError, "key must be"),
+        (lambda: nj.Procedural(SEED, None, 9, 5, 6), ValueError, "k must be <= 5, .*; got 6"),
+        (lambda: nj.Procedural(SEED, None, 9, 9, 9, False), ValueError, "k must be <= 8, "),
+        (lambda: nj.Procedural(SEED, None, 9, 5, 2, False), ValueError, "autapses=False is for"),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("untyped")
 def test_refuses_what_it_cannot_do(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_a_step_is_refused_by_what_it_would_take(monkeypatch):
+    """Weights and spikes of 10^8 senders, currents of as many receivers, four bytes each."""
+    monkeypatch.setattr(_memory, "memory", lambda: 10**9)
+    with pytest.raises(
+        ValueError, match="100000000 neurons would take 1.2 GB; this machine has 1 GB"
+    ):
+        nj.Procedural(SEED, None, 10**8, 10**8, 1)
 
 
 def test_another_seed_compiles_nothing_anew():
