@@ -83,7 +83,7 @@ bench-gpu: $(stamp)
 
 # Each in an environment of its own; one that can't be had is a line in the table. aihwkit
 # needs Python 3.12 or newer: PEER_PYTHON.
-peers := jax torch brian2 aihwkit
+peers := jax torch brian2 aihwkit events
 bench-peers:
 	@$(MAKE) --no-print-directory -k $(peers:%=benchmarks/.peers/%/.installed) || \
 		echo 'Some peers are missing: the table will say which'
