@@ -38,6 +38,7 @@ class Setting(NamedTuple):
         budget, rate: of `BudgetGate`
         power, most: of `ChangeGate`
         shuffled: whether `ShuffledGate` deals it out
+        evenly: part of all samples that teach, drawn whatever they are and whenever they come
         within: modulators within a presentation, 0, 1 or 4
     """
 
@@ -50,6 +51,7 @@ class Setting(NamedTuple):
     power: Any = 0.0
     most: Any = 4.0
     shuffled: Any = 0.0
+    evenly: Any = 1.0
     within: Any = 0.0
 
 
@@ -101,10 +103,11 @@ class _One(eqx.Module):
 
 
 class _Dealt(eqx.Module):
-    """`ShuffledGate` where `shuffled`, else the gate itself."""
+    """`ShuffledGate` where `shuffled`, else the gate itself; of its samples the part `evenly`."""
 
     gate: nj.ShuffledGate
     shuffled: Array
+    evenly: Array
 
     @property
     def a(self):
@@ -115,7 +118,9 @@ class _Dealt(eqx.Module):
 
     def step(self, state, scores, target, *, key=None):
         new, own = self.gate.gate.step(state, scores, target)
-        return new, jnp.where(self.shuffled, self.gate.step(state, scores, target, key=key)[1], own)
+        dealt = self.gate.step(state, scores, target, key=key)[1]
+        kept = jax.random.bernoulli(fold(key, "evenly"), self.evenly, (len(target), 1))
+        return new, jnp.where(kept, jnp.where(self.shuffled, dealt, own), 0)
 
 
 def gate(s: Setting, key: Key[Array, ""], sizes: dict[str, int]) -> Gate:
@@ -129,7 +134,8 @@ def gate(s: Setting, key: Key[Array, ""], sizes: dict[str, int]) -> Gate:
         ))
         for k in range(M)
     )  # fmt: skip
-    return _Dealt(nj.ShuffledGate(nj.gate_population(key, each, sizes)), s.shuffled[0] > 0)
+    all_m = nj.gate_population(key, each, sizes)
+    return _Dealt(nj.ShuffledGate(all_m), s.shuffled[0] > 0, s.evenly[0])
 
 
 def _within(n: Array, key: Key[Array, ""], sizes: dict[str, int]) -> nj.Modulators:

@@ -21,6 +21,7 @@ stream: by the measure of the study, for writes the fewest pulses of those that 
 points to the best ungated rate (where none does, the most accurate). What is found is frozen, and
 --seeds other seeds trained; the test pictures are read once, at their end. `random` deals the
 same gates out among the samples of a batch by chance: as many writes, without the reason.
+`evenly` draws as many over the whole stream: without the time, too.
 
 All trainings of a study are lanes of one program, --together of them at once. Each leaves one file
 in --results, and is not run again. The settings of rows that lose stay in the table.
@@ -89,6 +90,9 @@ ROWS: dict[str, Row] = {
     "random": Row(
         0, (0.05, 0.1, 0.2), lambda v: Setting(budget=v, rate=0.05, shuffled=1.0),
         "budget, dealt out by chance",
+    ),
+    "evenly": Row(
+        0, (0.05, 0.1, 0.2, 0.3), lambda v: Setting(evenly=v), "the part v, by chance, at all times"
     ),
     "believable": Row(
         1, (0.8, 0.9, 0.95), lambda v: Setting(high=v), "surprise below v: what can be believed"
@@ -474,7 +478,17 @@ def figure(config: Config) -> "Figure":
     return drawn
 
 
-_DRAWN = ("none", "random", "threshold", "budget", "relative", "change", "change 4", "relative 4")
+_DRAWN = (
+    "none",
+    "random",
+    "evenly",
+    "threshold",
+    "budget",
+    "relative",
+    "change",
+    "change 4",
+    "relative 4",
+)
 
 
 def _frontier(config: Config, axis: Any, dataset: str) -> None:

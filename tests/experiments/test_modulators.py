@@ -172,3 +172,20 @@ def test_from_end_to_end_on_the_digits(config, capsys):
     assert json.loads(json.dumps(found["labels", "none"]["plan"]))["change"] == "labels"
     modulators.main(c)  # nothing is missing
     assert "trainings" not in capsys.readouterr().out
+
+
+def test_evenly_opens_for_its_part_of_all_samples_whatever_they_are():
+    """A binomial share within five standard deviations; the others of a batch do not matter."""
+    import jax
+    import jax.numpy as jnp
+
+    n, part = 4000, 0.3
+    made = _gated.gate(modulators.ROWS["evenly"].setting(part), jax.random.key(0), {"h1": 3})
+    known = jnp.arange(n) % 2  # half of them surprise
+    scores = jnp.eye(2)[known]
+    _, m = made.step(made.init(), scores, jnp.zeros(n, int), key=jax.random.key(1))
+    assert m.shape == (n, _gated.M)
+    for some in (m, m[::2], m[1::2]):
+        share = float((some[:, 0] > 0).mean())
+        assert abs(share - part) < 5 * (part * (1 - part) / len(some)) ** 0.5
+    np.testing.assert_array_equal(m, m[:, :1] * np.ones(_gated.M))  # of a sample all or none
