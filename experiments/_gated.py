@@ -197,29 +197,24 @@ def _joules(held: dict[str, Any]) -> Array:
     return jnp.stack([_devices.spent(w).energy * jnp.ones(()) for w in held.values()]).sum()
 
 
-def _taught(plan: Plan, lane: Any, shown: dict[str, tuple[Array, Array]], side: int, c: int):
-    """The whole of one training."""
-    key, of = jax.random.key(lane.seed), lane.of
-    x, y = shown["train"][0].reshape(-1, side * side), shown["train"][1][of]
-    stream = _stream(plan, fold(key, "stream"), y, c)
-    total = stream.order.shape[0] * stream.order.shape[1]
+def _learner(plan: Plan, lane: Lane, key: Key[Array, ""], total: int, n_in: int, c: int):
+    """What learns in a lane, in `total` batches; where the world changes its rate stays."""
     falls = optax.cosine_decay_schedule(1.0, total, alpha=0.0)
     rate = (lambda i: lane.lr * falls(i)) if plan.change == "nothing" else (lambda i: lane.lr)
+    system = _system(plan, lane.setting, fold(key, "system"), n_in, c)
     calm = optax.cosine_decay_schedule(1.0, total, alpha=0.1)
-    system = _system(plan, lane.setting, fold(key, "system"), side * side, c)
-    learner = WTABroadcast(system, optax.sgd(rate), anneal=calm)
-    state = learner.init(fold(key, "state"), weights(plan.synapse))
+    return WTABroadcast(system, optax.sgd(rate), anneal=calm)
 
-    def seen(at: Array, shift: Array) -> Array:
-        images = x[of * len(y) + at].reshape(-1, side, side)
-        moved = streams.rolled(images, shift) if plan.change == "inputs" else images
-        return moved.reshape(-1, side * side)
 
-    first = seen(
-        stream.order[0].reshape(-1)[: fitting.SETTLING * plan.batch_size], jnp.zeros((), int)
-    )
-    state = fitting.settled(learner, state, first, key, plan.batch_size, None)
-    begun = _joules(state.weights)
+def _shifted(plan: Plan, pictures: Array, shift: Array, side: int) -> Array:
+    """Flat pictures [b, side side], as the world shows them."""
+    images = pictures.reshape(-1, side, side)
+    moved = streams.rolled(images, shift) if plan.change == "inputs" else images
+    return moved.reshape(-1, side * side)
+
+
+def _learnt(learner: WTABroadcast, state: Any, key: Key[Array, ""], seen: Any, batches: Any):
+    """The state after `batches` of places, labels and shifts, and what each of them told."""
 
     def batch(state, now):
         at, labels, shift = now
@@ -228,37 +223,57 @@ def _taught(plan: Plan, lane: Any, shown: dict[str, tuple[Array, Array]], side: 
         finite = jnp.stack([jnp.isfinite(w.w).all() for w in new.weights.values()]).all()
         return new, (told["accuracy"], told["taught"], writes, finite)
 
-    def right(state, split: str, turn, shift, known) -> Array:
+    return jax.lax.scan(batch, state, batches)
+
+
+def _accuracy(predict: Any, pictures: Array, labels: Array, now: Any, c: int) -> Array:
+    """Part of the pictures that are right as the world is `now`, of the classes seen so far."""
+    turn, shift, known = now
+    step = min(_AT_ONCE, len(labels))
+
+    def block(_, i):
+        at = i * step + jnp.arange(step)
+        told = predict(pictures[at], shift).argmax(1)
+        counts = known[labels[at]]
+        return None, (((told == (labels[at] + turn) % c) & counts).sum(), counts.sum())
+
+    hits, n = jax.lax.scan(block, None, jnp.arange(len(labels) // step))[1]
+    return hits.sum() / jnp.maximum(n.sum(), 1)
+
+
+def _taught(plan: Plan, lane: Any, shown: dict[str, tuple[Array, Array]], side: int, c: int):
+    """The whole of one training."""
+    key, of = jax.random.key(lane.seed), lane.of
+    x, y = shown["train"][0].reshape(-1, side * side), shown["train"][1][of]
+    stream = _stream(plan, fold(key, "stream"), y, c)
+    total = stream.order.shape[0] * stream.order.shape[1]
+    learner = _learner(plan, lane, key, total, side * side, c)
+    state = learner.init(fold(key, "state"), weights(plan.synapse))
+    seen = lambda at, shift: _shifted(plan, x[of * len(y) + at], shift, side)  # noqa: E731
+    at = stream.order[0].reshape(-1)[: fitting.SETTLING * plan.batch_size]
+    first = seen(at, jnp.zeros((), int))
+    state = fitting.settled(learner, state, first, key, plan.batch_size, None)
+    begun = _joules(state.weights)
+
+    def right(state, split: str, *now) -> Array:
         images, labels = (a[of] for a in shown[split])
-        step = min(_AT_ONCE, len(labels))
-
-        def block(_, i):
-            at = i * step + jnp.arange(step)
-            own = images[at].reshape(-1, side, side)
-            own = streams.rolled(own, shift) if plan.change == "inputs" else own
-            told = learner.predict(state, own.reshape(step, -1)).argmax(1)
-            counts = known[labels[at]]
-            return None, (((told == (labels[at] + turn) % c) & counts).sum(), counts.sum())
-
-        hits, n = jax.lax.scan(block, None, jnp.arange(len(labels) // step))[1]
-        return hits.sum() / jnp.maximum(n.sum(), 1)
+        predict = lambda x, shift: learner.predict(state, _shifted(plan, x, shift, side))  # noqa: E731
+        return _accuracy(predict, images, labels, now, c)
 
     def period(state, now):
-        order, labels, turn, shift, known = now
-        moved = jnp.full(len(order), shift)
-        state, told = jax.lax.scan(batch, state, (order, labels, moved))
+        order, labels, *then = now
+        moved = jnp.full(len(order), then[1])
+        state, told = _learnt(learner, state, key, seen, (order, labels, moved))
         online, taught, writes, finite = told
-        val = right(state, "val", turn, shift, known)
         n = (taught * plan.batch_size).round().astype(int).sum()
         return state, dict(
-            online=online, taught=n, writes=writes.sum(), val=val, finite=finite.all(),
-            pulsed=_joules(state.weights) - begun,
+            online=online, taught=n, writes=writes.sum(), val=right(state, "val", *then),
+            finite=finite.all(), pulsed=_joules(state.weights) - begun,
         )  # fmt: skip
 
     state, found = jax.lax.scan(period, state, tuple(stream))
     if plan.test:
-        last = (stream.turn[-1], stream.shift[-1], stream.seen[-1])
-        found["test"] = right(state, "test", *last)
+        found["test"] = right(state, "test", stream.turn[-1], stream.shift[-1], stream.seen[-1])
     return found
 
 

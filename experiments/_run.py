@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from experiments import _command
+from experiments import _command, _options
 from experiments._options import Need, dashed, needs, none_of, refuse_idle
 from neurojax import _memory
 from neurojax._check import MOST
@@ -119,6 +119,16 @@ def require_sound(config: Any) -> None:
     found = [need for need in needs(type(config)) if not need.filled]
     refuse_idle(config, found, lambda name: getattr(type(config), name))
     require_ranges(config)
+
+
+def require_lists(config: Any, filled: tuple[str, ...], once: tuple[str, ...]) -> None:
+    """Refuse options that name nothing, of those that must, or the same twice."""
+    for name in filled:
+        if not getattr(config, name):
+            raise ValueError(f"--{dashed(name)} must name at least one; got none")
+    for name in once:
+        if len(set(given := getattr(config, name))) < len(given):
+            raise ValueError(f"--{dashed(name)} must name each once; got {_options.shown(given)}")
 
 
 def require_ranges(config: Any) -> None:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Key
 
 from experiments import _finite
 from experiments._config import Data, Learning
+from experiments._folder import Folder, History
 from neurojax._compile import released
 from neurojax.data import Dataset, Rasters, Split, augment, encoding
 from neurojax.data.event_sets import NAMES as EVENTS
@@ -218,6 +219,26 @@ def train(
         if lost(state):
             raise _finite.first_loss(now, begun, len(order), epoch + 1, lost)
         yield epoch + 1, state
+
+
+def recorded(
+    epochs: Iterator[tuple[int, Any]], state: Any, history: History, folder: Folder, bar: Progress,
+    planned: int, n_seen: int, val: Callable[[Any], Any], train: Callable[[Any], Any],
+) -> tuple[Any, History]:  # fmt: skip
+    """Write down each of the `epochs` that `train` yields; the last state, and its history.
+
+    `val` and `train` tell what part a state gets right of the pictures for validation and of the
+    `n_seen` that it learnt from, which is asked where the bar doesn't know.
+    """
+    for epoch, learnt in epochs:
+        right, seen = float(val(learnt)), bar.means.get("accuracy")
+        seen = float(train(learnt)) if seen is None else seen
+        seen = fitting.counted(seen, n_seen)
+        history = history.grown(right, seen, bar.seconds(), planned)
+        folder.save(epoch, learnt, history)
+        bar.finish_epoch(right)
+        state = learnt
+    return state, history
 
 
 def settled(steps: Trainer, state: wb.TrainState, split: Split, batch_size: int) -> wb.TrainState:

@@ -191,14 +191,12 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset, n: int) -> dict[st
     step = released(partial(fitting.stretch, taught, augment=partial(moved, c), encode=flat))
     right = partial(fitting.evaluate, taught, encode=flat, key=key)
     bar, epochs = Progress(c.epochs, n_batches, done), range(done, c.epochs)
+    told = _training.train(step, state, train, key, epochs, c.batch_size, bar)
     with bar:
-        for epoch, learnt in _training.train(step, state, train, key, epochs, c.batch_size, bar):
-            val = float(right(learnt, sets.val))
-            seen = fitting.counted(bar.means["accuracy"], n_batches * c.batch_size)
-            history = history.grown(val, seen, bar.seconds(), c.epochs)
-            folder.save(epoch, learnt, history)
-            bar.finish_epoch(val)
-            state = learnt
+        state, history = _training.recorded(
+            told, state, history, folder, bar, c.epochs, n_batches * c.batch_size,
+            val=lambda learnt: right(learnt, sets.val), train=lambda learnt: right(learnt, train),
+        )  # fmt: skip
     test = float(right(state, sets.test))
     bar.console.print(f"test accuracy {100 * test:.2f}%", style="bold")
     return folder.finish(

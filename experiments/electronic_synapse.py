@@ -112,18 +112,11 @@ class Config(Network, Learning, Devices, _run.Data, Run):
 def _check(c: Config) -> None:
     """Refuse numbers out of range, naming the option."""
     _run.require_sound(c)
-    for f in fields(c):
-        _refuse_several(f.name, getattr(c, f.name))
+    several = tuple(f.name for f in fields(c) if isinstance(getattr(c, f.name), tuple))
+    once = tuple(name for name in several if name not in _PAIRED)
+    _run.require_lists(c, filled=several, once=once)
     if len(c.upper) != len(c.lower) or any(a <= b for a, b in zip(c.upper, c.lower, strict=True)):
         raise ValueError(f"--upper must pair with --lower, each above; got {c.upper}, {c.lower}")
-
-
-def _refuse_several(name: str, value: Any) -> None:
-    """Refuse an empty list, and one with repetitions."""
-    if value == ():
-        raise ValueError(f"--{_run.dashed(name)} must name at least one; got none")
-    if isinstance(value, tuple) and len(set(value)) < len(value) and name not in _PAIRED:
-        raise ValueError(f"--{_run.dashed(name)} must name each once; got {value}")
 
 
 class Job(NamedTuple):

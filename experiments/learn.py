@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
+from rich.console import Console
 
 from experiments import (
     _devices,
@@ -208,6 +209,23 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
     folder.begin()
     learner, state = made()
     begun = plastic(state)
+    right = partial(fitting.evaluate, learner, encode=encode, key=key, mesh=mesh)
+    state, history, console = _learnt(folder, c, learner, state, sets, train, mesh, right)
+    test = float(right(state, sets.test))
+    console.print(f"test accuracy {100 * test:.2f}%", style="bold")
+    now = plastic(state)
+    metrics = history.metrics(test, len(train.labels), len(sets.test.labels))
+    metrics |= changes(devices, given.n_batches, begun, now)
+    return folder.finish(metrics, _figures(history, test, now))
+
+
+def _learnt(
+    folder: _folder.Folder, c: Config, learner: Any, state: Any, sets: Dataset, train: Split,
+    mesh: Mesh | None, right: Callable,
+) -> tuple[Any, _folder.History, Console]:  # fmt: skip
+    """All epochs, from the last that the folder holds; the state, what was seen, where to tell."""
+    how, data, key = part(c, Learner), part(c, Data), jax.random.key(c.seed)
+    encode, n_batches = partial(_training.encoded, data), len(train.labels) // how.batch_size
     done, state, history = folder.last(state)
     if done == 0:
         settle = released(
@@ -218,7 +236,6 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
     step = fitting.served(
         released(partial(fitting.stretch, learner, augment=augment, encode=encode, mesh=mesh))
     )
-    right = partial(fitting.evaluate, learner, encode=encode, key=key, mesh=mesh)
     train = _training.over(mesh, train)
     if c.coordinator:
         done, state = _hosts.agreed((done, state))
@@ -226,23 +243,13 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset) -> dict[str, Any]:
     state = state if mesh is None else sharding.replicated(mesh, state)
     several = _hosts.told() if c.coordinator else {}
     bar, epochs = Progress(how.epochs, n_batches, done, **several), range(done, how.epochs)
+    told = _training.train(step, state, train, key, epochs, how.batch_size, bar)
     with bar, _blamed(how.lr):
-        for epoch, learnt in _training.train(step, state, train, key, epochs, how.batch_size, bar):
-            val = float(right(learnt, sets.val))
-            seen = bar.means.get("accuracy")
-            if seen is None:
-                seen = float(right(learnt, train))
-            seen = fitting.counted(seen, n_batches * how.batch_size)
-            history = history.grown(val, seen, bar.seconds(), how.epochs)
-            folder.save(epoch, learnt, history)
-            bar.finish_epoch(val)
-            state = learnt
-    test = float(right(state, sets.test))
-    bar.console.print(f"test accuracy {100 * test:.2f}%", style="bold")
-    now = plastic(state)
-    metrics = history.metrics(test, len(train.labels), len(sets.test.labels))
-    metrics |= changes(devices, given.n_batches, begun, now)
-    return folder.finish(metrics, _figures(history, test, now))
+        state, history = _training.recorded(
+            told, state, history, folder, bar, how.epochs, n_batches * how.batch_size,
+            val=lambda learnt: right(learnt, sets.val), train=lambda learnt: right(learnt, train),
+        )  # fmt: skip
+    return state, history, bar.console
 
 
 def _mesh(n: int, batch_size: int) -> Mesh | None:

@@ -187,12 +187,8 @@ class Config(Network, Learning, Data, Run):
 
     def __post_init__(self):
         _run.require_paths(self)
-        for name in ("hidden", "lr", "datasets"):
-            if not getattr(self, name):
-                raise ValueError(f"--{name} must name at least one; got none")
-        for name in ("lr", "datasets", "studies"):
-            if len(set(given := getattr(self, name))) < len(given):
-                raise ValueError(f"--{name} must name each once; got {_options.shown(given)}")
+        filled = "hidden", "lr", "datasets"
+        _run.require_lists(self, filled, once=("lr", "datasets", "studies"))
         _run.require_ranges(self)
         _options.refuse_idle(self, _options.needs(Config), lambda name: getattr(Config, name))
         for part in self.only:

@@ -158,12 +158,9 @@ class Config(yardstick.Data, Run):
         _run.require_paths(self)
         _run.require_ranges(self)
         _options.refuse_idle(self, _options.needs(Config), lambda name: getattr(Config, name))
-        for name, known in (("rows", ROWS), ("datasets", None)):
-            given = getattr(self, name)
-            if len(set(given)) < len(given):
-                raise ValueError(f"--{name} must name each once; got {_options.shown(given)}")
-            if known and (others := [x for x in given if x not in known]):
-                raise ValueError(f"--{name} must be of {' '.join(known)}; got {others[0]}")
+        _run.require_lists(self, filled=(), once=("rows", "datasets"))
+        if others := [x for x in self.rows if x not in ROWS]:
+            raise ValueError(f"--rows must be of {' '.join(ROWS)}; got {others[0]}")
 
 
 def main(config: Config) -> None:

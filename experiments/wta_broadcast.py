@@ -26,7 +26,7 @@ from neurojax._compile import released
 from neurojax.analysis import plotting
 from neurojax.data import Dataset, Split, load
 from neurojax.data.ragged import arrays, lasting
-from neurojax.learning import WTABroadcast, fitting
+from neurojax.learning import WTABroadcast
 from neurojax.learning import wta_broadcast as wb
 from neurojax.learning._progress import Progress
 from neurojax.network import Layer, fold
@@ -126,16 +126,15 @@ def _run_in(folder: _folder.Folder, c: Config, sets: Dataset, make: Make) -> dic
     if done == 0:
         state = _training.settled(steps, state, lesson, rule.batch_size)
     bar, epochs = Progress(rule.epochs, n_batches, done), range(done, rule.epochs)
+    right = lambda s, split: _training.evaluate(steps, s.average, split, key).accuracy  # noqa: E731
+    told = _training.train(
+        steps.learn, state, lesson, key, epochs, rule.batch_size, bar, _finite.lost
+    )
     with bar, _finite.blamed(c):
-        for epoch, learnt in _training.train(
-            steps.learn, state, lesson, key, epochs, rule.batch_size, bar, _finite.lost
-        ):
-            val = _training.evaluate(steps, learnt.average, sets.val, key).accuracy
-            seen = fitting.counted(bar.means["accuracy"], n_batches * rule.batch_size)
-            history = history.grown(val, seen, bar.seconds(), rule.epochs)
-            folder.save(epoch, learnt, history)
-            bar.finish_epoch(val)
-            state = learnt
+        state, history = _training.recorded(
+            told, state, history, folder, bar, rule.epochs, n_batches * rule.batch_size,
+            val=lambda learnt: right(learnt, sets.val), train=lambda learnt: right(learnt, lesson),
+        )  # fmt: skip
     metrics, figures = measured(data, steps, state, sets, key, history)
     if devices.synapse != "ideal":
         metrics["devices"] = {

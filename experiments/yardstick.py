@@ -148,12 +148,8 @@ class Config(Network, Learning, Data, Run):
 
     def __post_init__(self):
         _run.require_paths(self)
-        for name in ("hidden", "lr", "datasets"):
-            if not getattr(self, name):
-                raise ValueError(f"--{_run.dashed(name)} must name at least one; got none")
-        for name in ("lr", "datasets", "learners"):
-            if len(set(given := getattr(self, name))) < len(given):
-                raise ValueError(f"--{name} must name each once; got {_options.shown(given)}")
+        filled = "hidden", "lr", "datasets"
+        _run.require_lists(self, filled, once=("lr", "datasets", "learners"))
         _run.require_whole(self, seeds=(1, _run.MANY), jobs=(1, max(2, os.cpu_count() or 1)))
         _run.require_ranges(self)
         _options.refuse_idle(self, _options.needs(Config), lambda name: getattr(Config, name))

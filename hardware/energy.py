@@ -290,16 +290,8 @@ def activity(
             )
     _named(net, rasters, inputs)
     steps = _steps(rasters, inputs, n_steps)
-    fired = {
-        name: _count(f"raster {name!r}", rasters[name], layer.n, steps, once=True)
-        if name in rasters
-        else jnp.zeros(layer.n)
-        for name, layer in sorted(net.layers.items())
-    }
-    sent = fired | {
-        p.pre: _count(f"input {p.pre!r}", inputs[p.pre], p.connectivity.n_pre, steps)
-        for p in (net.projections[name] for name in net.external())
-    }
+    fired = _fired(net, rasters, steps)
+    sent = fired | _came(net, inputs, steps)
     spikes = jnp.concatenate(list(fired.values()))
     traffic = instance("route", route, "__call__")(wiring(net)[0], placement, mesh, spikes)
     reached = [(sent[p.pre] * p.connectivity.fan_out.astype(float)).sum()
@@ -319,6 +311,24 @@ def activity(
         steps=jnp.asarray(steps, float),
         time=steps * 1e-3 * single("dt", positive("dt", "ms")(dt)).astype(float),
     )
+
+
+def _fired(net: Network, rasters: Mapping[str, ArrayLike], steps: int) -> dict[str, Array]:
+    """Spikes of each neuron, layer by layer, in the order of their numbers on the mesh."""
+    return {
+        name: _count(f"raster {name!r}", rasters[name], layer.n, steps, once=True)
+        if name in rasters
+        else jnp.zeros(layer.n)
+        for name, layer in sorted(net.layers.items())
+    }
+
+
+def _came(net: Network, inputs: Mapping[str, ArrayLike], steps: int) -> dict[str, Array]:
+    """Spikes of each input from outside."""
+    return {
+        p.pre: _count(f"input {p.pre!r}", inputs[p.pre], p.connectivity.n_pre, steps)
+        for p in (net.projections[name] for name in net.external())
+    }
 
 
 def _named(net: Network, rasters: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:

@@ -337,39 +337,45 @@ class Network(eqx.Module):
         records: dict[str, Record] = {}
         arrived: dict[str, Arrived] = {}
         for name in self.order():
-            layer = self.layers[name]
-            total = {port: drive[to] for port, to in _targets(name, layer) if to in drive}
-            for to, current in total.items():
-                _given.drive(at(name, to), layer.n, current)
             onto = {n: self.projections[n] for n in stepwise if self.projections[n].post == name}
             spikes = {n: self._sent(n, state, records, inputs) for n in onto}
             came = delivered(onto, weights, spikes, state, dt, key, ahead or {})
             arrived |= came
-            for n, p in onto.items():
-                port, heard = p.port, came[n].current
-                total[port] = total[port] + heard if port in total else heard
-            current = total.pop(None, None)
-            records[name] = layer.step(
-                state.neurons[name], state.synapses[name],
-                _no_current(layer, state.neurons[name]) if current is None else current,
-                dt=dt, ports=state.ports[name], onto=total,  # pyright: ignore[reportArgumentType]
-                gap=self._gap(name, state), key=fold(fold(key, "layers"), name), name=name,
-            )  # fmt: skip
-        new = State(
-            {n: r.neuron for n, r in records.items()},
-            {n: r.synapse for n, r in records.items()},
-            {n: _now(n, records, inputs).astype(x.dtype) for n, x in state.sent.items()},
-            state.delays | {n: a.under_way for n, a in arrived.items() if n in state.delays},
-            {n: {m: r.state for m, r in x.ports.items()} for n, x in records.items()},
-            state.release | {n: a.release for n, a in arrived.items() if n in state.release},
-            state.rules,
-        )
+            heard = self._heard(name, drive, came)
+            key_n = fold(fold(key, "layers"), name)
+            records[name] = self._layer_step(name, state, heard, dt, key_n)
+        new = _after(state, records, arrived, inputs)
         if not learn:
             return new, records
         changed, rules = self._learnt(
             weights, state.rules, arrived, records, {} if signals is None else signals, dt, key
         )
         return weights | changed, new._replace(rules=rules), records
+
+    def _heard(
+        self, name: str, drive: dict[str, Any], came: dict[str, Arrived]
+    ) -> dict[str | None, Array]:
+        """Current onto each port of a layer: from outside, and what came by each projection."""
+        layer = self.layers[name]
+        total = {port: drive[to] for port, to in _targets(name, layer) if to in drive}
+        for to, current in total.items():
+            _given.drive(at(name, to), layer.n, current)
+        for n, arrived in came.items():
+            port, heard = self.projections[n].port, arrived.current
+            total[port] = total[port] + heard if port in total else heard
+        return total
+
+    def _layer_step(
+        self, name: str, state: State, heard: dict[str | None, Array], dt: Any, key: Array | None
+    ) -> Record:
+        """One layer after `dt` ms of what its ports and gap junctions hear."""
+        layer, current = self.layers[name], heard.pop(None, None)
+        return layer.step(
+            state.neurons[name], state.synapses[name],
+            _no_current(layer, state.neurons[name]) if current is None else current,
+            dt=dt, ports=state.ports[name], onto=heard,  # pyright: ignore[reportArgumentType]
+            gap=self._gap(name, state), key=key, name=name,
+        )  # fmt: skip
 
     def _gap(self, name: str, state: State) -> tuple[Array, Array] | None:
         """Current and conductance of all gap junctions onto a layer, from the step before."""
@@ -421,6 +427,21 @@ class Network(eqx.Module):
         parts = (self.layers | self.projections | self.gaps).items()
         lines = [f"  {name}: {repr(x).partition(': ')[2]}" for name, x in parts]
         return "\n".join([f"Network: {', '.join([layers, f'{n:,} neurons', *total])}", *lines])
+
+
+def _after(
+    state: State, records: dict[str, Record], arrived: dict[str, Arrived], inputs: dict[str, Array]
+) -> State:
+    """What every layer and projection came to; the traces of rules are those of before."""
+    return State(
+        {n: r.neuron for n, r in records.items()},
+        {n: r.synapse for n, r in records.items()},
+        {n: _now(n, records, inputs).astype(x.dtype) for n, x in state.sent.items()},
+        state.delays | {n: a.under_way for n, a in arrived.items() if n in state.delays},
+        {n: {m: r.state for m, r in x.ports.items()} for n, x in records.items()},
+        state.release | {n: a.release for n, a in arrived.items() if n in state.release},
+        state.rules,
+    )
 
 
 def _targets(name: str, layer: Layer) -> list[tuple[str | None, str]]:

@@ -244,7 +244,7 @@ def test_what_is_there_is_not_trained_again(whole, monkeypatch):
             "--policies one-side --upper 0.8 0.9 0.5",
             "--upper 0.8 0.9 0.5 needs --policies unidirectional",
         ),
-        ("--n-states 16 64 64", "--n-states must name each once; got (16, 64, 64)"),
+        ("--n-states 16 64 64", "--n-states must name each once; got 16 64 64"),
         ("--policies", "--policies must name at least one; got none"),
         ("--hidden", "--hidden must name at least one; got none"),
         ("--dataset digits --batch-size 4000", "--batch-size must be at most 1150 pictures"),

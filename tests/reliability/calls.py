@@ -143,6 +143,8 @@ def calls():
     tone, weights = state.homeostasis, state.weights
     window = dict(v=v, threshold=th, z=z)
     images, labels = np.zeros((2, 4, 4), np.uint8), np.array([0, 1])
+    sent = nj.data.events([0, 2100], [0, 1], shape=(1, 2, 1))
+    sound = np.sin(np.arange(400.0))
     did = energy.Activity(*[jnp.ones(())] * 10)
     yield from {
         **{name: call for name, call in models() if call[1]},
@@ -367,6 +369,57 @@ def calls():
         "wb.settle": (wb.settle, dict(system=made, state=state, x=jnp.ones((2, 3))), None),
         "wb.instruct": (wb.instruct, dict(system=made, y=jnp.zeros((4, 2)), target=1), None),
         "wb.rule": (wb.rule, dict(system=made, layer="h1"), None),
+        "wb.deltas": (wb.deltas, {n: learn[n] for n in ("system", "x", "target")}
+            | dict(weights=weights, tone=tone, key=key, gate=None), None),
+        "wb.symmetric": (wb.symmetric, dict(system=made, weights=weights, tone=tone,
+            x=jnp.ones((2, 3)), target=jnp.array([0, 1]), key=key), None),
+        "wb.online_deltas": (wb.online_deltas, dict(system=made, weights=weights, tone=tone,
+            x=jnp.ones(3), target=1, key=key), None),
+        "wb.update": (wb.update, {n: x for n, x in learn.items()}, None),
+        "wb.excited": (wb.excited, dict(system=made, tone=tone, rates={"h1": jnp.ones((2, 4))},
+            anneal=1.0), None),
+        "wb.Gated": (wb.Gated, dict(gate=nj.SurpriseGate(), state=nj.SurpriseGate().init(),
+            key=key), lambda g: g(jnp.ones((2, 2)), jnp.array([0, 1]))),
+        "nj.Conv1D": (nj.Conv1D, dict(size=(2, 8), features=4, kernel=3, stride=1, padding=1,
+            dilation=1, groups=2, pool=2), wired),
+        "nj.Conv2D": (nj.Conv2D, dict(size=(2, 8, 8), features=4, kernel=3, stride=1, padding=1,
+            dilation=1, groups=2, pool=2), wired),
+        "nj.Local1D": (nj.Local1D, dict(size=(2, 8), features=4, kernel=3, stride=1, padding=1,
+            dilation=1, groups=2), wired),
+        "nj.Local2D": (nj.Local2D, dict(size=(2, 8, 8), features=4, kernel=3, stride=1, padding=1,
+            dilation=1, groups=2), wired),
+        "nj.convolutional": (nj.convolutional, dict(size=(1, 8, 8), features=[3, 4], n_classes=2,
+            neuron=nj.LIF(), kernel=3, pool=2, rule=None, readout=None, gain_in=1.0,
+            gain_forward=1.0), None),
+        "interchange.from_snntorch_synaptic": (nj.interchange.from_snntorch_synaptic, dict(
+            alpha=0.8, beta=0.9, threshold=1.0, reset="subtract", dt=1.0), lambda m: stepped(m[0])),
+        "interchange.SteppedExponential": (nj.interchange.SteppedExponential, dict(tau_syn=5.0,
+            order="membrane", held=True), driven),
+        "interchange.Passive": (nj.interchange.Passive, dict(tau_mem=9.0, r_mem=1.0, v_rest=0.0),
+            stepped),
+        "interchange.Integrator": (nj.interchange.Integrator, dict(c_mem=1.0), stepped),
+        "interchange.Threshold": (nj.interchange.Threshold, dict(v_th=1.0), stepped),
+        "data.events": (nj.data.events, dict(t=[0, 9], x=[0, 1], y=0, p=[0, 1], shape=(1, 2, 2),
+            sort=True), None),
+        "data.bin_events": (nj.data.bin_events, dict(recording=sent, dt=1.0, n_steps=3,
+            binary=False, dtype="uint8"), None),
+        "data.rasters": (nj.data.rasters, dict(recordings=[sent, sent], dt=1.0, n_steps=3,
+            binary=False, dtype="uint8"), None),
+        "data.Rasters": (nj.data.Rasters, dict(x=np.ones((2, 3, 4)), lengths=[1, 3]), None),
+        "data.time_surface": (nj.data.time_surface, dict(recording=sent, at=9, tau=5.0), None),
+        "data.camera": (nj.data.camera, dict(frames=np.ones((3, 2, 2)), dt=1.0, threshold=0.25,
+            dark=0.1), None),
+        "data.cochlea": (nj.data.cochlea, dict(sound=sound, rate=2000.0, n=4, dt=1.0, low=100.0,
+            high=500.0, threshold=0.1, tau=4.0), None),
+        "data.resonances": (nj.data.resonances, dict(n=3, low=100.0, high=500.0), None),
+        "data.log_mel": (nj.data.log_mel, dict(sound=sound, rate=2000.0, n_bands=4, dt=10.0,
+            low=50.0, high=900.0), None),
+        "data.mel_bands": (nj.data.mel_bands, dict(n=4, n_fft=64, rate=2000.0, low=50.0,
+            high=900.0), None),
+        "data.mel_spikes": (nj.data.mel_spikes, dict(sound=sound, rate=2000.0, threshold=3.0,
+            n_bands=4, dt=10.0, low=50.0, high=900.0, floor=60.0), None),
+        "data.moving_digits": (nj.data.moving_digits, dict(images=np.ones((2, 4, 4)),
+            labels=labels, seed=0), None),
         "hw.Affine": (hw.Affine, dict(step=0.1, slope=0.5), moved),
         "hw.Bidirectional": (hw.Bidirectional, dict(coder=p.train), programmed),
         "hw.OneSide": (hw.OneSide, dict(coder=p.train), programmed),
@@ -456,14 +509,11 @@ def calls():
 ELSEWHERE = """
     nj.Post nj.Record nj.Visit nj.State nj.SplitBF16 nj.Weights nj.Learner checkpoint plotting
     data.Dataset data.Split metrics.Degrees metrics.Paths metrics.SmallWorld recording.SpikeList
-    surrogate.Surrogate wb.Instruction wb.Outcome wb.TrainState wb.deltas wb.symmetric wb.excited
-    wb.factors wb.online_deltas wb.probe wb.signal wb.update hw.Coder hw.Crossbar hw.Policy
-    hw.Response hw.Write hw.Mesh wb.Gated energy.Activity energy.Basis energy.Energy energy.Route
-    energy.Scope routing.Latency routing.Link routing.Tables routing.Traffic nj.Conv1D nj.Conv2D
-    nj.Local1D nj.Local2D nj.convolutional nj.check_nir nj.from_nir nj.to_nir data.Events
-    data.Rasters data.Spoken data.bin_events data.camera data.cochlea data.events data.log_mel
-    data.mel_bands data.mel_spikes data.moving_digits data.opened data.rasters data.read_events
-    data.read_spoken data.resonances data.time_surface surrogate.above
+    surrogate.Surrogate wb.Instruction wb.Outcome wb.TrainState wb.factors wb.probe wb.signal
+    hw.Coder hw.Crossbar hw.Policy hw.Response hw.Write hw.Mesh energy.Activity energy.Basis
+    energy.Energy energy.Route energy.Scope routing.Latency routing.Link routing.Tables
+    routing.Traffic nj.check_nir nj.from_nir nj.to_nir data.Events data.Spoken data.opened
+    data.read_events data.read_spoken surrogate.above
 """
 
 # --- what is handed over in place of one argument ---
