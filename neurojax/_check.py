@@ -41,7 +41,7 @@ class Converter:
 
     def refuse(self, x: Any) -> None:
         """Raise for what is not in range; no array is made, so that no backend starts for it."""
-        value = _doubles(self.allowed, x)
+        value = doubles(self.allowed, x)
         bad = ~(self.valid(value) & np.isfinite(value))
         if bad.any():
             raise ValueError(f"{self.allowed}; got {value[bad][0]} ({bad.sum()} of {bad.size})")
@@ -89,6 +89,14 @@ def nonnegative(name: str, unit: str) -> Converter:
 def finite(name: str, unit: str, above: str | None = None) -> Converter:
     """Field converter: the argument as an array, refused unless finite."""
     return Converter(f"{name} must be finite, in {unit}", unit, above=above)
+
+
+def number(checked: Converter, x: Any) -> float:
+    """One number as it came, to all its digits, refused where `checked` does."""
+    checked.refuse(x)
+    if np.ndim(x):
+        raise ValueError(f"{checked.allowed}, one number; got shape {np.shape(x)}")
+    return float(x)
 
 
 def between(name: str, low: float, high: float, unit: str = "") -> Converter:
@@ -175,7 +183,7 @@ def _dtype(x: Any) -> np.dtype:
     return jax.dtypes.canonicalize_dtype(float)
 
 
-def _doubles(allowed: str, x: Any) -> np.ndarray:
+def doubles(allowed: str, x: Any) -> np.ndarray:
     """`x` as doubles, refused in our words where it is no real number, such as "20"."""
     try:
         given = np.asarray(x)
@@ -396,7 +404,8 @@ def classes(name: str, target: Any, n: int) -> Array:
     """Labels as an array, refused unless whole and in [0, n); traced values are taken on trust."""
     given = target
     try:
-        target = jnp.asarray(target)
+        with np.errstate(over="ignore"):  # what is no whole number is refused below
+            target = jnp.asarray(target)
     except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name} must be whole numbers; got {brief(given)}") from None
     if not jnp.issubdtype(target.dtype, jnp.integer):

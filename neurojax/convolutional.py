@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from neurojax._check import count, instance, nonnegative
+from neurojax._check import brief, count, instance, nonnegative
 from neurojax.network import Layer, Network, Projection
 from neurojax.neurons.leaky import LeakyIntegrator
 from neurojax.plasticity.three_factor import Rule, ThreeFactor, always
@@ -49,7 +49,9 @@ def convolutional(
     """
     neuron, n_classes = instance("neuron", neuron, "init", "step"), count("n_classes", 2)(n_classes)
     if not isinstance(features, Sequence) or not features:
-        raise ValueError(f"features must list one number of maps a layer or more; got {features!r}")
+        raise ValueError(
+            f"features must list one number of maps a layer or more; got {brief(features)}"
+        )
     for name, x in (("gain_in", gain_in), ("gain_forward", gain_forward)):
         nonnegative(name, "nA")(x)
     rule = ThreeFactor() if rule is None else rule

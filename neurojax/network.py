@@ -158,7 +158,7 @@ class Network(eqx.Module):
         for layer in (gap.pre, gap.post):
             if layer not in self.layers:
                 raise ValueError(
-                    f"{which} must join layers, {sorted(self.layers)}; got {layer!r}"
+                    f"{which} must join layers, {sorted(self.layers)}; got {brief(layer)}"
                     f"{_given.meant(layer, self.layers)}"
                 )
             neuron, n = self.layers[layer].neuron, self.layers[layer].n

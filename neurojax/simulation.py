@@ -7,11 +7,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
 from neurojax import _given
-from neurojax._check import MOST, count, flag, prng_key, real, step_size, working
+from neurojax._check import MOST, brief, count, flag, prng_key, real, step_size, working
 from neurojax._compile import compiling
 from neurojax._drive import currents, held, read
 from neurojax._functions import Known, UnknownError, known
@@ -88,7 +89,7 @@ def simulate(
     if not isinstance(net, Network):
         raise TypeError(f"net must be a Network; got {type(net).__name__}: pass nj.Network(...)")
     if not callable(probe):
-        raise TypeError(f"probe must map records to arrays; got {type(probe).__name__} {probe!r}")
+        raise TypeError(f"probe must map records to arrays; got {brief(probe)}")
     _given.learn(net, learn)
     _given.weights(net, weights)
     _given.state(net, state)
@@ -132,8 +133,8 @@ def _refuse_too_many(net, weights, state, inputs, dt, n_kept: int, probe, key) -
 
 def _checked(dt: Any) -> Any:
     dt = step_size(dt)
-    if jnp.ndim(dt):
-        raise ValueError(f"dt must be one number, in ms; got shape {dt.shape}: jax.vmap over dt")
+    if shape := np.shape(dt):
+        raise ValueError(f"dt must be one number, in ms; got shape {shape}: jax.vmap over dt")
     return dt
 
 

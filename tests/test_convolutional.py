@@ -217,6 +217,7 @@ def test_layers_of_the_net_fit_one_another():
     ("given", "message"),
     [
         (dict(features=()), r"features must list one number of maps a layer or more; got \(\)"),
+        (dict(features=np.eye(4)), r"one number of maps a layer or more; got float64 of shape"),
         (dict(kernel=2), 'padding="same" needs stride 1 and a kernel of odd reach'),
         (dict(pool=16), r"pool must fit the maps of the last layer, \(8, 8\); got 16"),
         (dict(n_classes=1), "n_classes must be a whole number >= 2; got 1"),

@@ -400,6 +400,7 @@ def shown(net=None, *, given=None, n_steps=T, **options):
         ({"dt": 0.0}, ValueError, "dt must be finite and > 0 ms; got 0.0"),
         ({"dt": -1}, ValueError, "dt must be finite and > 0 ms; got -1"),
         ({"dt": jnp.ones(3)}, ValueError, r"dt must be one number.*\(3,\): jax.vmap over dt"),
+        ({"dt": (1.0, 2.0)}, ValueError, r"dt must be one number.*\(2,\): jax.vmap over dt"),
         ({"n_steps": 10.0}, ValueError, "n_steps must be a whole number >= 1; got 10.0"),
         ({"n_steps": 0}, ValueError, "n_steps must be a whole number >= 1; got 0"),
         ({"every": 5}, ValueError, f"n_steps must be a multiple of every, 5; got {T}"),
@@ -439,7 +440,7 @@ def shown(net=None, *, given=None, n_steps=T, **options):
             ValueError,
             r"state must be of layers \['a', 'b'\]; got \['c'\]",
         ),
-        ({"probe": 5}, TypeError, "probe must map records to arrays; got int 5"),
+        ({"probe": 5}, TypeError, "probe must map records to arrays; got 5"),
         ({"given": jnp.ones(5)}, TypeError, "inputs must be a dict by name; got an array of shape"),
         (
             {"given": {"inputs": jnp.ones(5)}},

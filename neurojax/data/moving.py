@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int32
 
-from neurojax._check import positive
+from neurojax._check import doubles, positive
 from neurojax.data.recordings import Events, events
 
 __all__ = ["camera", "moving_digits"]
@@ -44,7 +44,7 @@ def camera(
     >>> nj.data.camera(frames, dt=1.0, threshold=1.0).t  # log 11 = 2.4: two events of one pixel
     array([417, 834])
     """
-    frames = np.asarray(frames, float)
+    frames = doubles("frames must be [frames, height, width], real numbers", frames)
     if frames.ndim != 3 or len(frames) < 2 or 0 in frames.shape:
         raise ValueError(f"frames must be [two or more, height, width]; got {list(frames.shape)}")
     if not (np.isfinite(frames).all() and (frames >= 0).all()):
@@ -134,7 +134,7 @@ class _Ways(NamedTuple):
 
 def _ways(images: Any, labels: Any, seed: int) -> _Ways:
     """What moves in each recording, and whereto."""
-    images, labels = np.asarray(images, float), np.asarray(labels)
+    images, labels = doubles("images must be [N, 8, 8] numbers", images), np.asarray(labels)
     if images.ndim != 3 or images.shape[1:] != (8, 8) or labels.shape != images.shape[:1]:
         got = f"{list(images.shape)} and {list(labels.shape)}"
         raise ValueError(f"images and labels must be [N, 8, 8] and [N]; got {got}")

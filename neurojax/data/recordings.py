@@ -7,13 +7,13 @@ everywhere. `read_events` reads recordings, `bin_events` and `rasters` make coun
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Integer
 
-from neurojax._check import brief, count, flag, kind, positive
+from neurojax._check import brief, count, flag, kind, number, positive
 from neurojax._files import located, naming, plain
 from neurojax._memory import affordable
 from neurojax.data import _formats
@@ -164,14 +164,13 @@ def bin_events(
     kept = recording.t < steps * width
     at = (recording.t[kept] // width) * n + recording.units[kept]
     counts = np.bincount(at, minlength=steps * n).reshape(steps, n)
+    dtype = _held_as(dtype)
     if flag("binary")(binary):
         counts = np.minimum(counts, 1)
-    most = np.iinfo(dtype).max if np.dtype(dtype).kind in "iu" else math.inf
+    most = np.iinfo(dtype).max if dtype.kind in "iu" else math.inf
     if counts.max(initial=0) > most:
         wider = "pass dtype=np.uint16, a smaller dt or binary=True"
-        raise ValueError(
-            f"counts must be <= {most} in {np.dtype(dtype)}; got {counts.max()}: {wider}"
-        )
+        raise ValueError(f"counts must be <= {most} in {dtype}; got {counts.max()}: {wider}")
     return counts.astype(dtype)
 
 
@@ -190,6 +189,9 @@ def rasters(
     >>> nj.data.rasters([some, some.after(2000)], dt=1.0).lengths
     array([3, 1], dtype=int32)
     """
+    if isinstance(recordings, Mapping) or not hasattr(recordings, "__getitem__"):
+        raise TypeError(f"recordings must be a sequence of Events; got {brief(recordings)}")
+    dtype = _held_as(dtype)
     if not len(recordings):
         raise ValueError("recordings must be one or more; got none")
     width = _microseconds(dt)
@@ -199,14 +201,14 @@ def rasters(
     shape = len(recordings), count("n_steps")(n_steps), n
     if folder is None:
         cure = "pass folder=..., where it stays on disk"
-        affordable(f"rasters of shape {shape}", math.prod(shape) * np.dtype(dtype).itemsize, cure)
+        affordable(f"rasters of shape {shape}", math.prod(shape) * dtype.itemsize, cure)
         x, lengths = np.zeros(shape, dtype), np.zeros(len(recordings), np.int32)
         _fill(x, lengths, recordings, dt, binary)
         return Rasters(x, lengths)
     place = located("folder", folder)
     place.mkdir(parents=True, exist_ok=True)
     part, lengths = place / ".x.npy.part", np.zeros(len(recordings), np.int32)
-    x = np.lib.format.open_memmap(part, "w+", np.dtype(dtype), shape)
+    x = np.lib.format.open_memmap(part, "w+", dtype, shape)
     _fill(x, lengths, recordings, dt, binary)
     x.flush()
     del x
@@ -276,11 +278,23 @@ def _steps(recording: Events, width: int) -> int:
 
 def _microseconds(dt: Any) -> int:
     """A step as whole microseconds, which count times without rounding."""
-    plain = isinstance(dt, float | int) and 0 < dt < math.inf  # what is checked for each recording
-    us = 1000 * float(dt if plain else positive("dt", "ms")(dt))
-    if us < 0.5 or abs(us - round(us)) > 1e-4 * us:
-        raise ValueError(f"dt must be whole microseconds, 0.001 ms and more; got {brief(dt)} ms")
+    plain = isinstance(dt, float | int) and 0 < dt < _LATEST  # what is checked for each recording
+    us = 1000 * (float(dt) if plain else number(positive("dt", "ms"), dt))
+    if not 0.5 < us < _LATEST or abs(us - round(us)) > 1e-4 * us:
+        allowed = f"dt must be whole microseconds, 0.001 to {_LATEST / 1000:.0f} ms"
+        raise ValueError(f"{allowed}; got {brief(dt)}")
     return round(us)
+
+
+def _held_as(dtype: Any) -> np.dtype:
+    array = hasattr(dtype, "__array__") and not isinstance(dtype, type)
+    try:
+        found = np.dtype(object if array else dtype)
+    except (TypeError, ValueError):
+        found = np.dtype(object)
+    if found.kind not in "biuf":
+        raise TypeError(f"dtype must be one of numbers, such as np.uint8; got {brief(dtype)}")
+    return found
 
 
 def _sensor(shape: Any) -> tuple[int, int, int]:

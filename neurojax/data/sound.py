@@ -11,13 +11,14 @@ import numpy as np
 from jaxtyping import Float
 from scipy import signal
 
-from neurojax._check import count, positive
+from neurojax._check import between, count, nonnegative, number, positive
 from neurojax._memory import affordable
 
 __all__ = ["cochlea", "log_mel", "mel_bands", "mel_spikes", "resonances"]
 
 _LEAST = 1e-10  # of the power of a full-scale sine, -100 dB
 _WINDOW = 25.0  # ms
+_RATE = between("rate", 1.0, 1e9, "Hz")
 _EAR_Q, _BROADEST = 9.26449, 24.7  # Glasberg and Moore (1990)
 
 
@@ -33,13 +34,15 @@ def mel_bands(n: int, n_fft: int, rate: float, low: float, high: float) -> Float
     >>> nj.data.mel_bands(4, 256, 8000.0, 100.0, 4000.0).shape
     (4, 129)
     """
-    rate = float(positive("rate", "Hz")(rate))
-    if not 0 <= low < high <= rate / 2:
+    rate, n, n_fft = number(_RATE, rate), count("n")(n), count("n_fft", 2)(n_fft)
+    low, high = _ends(low, high)
+    if not low < high <= rate / 2:
         allowed = f"low and high must be 0 <= low < high <= {rate / 2:g} Hz"
-        raise ValueError(f"{allowed}; got {low} and {high}")
+        raise ValueError(f"{allowed}; got {low:g} and {high:g}")
+    affordable(f"{n} bands of {n_fft // 2 + 1} frequencies", 32 * n * (n_fft // 2 + 1))
     to_mel = lambda f: 2595 * np.log10(1 + f / 700)  # noqa: E731
-    corners = 700 * (10 ** (np.linspace(to_mel(low), to_mel(high), count("n")(n) + 2) / 2595) - 1)
-    f = np.fft.rfftfreq(count("n_fft", 2)(n_fft), 1 / rate)
+    corners = 700 * (10 ** (np.linspace(to_mel(low), to_mel(high), n + 2) / 2595) - 1)
+    f = np.fft.rfftfreq(n_fft, 1 / rate)
     left, middle, right = corners[:-2, None], corners[1:-1, None], corners[2:, None]
     sides = np.minimum((f - left) / (middle - left), (right - f) / (right - middle))
     bands = np.maximum(sides, 0)
@@ -60,7 +63,7 @@ def log_mel(
     Hann windows that begin at 0, dt, 2 dt ..., as many as lie within the sound, one at the
     least; 0 dB is the power that a sine of amplitude 1 has in its window, and -100 the least.
     Raises `ValueError` for a sound that is no finite [samples] or shorter than a window, a `rate`
-    or `dt` that is not positive, and bands as `mel_bands` does.
+    outside [1, 1e9] Hz, a `dt` that is not positive, and bands as `mel_bands` does.
     Source: Davis and Mermelstein (1980), Comparison of parametric representations; the window and
     spacing are those usual since.
 
@@ -69,7 +72,7 @@ def log_mel(
     True
     """
     sound, rate = _sound(sound, rate)
-    size, step = round(_WINDOW * rate / 1000), round(float(positive("dt", "ms")(dt)) * rate / 1000)
+    size, step = round(_WINDOW * rate / 1000), round(number(positive("dt", "ms"), dt) * rate / 1000)
     if len(sound) < size or step < 1:
         raise ValueError(
             f"sound must last {_WINDOW:g} ms and dt a sample; got {1000 * len(sound) / rate:g} ms"
@@ -77,7 +80,7 @@ def log_mel(
         )
     bands = mel_bands(n_bands, size, rate, low, rate / 2 if high is None else high)
     window = np.asarray(signal.get_window("hann", size))
-    starts = np.arange(0, len(sound) - size + 1, step)
+    starts = np.arange(0, len(sound) - size + 1, min(step, len(sound)))
     affordable(f"{len(starts)} windows of {size} samples", 24 * len(starts) * size)
     frames = sound[starts[:, None] + np.arange(size)] * window
     full = (window.sum() / 2) ** 2  # of a sine of amplitude 1, at its frequency
@@ -103,9 +106,9 @@ def mel_spikes(
     >>> nj.data.mel_spikes(sound, 8000.0, n_bands=20).shape
     (98, 40)
     """
-    step = float(positive("threshold", "dB")(threshold))
+    step = number(positive("threshold", "dB"), threshold)
     loud = log_mel(sound, rate, n_bands=n_bands, dt=dt, low=low, high=high)
-    loud = np.maximum(loud, loud.max() - float(positive("floor", "dB")(floor)))
+    loud = np.maximum(loud, loud.max() - number(positive("floor", "dB"), floor))
     told, out = loud[0].copy(), np.zeros((*loud.shape, 2), np.float32)
     for t, now in enumerate(loud):
         up, down = now - told >= step, told - now >= step
@@ -123,10 +126,12 @@ def resonances(n: int, low: float, high: float) -> Float[np.ndarray, " n"]:
     >>> nj.data.resonances(3, 100.0, 4000.0).round()
     array([ 100.,  950., 4000.])
     """
+    (low, high), n = _ends(low, high), count("n")(n)
     if not 0 < low < high:
-        raise ValueError(f"low and high must be 0 < low < high Hz; got {low} and {high}")
+        raise ValueError(f"low and high must be 0 < low < high Hz; got {low:g} and {high:g}")
+    affordable(f"{n} places", 32 * n)
     corner = _EAR_Q * _BROADEST
-    return np.geomspace(low + corner, high + corner, count("n")(n)) - corner
+    return np.geomspace(low + corner, high + corner, n) - corner
 
 
 def cochlea(
@@ -142,9 +147,9 @@ def cochlea(
     Best frequencies are `resonances(n, low, high)` Hz, high = 0.45 rate unless told; the sound is
     put to a largest amplitude of 1, so that how loud it was recorded makes no difference, and
     silence stays silent. `tau` ms, `threshold` in units of u.
-    Raises `ValueError` for a sound that is no finite [samples], a `rate`, `dt`, `tau` or
-    `threshold` that is not positive, ends that are not 0 < low < high < rate / 2, a `dt`
-    that is shorter than a sample.
+    Raises `ValueError` for a sound that is no finite [samples], a `rate` outside [1, 1e9] Hz, a
+    `dt`, `tau` or `threshold` that is not positive, ends that are not 0 < low < high < rate / 2,
+    and a `dt` that is shorter than a sample.
     Source: Slaney (1993), An efficient implementation of the Patterson-Holdsworth auditory
     filter bank (the resonator, as SciPy's `signal.gammatone` has it).
 
@@ -154,15 +159,18 @@ def cochlea(
     ((250, 32), np.True_)
     """
     sound, rate = _sound(sound, rate)
-    high = 0.45 * rate if high is None else high
+    low, high = _ends(low, 0.45 * rate if high is None else high)
     if not 0 < low < high < rate / 2:
         allowed = f"low and high must be 0 < low < high < {rate / 2:g} Hz"
-        raise ValueError(f"{allowed}; got {low} and {high}")
-    width = float(positive("dt", "ms")(dt)) * rate / 1000
+        raise ValueError(f"{allowed}; got {low:g} and {high:g}")
+    width = number(positive("dt", "ms"), dt) * rate / 1000
     if width < 1:
         raise ValueError(f"dt must be a sample at least, {1000 / rate:g} ms; got {dt:g}")
     steps = max(1, math.ceil(len(sound) / width - 1e-9))
-    tau, high_water = float(positive("tau", "ms")(tau)), float(positive("threshold", "")(threshold))
+    tau, high_water = (
+        number(positive("tau", "ms"), tau),
+        number(positive("threshold", ""), threshold),
+    )
     affordable(f"{n} channels of {len(sound)} samples", 24 * count("n")(n) * len(sound))
     loudest = np.abs(sound).max()
     sound = sound / loudest if loudest else sound
@@ -189,6 +197,11 @@ def _fired(u: np.ndarray, part: float, step: np.ndarray, high: float) -> np.ndar
     return out
 
 
+def _ends(low: Any, high: Any) -> tuple[float, float]:
+    """Of a range of frequencies, Hz."""
+    return number(nonnegative("low", "Hz"), low), number(nonnegative("high", "Hz"), high)
+
+
 def _sound(sound: Any, rate: Any) -> tuple[np.ndarray, float]:
     found = np.asarray(sound)
     if found.dtype.kind in "iu":
@@ -199,7 +212,7 @@ def _sound(sound: Any, rate: Any) -> tuple[np.ndarray, float]:
         raise ValueError(f"sound must be floats [samples]; got {got}: pass one channel")
     if not np.isfinite(found).all():
         raise ValueError("sound must be finite; got NaN or infinity")
-    return found.astype(np.float64), float(positive("rate", "Hz")(rate))
+    return found.astype(np.float64), number(_RATE, rate)
 
 
 def __dir__() -> list[str]:

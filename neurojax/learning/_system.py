@@ -76,7 +76,7 @@ class System(eqx.Module):
     Source: Tang and Xie (2026), arXiv 2605.00402.
     """
 
-    network: Network = eqx.field(converter=_part("network", "init", "step"))
+    network: Network = eqx.field(converter=lambda x: kind("network", x, Network))
     feedback: dict[str, Broadcast] = eqx.field(converter=_by_layer)
     teacher: Teacher = eqx.field(default_factory=SoftWTA, converter=_part("teacher", "__call__"))
     homeostasis: Homeostasis = eqx.field(
@@ -161,7 +161,7 @@ def system(
     >>> nj.wta_broadcast.system(jax.random.key(1), net).n_classes
     10
     """
-    layers, key = instance("network", network, "init", "step").layers, prng_key(key)
+    layers, key = kind("network", network, Network).layers, prng_key(key)
     n_classes = _populations(network, readout, population)
     sizes = {n: x.n for n, x in layers.items() if x.rule is not None and n != readout}
     told = {
@@ -333,6 +333,7 @@ def check_given(system: System, weights: Any, tone: Any) -> None:
 
 def check_tone(system: System, tone: Any) -> None:
     """Refuse thresholds and rates that are not those of the hidden layers."""
+    kind("system", system, System)
     _check_names("tone, the homeostasis of a state,", tone, system.feedback)
     for name, state in tone.items():
         check_excitability(system, name, state)

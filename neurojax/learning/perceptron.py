@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from neurojax._check import classes, count, instance, known_finite, prng_key, real
+from neurojax._check import brief, classes, count, instance, known_finite, prng_key, real
 from neurojax._repr import described
 from neurojax.learning.learner import Info, accuracy, forward, programmed
 from neurojax.network import fold
@@ -107,7 +107,9 @@ def layer_sizes(x: Any, hidden: int = 0) -> tuple[int, ...]:
     sizes = tuple(count("sizes")(n) for n in x) if isinstance(x, tuple | list) else ()
     if len(sizes) < 2 + hidden:
         few, said = ("two", "") if not hidden else ("three", ", with a hidden layer")
-        raise ValueError(f"sizes must be (n_in, ..., n_classes), {few} or more{said}; got {x!r}")
+        raise ValueError(
+            f"sizes must be (n_in, ..., n_classes), {few} or more{said}; got {brief(x)}"
+        )
     return sizes
 
 

@@ -8,19 +8,21 @@ Source: Tang and Xie (2026), arXiv 2605.00402 (the system); each part cites its 
 """
 
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int, Integer, Key
 
 from neurojax._check import (
     between,
+    brief,
     cast,
     classes,
     instance,
@@ -131,11 +133,19 @@ class Gated(eqx.Module):
     >>> gated = nj.wta_broadcast.Gated(gate, gate.init())
     >>> gated(jnp.array([[0.0, 1.0]]), jnp.array([0])).tolist()
     [[1.0]]
+
+    Raises `TypeError` for what is no gate or key, `ValueError` for the state of another gate.
     """
 
-    gate: Gate
+    gate: Gate = eqx.field(converter=lambda x: instance("gate", x, "init", "step"))
     state: Any
-    key: Key[Array, ""] | None = None
+    key: Key[Array, ""] | None = eqx.field(default=None, converter=lambda x: _key(x))
+
+    def __check_init__(self):
+        needed, tree = jax.tree.flatten(jax.eval_shape(self.gate.init))
+        got, own = jax.tree.flatten(self.state)
+        if own != tree or any(np.shape(a) != b.shape for a, b in zip(got, needed, strict=True)):
+            raise ValueError(f"state must be that of gate.init(); got {brief(self.state)}")
 
     def __call__(self, scores: Float[Array, "b c"], target: Int[Array, " b"]) -> Array:
         """Activity [b, M] of the gate's modulators."""
@@ -520,6 +530,7 @@ def train_step(
     (1, (2, 10))
     """
     kind("state", state, TrainState)
+    tx = instance("tx", tx, "init", "update")
     batch = samples(system, x)
     check_given(system, state.weights, state.homeostasis)
     target = labels(system, target, len(batch))
@@ -527,7 +538,7 @@ def train_step(
         wrong = (target < 0) | (target >= system.n_classes)
         target = eqx.error_if(target, wrong, f"target must be in [0, {system.n_classes})")
     return _update(
-        system, instance("tx", tx, "init", "update"), state, batch, target,
+        system, tx, state, batch, target,
         anneal=_number(anneal, nonnegative("anneal", "")),
         average_decay=_number(average_decay, between("average_decay", 0.0, 1.0)), changes=changes,
     )  # fmt: skip
@@ -542,6 +553,8 @@ def update(
 
     `x` is [batch, n_in] or [batch, n_steps, n_in], `target` [batch]; all else is as there.
     """
+    kind("state", state, TrainState)
+    tx = instance("tx", tx, "init", "update")
     check_state(system, state.weights, state.homeostasis)
     plain = {n: state.weights[n].w for n in system.network.plastic()}
     _check_optimiser(tx, state.opt_state, plain)
@@ -589,10 +602,13 @@ def excited(
 ) -> Tone:
     """Thresholds [n], mV, after a batch with `rates` [b, n], spikes a step.
 
-    Raises `ValueError` for a batch of none, whose mean is not defined, and a `tone` of another
-    system.
+    Raises `ValueError` for a batch of none, whose mean is not defined, an `anneal` that is not
+    finite and >= 0, and a `tone` of another system; `TypeError` for rates that are no dict.
     """
     check_tone(system, tone)
+    anneal = _number(anneal, nonnegative("anneal", ""))
+    if not isinstance(rates, Mapping) or not set(system.hidden) <= set(rates):
+        raise TypeError(f"rates must be a dict of those of {[*system.hidden]}; got {brief(rates)}")
     if none := [n for n in system.hidden if not len(rates[n])]:
         raise ValueError(f"rates {none[0]!r} must hold one sample at least; got none")
     neurons = {n: system.network.layers[n].neuron for n in system.hidden}

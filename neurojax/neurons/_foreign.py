@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from neurojax._check import brief, choice, step_size
+from neurojax._check import choice, doubles, step_size
 
 _AT_ONCE = 1000.0  # exp(-1000) is 0 in every float type
 
@@ -45,10 +45,7 @@ def eulers(tau_inv: Any, dt: Any) -> Any:
 
 def numbers(name: str, x: Any, allowed: str, low: float, high: float) -> Any:
     """Doubles in [low, high), refused by the name of the argument."""
-    try:
-        value = np.asarray(x, float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be {allowed}; got {brief(x)}") from None
+    value = doubles(f"{name} must be {allowed}", x)
     bad = ~((value >= low) & (value < high)) | ~np.isfinite(value)
     if bad.any():
         got = f"{np.atleast_1d(value)[np.atleast_1d(bad)][0]} ({bad.sum()} of {value.size})"

@@ -43,7 +43,7 @@ def _sizes(x: Sizes) -> tuple[int, ...]:
 def _around(x: Sizes | Literal["same"]) -> tuple[int, ...]:
     """Field converter of a padding; () is "same" until the windows are known."""
     if isinstance(x, str) and x != "same":
-        raise ValueError(f'padding must be whole numbers, or "same"; got {x!r}')
+        raise ValueError(f'padding must be whole numbers, or "same"; got {brief(x)}')
     return () if isinstance(x, str) else _sizes(x)
 
 
@@ -81,6 +81,11 @@ class _Windows(eqx.Module):
                 f"kernel must fit the maps, {tuple(n + 2 * p for n, p in sides)} with padding;"
                 f" got {self._reach()}, dilated: pass padding="
             )
+        for name, n in (("size", self.n_pre), ("features", self.n_post)):
+            count(f"{name}, as neurons of all maps,")(n)
+        padded = (n + 2 * p for n, p in zip(self.pooled_size[1:], self.padding, strict=True))
+        maps, weights = self.size[0] * math.prod(padded), self.features * self.window
+        affordable(f"a step of {self}", 4 * (maps + self.n_pre + self.n_post + weights))
 
     def _size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         if len(size) != 1 + self.axes:

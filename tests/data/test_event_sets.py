@@ -43,8 +43,11 @@ def test_what_was_sent_adds_up_to_what_is_seen():
     [
         (np.zeros((1, 2, 2)), r"frames must be \[two or more, height, width\]; got \[1, 2, 2\]"),
         (np.full((2, 2, 2), -1.0), "frames must be finite and >= 0"),
+        (np.ones((2, 2, 2), complex), r"frames must be \[.*\], real numbers; got"),
+        (10**400, "frames must be .*real numbers; got 1000"),
     ],
 )
+@pytest.mark.usefixtures("untyped")
 def test_what_is_no_film_is_refused(frames, said):
     with pytest.raises(ValueError, match=said):
         camera(frames, dt=1.0)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
+from neurojax import _memory
 from neurojax.data import cochlea, log_mel, mel_bands, mel_spikes, resonances
 
 RATE = 8000.0
@@ -127,13 +128,27 @@ def test_silence_stays_silent_and_loudness_makes_no_difference():
         (lambda: log_mel(np.zeros((2, 900)), RATE), r"got float64 of shape \(2, 900\): pass one"),
         (lambda: cochlea(np.zeros(900, np.int16), RATE), "got int16: divide it by 32767"),
         (lambda: cochlea(np.full(900, np.nan), RATE), "sound must be finite"),
-        (lambda: cochlea(np.zeros(900), 0.0), "rate must be finite and > 0 Hz"),
-        (lambda: cochlea(np.zeros(900), RATE, high=4000.0), "0 < low < high < 4000 Hz; got 100.0"),
+        (lambda: cochlea(np.zeros(900), 0.0), r"rate must lie in \[1, 1e\+09\] Hz; got 0"),
+        (lambda: cochlea(np.zeros(900), 1e30), r"rate must lie in \[1, 1e\+09\] Hz; got 1e\+30"),
+        (lambda: cochlea(np.zeros(900), [RATE]), "rate must .*one number; got shape"),
+        (lambda: resonances(10**10, 100.0, 4000.0), "n must be a whole number <= "),
+        (lambda: resonances(9, 100.0, np.inf), "high must be finite and >= 0 Hz; got inf"),
+        (lambda: resonances(9, 100.0, 10**400), "high must be finite and >= 0 Hz; got 1000"),
+        (lambda: resonances(10**9, 100.0, 4000.0), "1000000000 places would take 32 GB; this"),
+        (lambda: mel_bands(9, 10**9, RATE, 50.0, 4000.0), "9 bands of 500000001 freq.* 144 GB"),
+        (lambda: cochlea(np.zeros(900), RATE, high=4000.0), "0 < low < high < 4000 Hz; got 100"),
         (lambda: cochlea(np.zeros(900), RATE, dt=0.1), "dt must be a sample at least, 0.125 ms"),
         (lambda: mel_bands(200, 200, RATE, 50.0, 4000.0), "n must be fewer bands; of 200 band 0"),
         (lambda: mel_spikes(np.zeros(900), RATE, threshold=0.0), "threshold must be .* > 0 dB"),
     ],
 )  # fmt: skip
-def test_what_is_no_sound_is_refused(call, said):
+@pytest.mark.usefixtures("untyped")
+def test_what_is_no_sound_is_refused(call, said, monkeypatch):
+    monkeypatch.setattr(_memory, "memory", lambda: 16 * 10**9)
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def test_where_windows_lie_further_apart_than_the_sound_is_long_there_is_one():
+    tone = np.sin(np.arange(400.0))
+    np.testing.assert_array_equal(log_mel(tone, RATE, dt=1e30), log_mel(tone, RATE)[:1])

@@ -20,6 +20,7 @@ from neurojax.learning import wta_broadcast as wb
 from neurojax.network import Layer, Network, Projection, fold
 from neurojax.neurons.leaky import ALIF, LIF, LeakyIntegrator
 from neurojax.plasticity.feedback import Broadcast, broadcast
+from neurojax.plasticity.gating import SurpriseGate
 from neurojax.plasticity.modulation import Modulators, modulators
 from neurojax.plasticity.stdp import STDP
 from neurojax.plasticity.teaching import HardWTA, SoftWTA
@@ -1024,6 +1025,49 @@ ONE, TOLD = jnp.zeros(2), jnp.zeros((20, 3))
 def test_refuses_what_takes_no_part(call, error, message):
     with pytest.raises(error, match=message):
         call(*started())
+
+
+GATE = SurpriseGate()
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: wb.Gated(3, None), TypeError, "gate must have init, step; got int 3"),
+        (
+            lambda: wb.Gated(GATE, None),
+            ValueError,
+            r"state must be that of gate.init\(\); got None",
+        ),
+        (lambda: wb.Gated(GATE, type(GATE.init())(jnp.ones(2))), ValueError, "state must be that"),
+        (lambda: wb.Gated(GATE, GATE.init(), jnp.inf), TypeError, "key must be a JAX key; got inf"),
+        (
+            lambda: wb.deltas(*trained(tiny()), ONE[None], [0], gate=GATE),
+            TypeError,
+            "gate must be an instance of Gated; got SurpriseGate",
+        ),
+        (lambda: altered(network=LIF())(), TypeError, "network must be .* of Network; got LIF"),
+        (lambda: wb.system(KEY, LIF()), TypeError, "network must be an instance of Network; got"),
+        (lambda: wb.excited(3, {}, {}), TypeError, "system must be an instance of System; got int"),
+        (lambda: wb.excited(tiny(), tiny().rest(), {}), TypeError, "rates must be a dict of those"),
+        (
+            lambda: wb.excited(tiny(), tiny().rest(), {"h": jnp.ones((2, 4))}, jnp.inf),
+            ValueError,
+            "anneal must be finite and >= 0; got inf",
+        ),
+        (lambda: wb.update(tiny(), 3, 3, ONE[None], [0]), TypeError, "state must be an instance"),
+        (
+            lambda: wb.update(tiny(), 3, started()[2], ONE[None], [0]),
+            TypeError,
+            "tx must have init, update; got int 3",
+        ),
+        (lambda: wb.instruct(tiny(), TOLD, [1e300]), TypeError, "target must be whole; got float"),
+    ],
+)
+def test_a_gate_comes_with_its_own_state_and_a_network_with_layers(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
 
 
 TONED = {

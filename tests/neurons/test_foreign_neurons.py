@@ -178,6 +178,8 @@ def test_a_surrogate_trains_what_came_from_elsewhere():
         (lambda: nj.LIF.from_snntorch(0.9, 0.0), "threshold must be > 0; got 0.0"),
         (lambda: nj.LIF.from_snntorch(0.9, reset="none"), "reset must be 'subtract' or 'zero'; "),
         (lambda: nj.LIF.from_snntorch(0.0), 'beta must be > 0 beside reset="subtract"; got'),
+        (lambda: nj.LIF.from_snntorch(10**400), r"beta must be in \[0, 1\).*; got 1000"),
+        (lambda: nj.LIF.from_snntorch(np.array([0.5j])), r"beta must be in \[0, 1\).*; got array"),
         (lambda: nj.LIF.from_snntorch("much"), r"beta must be in \[0, 1\).*; got 'much'"),
         (lambda: nj.LIF.from_snntorch(0.9, dt=0), "dt must be finite and > 0 ms; got 0"),
         (lambda: from_snntorch_synaptic(1.0, 0.9), r"alpha must be in \[0, 1\); got 1.0"),

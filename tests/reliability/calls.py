@@ -257,7 +257,7 @@ def calls():
             dict(seed=jnp.ones(2, jnp.uint32), factors=None, n_pre=9, n_post=5, k=3,
             autapses=True, native=True), wired),
         "nj.levels": (nj.levels, dict(scale=0.01, bounds=(0.0, 1.0), keep_sign=True),
-            lambda m: m(jnp.full((3, 2), 0.5), wiring)),
+            lambda m: m(jnp.full((3, 2), 0.5), wiring).level),
         "nj.Levels": (nj.Levels, dict(level=jnp.ones((3, 2), jnp.int8), scale=jnp.asarray(0.1),
             connectivity=wiring), lambda w: w.apply(jnp.ones(2))),
         "nj.as_fan_out": (nj.as_fan_out, dict(fan=nj.fan_in(key, 9, 5, 0.5),

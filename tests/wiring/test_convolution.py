@@ -263,6 +263,10 @@ def test_repr_says_how_large_it_is():
             r"\(5, 5\) .* got \(7, 7\).*pass padding=",
         ),
         (lambda: nj.Local2D((1, 5, 5), 2, 7), r"kernel must fit the maps, \(5, 5\)"),
+        (lambda: nj.Local1D((2, 9), 10**9, 3), "features, as neurons of all maps, must be .* <= "),
+        (lambda: nj.Conv2D((10**9, 9, 9), 2, 3), "size, as neurons of all maps, must be .* <= "),
+        (lambda: nj.Conv2D((1, 5, 5), 2, 3, padding=10**9, stride=10**9), "a step of Conv2D.* EB"),
+        (lambda: nj.Local1D((10**5, 9), 10**6, 3), r"a step of Local1D\(.* would take .* TB"),
     ],
 )
 @pytest.mark.usefixtures("untyped")
