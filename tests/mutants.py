@@ -83,6 +83,12 @@ TESTS = {
             "predictive_coding",
         )
     },
+    **{
+        f"neurojax/interchange/{name}.py": ["tests/interchange/test_nir_writing.py"]
+        for name in ("_exporting", "_nodes", "_reducing")
+    },
+    "neurojax/wiring/_events_triton.py": ["tests/wiring/test_events_gpu.py"],
+    "experiments/_gated.py": ["tests/experiments/test_modulators.py"],
     "neurojax/_check.py": ["tests/neurons/test_leaky.py", "tests/plasticity/test_three_factor.py"],
     "neurojax/layers.py": ["tests/test_network.py"],
     "neurojax/wiring/layouts.py": ["tests/test_network.py", "tests/wiring/test_generators.py"],
