@@ -37,7 +37,7 @@ def report(
     system = steps.system
     sent, inputs = _counts(data, system, average, split, key)
     edges, n = topology.wiring(system.network)
-    mesh = _square(n)
+    mesh = square(n)
     placement = topology.bisected(edges, n, mesh)
     learning = activity(
         system.network, sent, placement, mesh, dt=system.dt, n_steps=system.n_steps,
@@ -60,7 +60,7 @@ def report(
     }
 
 
-def _square(n: int) -> topology.Mesh:
+def square(n: int) -> topology.Mesh:
     """The smallest square mesh that holds `n` neurons."""
     side = math.ceil(math.sqrt(math.ceil(n / NEURONS_PER_CORE)))
     return topology.Mesh(side, side, NEURONS_PER_CORE)

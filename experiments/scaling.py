@@ -3,9 +3,10 @@
     python -m experiments.scaling --dataset mnist --data-dir mnist --sizes 1000 3000 10000 100000
 
 Input, hidden neurons and their recurrence are lists of `fan-in` synapses a neuron; three factors
-change them from broadcast errors. Accuracy, seconds and bytes an epoch against size, with exponents
-fitted in the log-log plot; beside them what backpropagation through time would hold of the same
-net, as XLA plans it, for more and more steps: nothing of that is run. A size that is done is kept.
+change them from broadcast errors. Accuracy, seconds and bytes against size, joules of a picture on
+Loihi and hops of a spike on its mesh, with exponents fitted in the log-log plot; beside them what
+backpropagation through time would hold of the same net, as XLA plans it, for more and more steps:
+nothing of that is run. A size that is done is kept.
 """
 
 import time
@@ -23,14 +24,17 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 import neurojax as nj
-from experiments import _folder, _run
-from experiments.transfer import Data
+from experiments import _folder, _on_chips, _run, _small_world
+from hardware import topology
 from neurojax import evaluate
 from neurojax._check import MOST
 from neurojax.data import Split, load
 from neurojax.learning import wta_broadcast as wb
 from neurojax.network import fold
 from neurojax.plasticity.three_factor import always
+
+_SETTLED = 30  # batches before the first change, in which only thresholds move
+_WATCHED = 100  # pictures whose spikes are priced
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,10 @@ class Learning:
     """Pictures a weight change."""
     n_steps: int = 20
     """Steps that a picture is shown for."""
-    lr: float = 1e-3
-    """Rate of Adam."""
+    lr: float = 4e-3
+    """Rate of Adam for hidden neurons, which falls to zero as all rates do."""
+    lr_readout: float = 5e-3
+    """That of the readout."""
     durations: tuple[int, ...] = (10, 20, 40, 80)
     """Steps for which memory of both ways to learn is asked of the compiler."""
 
@@ -56,7 +62,7 @@ class Learning:
         sizes=(64, MOST), fan_in=(1, 4096), epochs=(1, MOST), batch_size=(1, MOST),
         n_steps=(6, 10_000), durations=(6, 10_000),
     )  # fmt: skip
-    within: ClassVar = dict(lr="(0, inf)")
+    within: ClassVar = dict(lr="[0, inf)", lr_readout="(0, inf)")
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Run(_run.Run):
 
 
 @dataclass(frozen=True)
-class Config(Learning, Data, Run):
+class Config(Learning, _run.Data, Run):
     """What grows, and what it learns."""
 
     def __post_init__(self):
@@ -77,8 +83,9 @@ class Config(Learning, Data, Run):
 def run(config: Config) -> list[dict[str, Any]]:
     """Each size; returns the rows that metrics.json holds."""
     sets, console = _run.pictures(load(config.dataset, config.data_dir)), Console(highlight=False)
-    _run.n_train(sets, None, config.batch_size)
+    n_train = _run.n_train(sets, config.train_size, config.batch_size)
     train, val, test = (_pixels(x) for x in (sets.train, sets.val, sets.test))
+    train = tuple(x[:n_train] for x in train)
     with _folder.held(config, sets, may_grow=("sizes",)) as folder:
         folder.begin()
         rows = []
@@ -91,7 +98,8 @@ def run(config: Config) -> list[dict[str, Any]]:
             r = kept[0]
             console.print(
                 f"{n:,} hidden neurons, {r['synapses']:,} synapses: {100 * r['accuracy']:.2f}%,"
-                f" {r['seconds']:.1f} s an epoch, {r['bytes'] / 1e6:.0f} MB",
+                f" {r['seconds']:.1f} s an epoch, {r['bytes'] / 1e6:.0f} MB,"
+                f" {1e6 * r['joules']:.3g} uJ a picture, {r['hops_spike']:.1f} hops a spike",
                 markup=False,
             )  # fmt: skip
         found = {"runs": rows, "exponents": exponents(rows)}
@@ -107,57 +115,95 @@ def system(config: Learning, n: int, n_in: int, n_classes: int, n_steps: int, ke
         return nj.by_sender(edges.pre, edges.post, n_pre, n)
 
     k, k_in = min(config.fan_in, n), min(config.fan_in, n_in)
+    rule = nj.ThreeFactor(window=nj.triangle(0.5))
     delta = nj.ThreeFactor(kappa_e=0.0, window=always, reset_trace=False)
-    readout = nj.LeakyIntegrator(tau_mem=-1 / np.log(0.9), r_mem=1.0)
+    # So that a weight change moves scores alike, however many neurons are heard.
+    readout = nj.LeakyIntegrator(tau_mem=9.5, r_mem=1000 / n)
     net = nj.Network(
         {
-            "hidden": nj.Layer(n, nj.LIF(), rule=nj.ThreeFactor()),
+            "hidden": nj.Layer(n, nj.LIF(tau_mem=9.5, r_mem=2.0), rule=rule),
             "readout": nj.Layer(n_classes, readout, rule=delta),
         },
         {
             "in": nj.Projection("input", "hidden", listed("in", n_in, k_in), gain=2.0),
-            "loop": nj.Projection("hidden", "hidden", listed("loop", n, k), delay=1, gain=0.5),
+            "loop": nj.Projection("hidden", "hidden", listed("loop", n, k), delay=1, gain=0.3),
             "out": nj.Projection("hidden", "readout", nj.Dense(n, n_classes), gain=0.0),
         },
     )
-    return wb.system(fold(key, "feedback"), net, n_steps=n_steps)
+    teacher = nj.SoftWTA(gain=6.0, margin=0.02)
+    return wb.system(fold(key, "feedback"), net, n_steps=n_steps, teacher=teacher)
+
+
+def taught(config: Learning, made: Any, n_batches: int) -> Any:
+    """The system with its optimiser; rates fall to zero over `n_batches`."""
+
+    def falling(rate: float):
+        return optax.adam(optax.cosine_decay_schedule(rate, n_batches))
+
+    tx = optax.multi_transform(
+        {True: falling(config.lr_readout), False: falling(config.lr)},
+        lambda names: {n: n == "out" for n in names},
+    )
+    slower = optax.cosine_decay_schedule(1.0, n_batches, alpha=0.1)
+    return nj.learning.WTABroadcast(made, tx, anneal=slower)
 
 
 def learnt(
     config: Config, n: int, n_classes: int, train: Any, val: Any, test: Any
 ) -> dict[str, Any]:
-    """Accuracy, median seconds of an epoch, spikes, and bytes that the compiled step asks for."""
-    key, n_in = jax.random.key(config.seed), train[0].shape[1]
+    """Accuracy, seconds of an epoch by its median batch, bytes that a step asks for, and price."""
+    key, n_in, size = jax.random.key(config.seed), train[0].shape[1], config.batch_size
     made = system(config, n, n_in, n_classes, config.n_steps, key)
-    learner = nj.learning.WTABroadcast(made, optax.adam(config.lr))
-    state = learner.init(fold(key, "state"))
-    x, y = (a[: config.batch_size] for a in train)
-    step = jax.jit(lambda state, x, y, key: learner.step(state, x, y, key=key))
+    n_batches = len(train[1]) // size
+    learner = taught(config, made, config.epochs * n_batches)
+    state = settled(made, learner.init(fold(key, "state")), train[0], size)
+    x, y = (a[:size] for a in train)
+    step = jax.jit(lambda state, x, y, key: learner.step(state, x, y, key=key)[0])
     memory = planned(step, state, x, y, key)
     seconds, accuracies = [], []
     for epoch in range(config.epochs):
         order = np.random.default_rng((config.seed, epoch)).permutation(len(train[1]))
-        begin = time.perf_counter()
-        for at in range(0, len(order) - config.batch_size + 1, config.batch_size):
-            now = order[at : at + config.batch_size]
-            state, _ = step(state, train[0][now], train[1][now], jax.random.fold_in(key, at))
-        jax.block_until_ready(state)
-        seconds.append(time.perf_counter() - begin)
+        for i, now in enumerate(order[: n_batches * size].reshape(n_batches, size)):
+            begin, shown = time.perf_counter(), (train[0][now], train[1][now])
+            chance = jax.random.fold_in(key, epoch * n_batches + i)
+            state = jax.block_until_ready(step(state, *shown, chance))
+            seconds.append(time.perf_counter() - begin)
         accuracies.append(evaluate(learner, state, val))
+    rates = wb.predict(made, state.weights, state.homeostasis, val[0][:_WATCHED]).rates
     synapses = sum(w.w.size for w in state.weights.values())
-    rate = float(rates(made, state, x).mean())
     return {
         "n": n, "synapses": int(synapses), "accuracy": evaluate(learner, state, test),
-        "val_accuracy": accuracies, "seconds": float(np.median(seconds)), "rate": rate,
+        "val_accuracy": accuracies, "seconds": float(np.median(seconds)) * n_batches,
+        "rate": float(rates["hidden"].mean()),
         "bytes": int(memory.argument_size_in_bytes + memory.temp_size_in_bytes),
+        **priced(made, {name: r.mean(0) for name, r in rates.items()}),
         "memory": held(config, n, n_in, n_classes, x, y, key),
     }  # fmt: skip
 
 
-def rates(made: Any, state: Any, x: Array) -> Array:
-    """Spikes a step of each hidden neuron, for pictures `x`."""
-    target = jnp.zeros(len(x), int)
-    return wb.deltas(made, state.weights, state.homeostasis, x, target)[1].rates["hidden"]
+def settled(made: Any, state: Any, x: Array, size: int) -> Any:
+    """The state after batches of `size` pictures by which only thresholds moved."""
+    settle = jax.jit(lambda state, x: wb.settle(made, state, x))
+    for i in range(_SETTLED):
+        state = settle(state, x[np.arange(i * size, (i + 1) * size) % len(x)])
+    return state
+
+
+def priced(made: Any, rates: dict[str, Array]) -> dict[str, float]:
+    """Joules of one picture on Loihi, those of links alone, and hops of a synapse and of a spike.
+
+    Neurons sit in order on the smallest square mesh of cores: wiring at random has no parts that
+    lie together better otherwise. Spikes go as multicast trees; pictures are currents.
+    """
+    n = topology.wiring(made.network)[1]
+    mesh = _on_chips.square(n)
+    price = _small_world.price(made, rates, topology.linear(n, mesh), mesh)
+    routing = price.energy.routing
+    found = {
+        "joules": price.energy.total, "joules_routing": 0.0 if routing is None else routing,
+        "hops": price.hops_per_edge, "hops_spike": price.hops_per_spike, "cores": mesh.n_cores,
+    }  # fmt: skip
+    return {name: float(x) for name, x in found.items()}
 
 
 def held(config, n: int, n_in: int, n_classes: int, x: Array, y: Array, key: Array):
@@ -222,28 +268,33 @@ def exponents(rows: list[dict[str, Any]]) -> dict[str, float]:
     if len(rows) < 2:
         return {}
     x = np.log([r["synapses"] for r in rows])
-    names = ("seconds", "bytes")
+    names = ("seconds", "bytes", "joules", "hops_spike")
     return {n: float(np.polyfit(x, np.log([r[n] for r in rows]), 1)[0]) for n in names}
 
 
 def drawn(rows: list[dict[str, Any]]) -> Figure:
-    """Accuracy, seconds and bytes over size; memory over steps of the largest net."""
-    figure = Figure(figsize=(10, 3), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
+    """Accuracy, seconds and bytes, joules and hops over size; memory of the largest over steps."""
+    figure = Figure(figsize=(12, 3), layout="constrained")
+    learnt, made, sent, held = figure.subplots(1, 4)
     n = [r["n"] for r in rows]
-    left.semilogx(n, [100 * r["accuracy"] for r in rows], "o-")
-    left.set(xlabel="hidden neurons", ylabel="test accuracy, %")
-    middle.loglog(n, [r["seconds"] for r in rows], "o-", label="s an epoch")
-    middle.loglog(n, [r["bytes"] / 1e6 for r in rows], "s-", label="MB")
-    middle.set(xlabel="hidden neurons")
-    middle.legend()
+    learnt.semilogx(n, [100 * r["accuracy"] for r in rows], "o-")
+    learnt.set(xlabel="hidden neurons", ylabel="test accuracy, %")
+    for ax, name, unit, label in (
+        (made, "seconds", 1, "s an epoch"), (made, "bytes", 1e-6, "MB"),
+        (sent, "joules", 1e6, "µJ a picture"), (sent, "joules_routing", 1e6, "of these on links"),
+        (sent, "hops_spike", 1, "hops a spike"),
+    ):  # fmt: skip
+        ax.loglog(n, [unit * r[name] for r in rows], "o-", label=label)
+    for ax in (made, sent):
+        ax.set(xlabel="hidden neurons")
+        ax.legend()
+    seen = rows[-1]["memory"]
     for way, name in (
         ("three_factors_one", "three factors, as it runs"), ("bptt_one", "BPTT"),
     ):  # fmt: skip
-        seen = rows[-1]["memory"]
-        right.plot([m["n_steps"] for m in seen], [m[way] / 1e6 for m in seen], "o-", label=name)
-    right.set(xlabel="steps", ylabel=f"temporary MB a sample, {n[-1]:,} neurons")
-    right.legend()
+        held.plot([m["n_steps"] for m in seen], [m[way] / 1e6 for m in seen], "o-", label=name)
+    held.set(xlabel="steps", ylabel=f"MB a sample, {n[-1]:,} neurons", ylim=(0, None))
+    held.legend()
     return figure
 
 

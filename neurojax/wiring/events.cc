@@ -53,6 +53,11 @@ static Numbers NumbersOf(const Any& x, bool small = false) {
   return {static_cast<const uint8_t*>(x.untyped_data()), width, shape.size() ? shape[0] : 0};
 }
 
+// Uint32 [n], in which a name is not all of a word.
+static Numbers WordsOf(const Any& x) {
+  return {static_cast<const uint8_t*>(x.untyped_data()), 4, x.dimensions()[0]};
+}
+
 // run(std::integral_constant) of the width of x, so that reading is a load and no more: two bytes,
 // three or four, as neurons are named by.
 template <typename Run>
@@ -125,6 +130,7 @@ struct Rows {
   Numbers index;
   const int32_t* start;
   int64_t edges, n_pre, n_post, longest;
+  int low_bits = 0;  // of a name, which are not part of it
 
   bool Has(int64_t j) const {
     const int64_t first = start[j], end = start[j + 1];
@@ -132,14 +138,15 @@ struct Rows {
   }
 
   // visit(e, i) for each synapse e of sender j and its receiver i; false where one is none.
-  template <int kWidth, typename Visit>
+  template <int kWidth, bool kLowBits = false, typename Visit>
   bool ForEach(int64_t j, Visit visit) const {
     if (!Has(j)) return false;
     const auto end = start[j + 1];
     const auto n = static_cast<uint32_t>(n_post);
     const uint8_t* from = index.at + int64_t{start[j]} * kWidth;
     for (int32_t e = start[j]; e < end; ++e, from += kWidth) {
-      const auto i = Numbers::Read<kWidth>(from);  // below 0 is far above n
+      auto i = Numbers::Read<kWidth>(from);  // below 0 is far above n
+      if constexpr (kLowBits) i >>= low_bits;
       if (i >= n) return false;
       visit(e, i);
     }
@@ -164,8 +171,9 @@ struct Rows {
     const auto text = [](int64_t n) { return std::to_string(n); };
     if (Has(j)) {
       int64_t e = first;
-      while (e < end && index[e] < static_cast<uint32_t>(n_post)) ++e;
-      const int64_t got = index.width == 4 ? static_cast<int32_t>(index[e]) : int64_t{index[e]};
+      while (e < end && (index[e] >> low_bits) < static_cast<uint32_t>(n_post)) ++e;
+      const uint32_t name = index[e] >> low_bits;
+      const int64_t got = index.width == 4 ? static_cast<int32_t>(name) : int64_t{name};
       return ffi::Error::InvalidArgument("index must name one of " + text(n_post) +
                                          " neurons, 0 to " + text(n_post - 1) + "; got " +
                                          text(got));
@@ -404,28 +412,33 @@ static ffi::Error VisitRows(const Visit<T>& v, W* w) {
 }
 
 // w at the synapses of receivers with an event: the slot-th of those of the sender that a column
-// names. So far ahead of its change that it has come from memory, each is asked for.
-template <int kWidth, typename T, typename W>
-static ffi::Error VisitColumns(const Visit<T>& v, const Rows& rows, const Numbers& slot, W* w) {
+// names, whose slot may stand in the low bits of the name. So far ahead of its change that it has
+// come from memory, each is asked for.
+template <int kWidth, bool kLowBits, typename T, typename W>
+static ffi::Error VisitColumns(const Visit<T>& v, const Rows& rows, const Numbers& slots, W* w) {
   constexpr int64_t kAhead = 24;
   const auto n = static_cast<uint32_t>(v.rows.n_post);
-  const auto from = [&](int64_t k) { return Numbers::Read<kWidth>(v.rows.index.at + k * kWidth); };
+  const auto word = [&](int64_t k) { return Numbers::Read<kWidth>(v.rows.index.at + k * kWidth); };
+  const auto slot = [&](int64_t k) {
+    if constexpr (kLowBits) return word(k) & ((1u << v.rows.low_bits) - 1);
+    else return slots[k];
+  };
   const auto fetch = [&](int64_t k) {
-    const uint32_t i = from(k);
-    if (i < n) __builtin_prefetch(w + rows.start[i] + slot[k], 1);
+    const uint32_t i = kLowBits ? word(k) >> v.rows.low_bits : word(k);
+    if (i < n) __builtin_prefetch(w + rows.start[i] + slot(k), 1);
   };
   const auto ahead = [&](int64_t j) {
     v.rows.Fetch(j);
-    v.rows.Fetch(j, slot.at, slot.width);
+    if constexpr (!kLowBits) v.rows.Fetch(j, slots.at, slots.width);
   };
   bool placed = true;
   const int64_t refused = ForEachEvent(v.event, v.n, ahead, [&](int64_t j) {
     if (!v.rows.Has(j)) return false;
     const int64_t end = v.rows.start[j + 1];
     for (int64_t k = v.rows.start[j]; k < std::min(v.rows.start[j] + kAhead, end); ++k) fetch(k);
-    return v.rows.template ForEach<kWidth>(j, [&](int32_t k, uint32_t i) {
+    return v.rows.template ForEach<kWidth, kLowBits>(j, [&](int32_t k, uint32_t i) {
       if (k + kAhead < end) fetch(k + kAhead);
-      const int64_t first = rows.start[i], e = first + slot[k];
+      const int64_t first = rows.start[i], e = first + slot(k);
       if (!rows.Has(i) || e < first || e >= rows.start[i + 1]) {
         placed = false;
         return;
@@ -444,14 +457,24 @@ static ffi::Error VisitBoth(const Visit<T>& sent, const Visit<T>& fired, const N
   const ffi::Error error = ByWidth(
       sent.rows.index, [&](auto width) { return VisitRows<width()>(sent, w); });
   if (error.failure()) return error;
+  if (fired.rows.low_bits) return VisitColumns<4, true>(fired, sent.rows, slot, w);
   return ByWidth(fired.rows.index, [&](auto width) {
-    return VisitColumns<width()>(fired, sent.rows, slot, w);
+    return VisitColumns<width(), false>(fired, sent.rows, slot, w);
   });
 }
 
 static bool Fits(const Any& bound, int64_t edges, int64_t senders) {
   const auto n = static_cast<int64_t>(bound.element_count());
   return n == 0 || n == 1 || n == edges || n == senders;
+}
+
+// A sender and a slot in each word: how many of its bits are left for the slot; 0 where the two
+// are apart. `visits.py` has the rule.
+static int LowBits(const Any& pre, int64_t n_pre) {
+  if (pre.element_type() != ffi::U32 || pre.dimensions().size() != 1) return 0;
+  int bits = 1;
+  while (bits < 31 && (n_pre - 1) >> bits) ++bits;
+  return 32 - bits;
 }
 
 static bool Ends(const Ints& start, const Any& event) {
@@ -466,11 +489,14 @@ static ffi::Error Visited(Any post_, Ints start, Any pre_, Ints begin, Any slot_
                           Any y, Any z, Any x, Any low_, Any high_, ffi::Buffer<ffi::U32> seeds,
                           Any /*after*/, ffi::Result<Any> changed, int64_t longest,
                           int64_t largest) {
-  const Numbers post = NumbersOf(post_), pre = NumbersOf(pre_), slot = NumbersOf(slot_, true);
+  const int low_bits = LowBits(pre_, static_cast<int64_t>(start.element_count()) - 1);
+  const Numbers post = NumbersOf(post_), slot = NumbersOf(slot_, true),
+                pre = low_bits ? WordsOf(pre_) : NumbersOf(pre_);
   const int64_t n_pre = s.element_count(), n_post = y.element_count(),
                 senders = std::max(n_pre, static_cast<int64_t>(x.element_count()));
   if (!post.width || !pre.width || !slot.width || (n_pre && !Ends(start, s)) || !Ends(begin, z) ||
-      !Shaped(w, {post.size}) || !Shaped(*changed, {post.size}) || pre.size != slot.size ||
+      !Shaped(w, {post.size}) || !Shaped(*changed, {post.size}) ||
+      (low_bits ? 0 : pre.size) != slot.size ||
       (z.element_count() && start.element_count() != static_cast<size_t>(senders + 1)) ||
       !Fits(low_, post.size, senders) || !Fits(high_, post.size, senders) || !OneType(s, y, z) ||
       !OneType(s, x, low_) || !OneType(s, high_, high_) || !Held(w, s) ||
@@ -487,7 +513,7 @@ static ffi::Error Visited(Any post_, Ints start, Any pre_, Ints begin, Any slot_
   const int64_t heard = z.element_count(), sent = x.element_count();
   const Rows rows{post, start.typed_data(), post.size,
                   static_cast<int64_t>(start.element_count()) - 1, n_post, longest},
-      columns{pre, begin.typed_data(), pre.size, heard, sent, largest};
+      columns{pre, begin.typed_data(), pre.size, heard, sent, largest, low_bits};
   const uint32_t* seed = seeds.typed_data();
   const bool drawn = seeds.element_count() == 2;
   const auto both = [&](auto real) {

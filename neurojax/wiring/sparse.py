@@ -174,13 +174,14 @@ class FanOut(eqx.Module):
     def with_columns(self) -> "FanOut":
         """The same list, which can also be gone through by receiver: 3 to 8 bytes a synapse more.
 
-        What learns where receivers fire needs it, as STDP does: of each synapse its sender, in 2
-        to 4 bytes, and which of the sender's it is, in 1 to 4. Raises `ValueError` under `jit`.
+        What learns where receivers fire needs it, as STDP does: of each synapse its sender, and
+        which of the sender's it is: 4 bytes at most where 32 bits are enough for both. Raises
+        `ValueError` under `jit`.
         """
         index, start = concrete(self.index), concrete(self.start)
         if index is None or start is None:
             raise ValueError("with_columns must be called on concrete wiring, not under jit")
-        return replace(self, columns=by_receiver(index, start, self.n_post))
+        return replace(self, columns=by_receiver(index, start, self.n_post, self.longest))
 
     def visited(
         self, w: Shaped[Array, " edges"], visits: Visits, low: Array | None, high: Array | None,

@@ -12,6 +12,7 @@ Weights in bfloat16 or int8 are rounded by chance to one of their two neighbours
 is what was asked for: changes far below their resolution add up as they should.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -43,6 +44,7 @@ __all__ = [
     "placed",
     "rounded",
     "scheduled",
+    "sent_by",
     "visited",
 ]
 
@@ -55,12 +57,14 @@ class Columns(eqx.Module):
     """The same synapses by receiver, for what happens where a receiver fires.
 
     `pre` [edges] says who sends each, kept as `narrow` has it, and `slot` [edges], in one byte, two
-    or four, how far from the first of that sender it stands in the list by sender. Those of
-    receiver i lie at start[i] up to start[i + 1]; `longest` is the largest fan-in.
+    or four, how far from the first of that sender it stands in the list by sender. Where one word
+    of 32 bits takes less and is enough for both, `pre` is of such, uint32, the sender in the upper
+    bits and the slot in the rest, and `slot` None. Those of receiver i lie at start[i] up to
+    start[i + 1]; `longest` is the largest fan-in.
     """
 
     pre: Integer[Array, " edges"] | Integer[Array, "edges 3"]
-    slot: Integer[Array, " edges"]
+    slot: Integer[Array, " edges"] | None
     start: Int[Array, " post_and_end"]
     longest: int = eqx.field(static=True)
 
@@ -85,23 +89,53 @@ class Visit(NamedTuple):
 Visits = tuple[Visit | None, Visit | None]  # at the senders that fired, at the receivers
 
 
-def by_receiver(index: np.ndarray, start: np.ndarray, n_post: int) -> Columns:
+def by_receiver(index: np.ndarray, start: np.ndarray, n_post: int, longest: int) -> Columns:
     """Columns of synapses in rows: receivers `index` [edges] of the rows that begin at `start`.
 
-    Synapses are gone through a few at a time, so that little is needed beside the result.
+    No fan-out is larger than `longest`, which says how both ends are kept. Synapses are gone
+    through a few at a time, so that little is needed beside the result.
     """
     n_pre, edges = len(start) - 1, len(index)
     n_in = counts(index, n_post)
     dtype, more = kind(n_pre)
-    pre = blank((edges, *more), dtype)
-    slot = blank(edges, small(int(np.diff(start).max(initial=0))))
+    together = _one_word(n_pre, longest)
+    pre = blank(edges, np.uint32) if together else blank((edges, *more), dtype)
+    slot = None if together else blank(edges, small(longest))
     for order, at, to in placed(index, n_in):
         place = at.start + order
         sender = np.searchsorted(start, place, side="right") - 1
-        into(pre, sender, to)
-        slot[to] = place - start[sender]
+        if slot is None:
+            pre[to] = sender << _low_bits(n_pre) | (place - start[sender])
+        else:
+            into(pre, sender, to)
+            slot[to] = place - start[sender]
     begin = jnp.asarray(np.append(0, np.cumsum(n_in)), jnp.int32)
-    return Columns(kept(pre), kept(slot), begin, int(n_in.max(initial=0)))
+    slot = None if slot is None else kept(slot)
+    return Columns(kept(pre), slot, begin, int(n_in.max(initial=0)))
+
+
+def _one_word(n_pre: int, longest: int) -> bool:
+    """Whether a sender and a slot are kept in one word: it is enough for both, and takes less."""
+    dtype, more = kind(n_pre)
+    apart = np.dtype(dtype).itemsize * math.prod(more) + np.dtype(small(longest)).itemsize
+    return longest <= 1 << _low_bits(n_pre) and apart > 4
+
+
+def _low_bits(n_pre: int) -> int:
+    """Bits of a word that are left beside those which name one of `n_pre` senders."""
+    return 32 - max((n_pre - 1).bit_length(), 1)
+
+
+def sent_by(
+    pre: Array, slot: Array | None, n_pre: int, first: Array, size: int
+) -> tuple[Array, Array]:
+    """Sender and slot, int32 [size] each, of the places of columns from `first` on."""
+    if slot is not None and pre.dtype != jnp.uint32:
+        return window(pre, first, size), window(slot, first, size)
+    word = jax.lax.dynamic_slice_in_dim(pre, first, size)
+    bits = jnp.uint32(_low_bits(n_pre))
+    low = word & ((jnp.uint32(1) << bits) - jnp.uint32(1))
+    return (word >> bits).astype(jnp.int32), low.astype(jnp.int32)
 
 
 def counts(index: np.ndarray, n: int) -> np.ndarray:
@@ -208,7 +242,7 @@ def _chance(e: Array, seed: Array) -> Array:
 def _columns(c: Columns | None) -> tuple[Array, Array, Array]:
     if c is None:
         return jnp.zeros(0, jnp.uint16), jnp.zeros(1, jnp.int32), jnp.zeros(0, jnp.uint8)
-    return c.pre, c.start, c.slot
+    return c.pre, c.start, jnp.zeros(0, jnp.uint8) if c.slot is None else c.slot
 
 
 def _end(bound: Array | None, dtype: Any) -> Array:
@@ -247,10 +281,12 @@ def _changed(
     def look(j, carry):
         w = carry[0]
         first, own = row_of(start, j, other.shape[0], longest)
-        far = window(other, first, longest)
         at, beyond = None, jnp.zeros(longest, bool)
-        if slot is not None:
-            at = by_sender[far] + window(slot, first, longest)
+        if slot is None:
+            far = window(other, first, longest)
+        else:
+            far, beside = sent_by(other, slot, n_other, first, longest)
+            at = by_sender[far] + beside
             beyond = (at < by_sender[far]) | (at >= by_sender[far + 1])
         own_slice = lambda x: jax.lax.dynamic_slice(x, (first,), (longest,))  # noqa: E731
         here = lambda x: own_slice(x) if at is None else x[at]  # noqa: E731

@@ -8,8 +8,12 @@ from experiments import scaling
 
 
 def test_exponents_are_slopes_over_synapses():
-    rows = [{"synapses": n, "seconds": 3e-6 * n**1.2, "bytes": 40 * n} for n in (1e4, 1e5, 1e6)]
-    assert scaling.exponents(rows) == pytest.approx({"seconds": 1.2, "bytes": 1.0})
+    rows = [
+        {"synapses": n, "seconds": 3e-6 * n**1.2, "bytes": 40 * n, "joules": n**1.5, "hops_spike": 7}
+        for n in (1e4, 1e5, 1e6)
+    ]
+    slopes = {"seconds": 1.2, "bytes": 1.0, "joules": 1.5, "hops_spike": 0.0}
+    assert scaling.exponents(rows) == pytest.approx(slopes)
     assert scaling.exponents(rows[:1]) == {}
 
 

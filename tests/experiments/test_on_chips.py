@@ -140,7 +140,7 @@ def test_pictures_are_counted_batch_by_batch_each_with_its_own_chance(priced, mo
 
 @pytest.mark.parametrize(("n", "side"), [(1, 1), (32, 1), (33, 2), (128, 2), (129, 3), (289, 4)])
 def test_the_mesh_is_the_smallest_square_that_holds_the_neurons(n, side):
-    assert _on_chips._square(n) == topology.Mesh(side, side, 32)
+    assert _on_chips.square(n) == topology.Mesh(side, side, 32)
 
 
 # --- how it is shown ---

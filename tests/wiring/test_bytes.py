@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import neurojax as nj
@@ -49,3 +50,8 @@ def test_as_many_bytes_a_synapse_as_the_page_of_scaling_says():
     wiring = nj.FanOut([70_000] * 300, [0, 300], 100_000, 300).with_columns()
     rest = nj.nbytes(wiring.start, wiring.columns.start)  # pyright: ignore[reportOptionalMemberAccess]
     assert nj.nbytes(wiring) - rest == (3 + 2 + 2) * 300  # one sender, 300 places
+    ends = np.arange(300) % 2, np.full(300, 70_000)
+    wiring = nj.by_sender(*ends, 100_000, 100_000)
+    wiring = nj.FanOut(wiring.index, wiring.start, 100_000, 1000).with_columns()
+    rest = nj.nbytes(wiring.start, wiring.columns.start)  # pyright: ignore[reportOptionalMemberAccess]
+    assert nj.nbytes(wiring) - rest == (3 + 4) * 300  # 17 bits of the sender, 10 of its place

@@ -1,5 +1,7 @@
 """What happens at the synapses of neurons that fire: kernel against loops, loops against NumPy."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -107,6 +109,63 @@ def test_a_network_without_synapses_changes_nothing():
     assert wiring.visited(jnp.zeros(0), pair, None, None).shape == (0,)
 
 
+# So large a fan-out may be that a sender's number and a slot take less in one word.
+FAR = 70_000
+
+
+def in_words(wiring):
+    """The same list with both in one word a synapse."""
+    found = replace(wiring, longest=FAR).with_columns()
+    assert found.columns.pre.dtype == np.uint32
+    assert found.columns.slot is None
+    return found
+
+
+@pytest.mark.parametrize("native", [pytest.param(True, marks=needs_compiler), False])
+def test_a_word_that_names_sender_and_slot_leads_to_the_same_synapse(native):
+    wiring, *given = drawn(np.float32)
+    found = changed(in_words(wiring), *given, *BOUNDS["one a sender"], native)
+    expected = changed(wiring, *given, *BOUNDS["one a sender"], native)
+    np.testing.assert_array_equal(found, expected)
+    assert (found != given[0]).any()
+
+
+@needs_compiler
+@pytest.mark.parametrize("n_pre", [1, 2, 4, 5])
+def test_kernel_and_loops_agree_on_how_many_bits_a_sender_takes(n_pre):
+    pre = np.arange(40) % n_pre
+    wiring = in_words(nj.by_sender(pre, np.arange(40) % 8, n_pre, 8))
+    pair = None, Visit(jnp.ones(8), jnp.arange(1.0, 1 + n_pre))
+    for native in (True, False):
+        w = VISITED(wiring.rows, wiring.columns, jnp.zeros(40), pair, None, None, native)
+        np.testing.assert_array_equal(w, 1 + np.sort(pre))
+
+
+@pytest.mark.parametrize(
+    ("n_pre", "longest", "together"),
+    [
+        (1 << 17, 1 << 15, True),  # 17 and 15 bits
+        (1 << 17, (1 << 15) + 1, False),
+        ((1 << 17) + 1, 1 << 14, True),
+        ((1 << 17) + 1, 1 << 15, False),
+        (70_000, 256, False),  # three bytes and one
+        (65_536, 65_536, False),  # two and two
+        (1, FAR, True),
+        (1 << 24, 256, False),
+        ((1 << 24) + 1, 128, True),
+    ],
+)
+def test_one_word_holds_sender_and_slot_where_it_can_and_takes_less(n_pre, longest, together):
+    start = np.zeros(n_pre + 1, np.int64)
+    start[-1] = 2
+    index = np.array([1, 0], np.uint16)
+    c = visits.by_receiver(index, start, 2, longest)
+    assert (c.pre.dtype == np.uint32) == together
+    pre, slot = visits.sent_by(c.pre, c.slot, n_pre, jnp.asarray(0), 2)
+    np.testing.assert_array_equal(pre, n_pre - 1)
+    np.testing.assert_array_equal(slot, [1, 0])
+
+
 EITHER = pytest.mark.parametrize("native", [pytest.param(True, marks=needs_compiler), False])
 
 
@@ -128,6 +187,23 @@ def put_wide(name, value, at=3):
         return eqx.tree_at(get, rows, get(rows).astype(jnp.int32).at[at].set(value))
 
     return change
+
+
+@EITHER
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (300 << 23, "index must name one of 300 neurons, 0 to 299"),
+        (2**32 - 1, "index must name one of 300 neurons"),
+        (299 << 23 | 40, "slot must name one of a sender's synapses"),
+    ],
+)
+def test_nor_does_it_trust_a_word(word, message, native):
+    wiring, w, *_ = drawn(np.float32)
+    wiring = in_words(wiring)  # 9 bits of the sender, 23 of the slot
+    everyone, wrong = (None, Visit(jnp.ones(N_POST), jnp.ones(N_PRE))), put("pre", np.uint32(word))
+    with pytest.raises(Exception, match=message):
+        done(VISITED(wiring.rows, wrong(wiring.columns), w, everyone, None, None, native))
 
 
 def longer(columns):
