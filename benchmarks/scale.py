@@ -2,6 +2,7 @@
 
     python -m benchmarks.scale                       # 10^6, 10^7, 10^8, and 10^9 computed anew
     python -m benchmarks.scale --synapses 1e7 --kinds plain,stdp --json FILE
+    python -m benchmarks.scale --synapses 1e7 --turns 21   # what plasticity costs
 
 W4's network of LIF neurons, four fifths of which excite (`sparse_network.py`), in steps of 0.1 ms:
 100 synapses a neuron up to 10^6, then 1,000, weights smaller accordingly. Each row is a process of
@@ -14,12 +15,18 @@ its own. Kinds:
     procedural        synapses computed at each spike, kept nowhere
 
 Printed for each: seconds to build; bytes a synapse that `nbytes` states of network, weights and
-state; of which the peak of the process while it builds and while it runs, both less what a network
-of 20,000 synapses takes; wall and processor seconds a biological second, the mean rate, and
-nanoseconds for each spike and synapse.
+state; of which the peak of the process while it builds, compiles and runs for the first time, and
+while it runs then, what was freed by then given back: both less what a network of 20,000 synapses
+takes; wall and processor seconds a biological second, the mean rate, and nanoseconds for each
+spike and synapse.
+
+With `--turns` a network that learns by STDP and one that does not are run by turns in one process,
+driven to 15 spikes a second, and the ratio of their times is printed, median and quartiles.
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import re
 import subprocess
@@ -34,6 +41,7 @@ import numpy as np
 from benchmarks.sparse_network import DELAY, DT, G_INH, NEURON, TAU_MINUS, TAU_PLUS, TAU_SYN, W_EXC
 
 KINDS = ("plain", "stdp", "stdp-bf16", "stdp-int8", "three-factor", "procedural")
+DRIVEN = 34.5  # mV at rest, which makes the network of 10^7 fire at 15 Hz
 STRETCH = 100  # steps of a presentation, three-factor
 STEPS = {10**6: 10_000, 10**7: 4_000, 10**8: 1_000, 10**9: 300}  # timed, at the nearest size
 
@@ -117,27 +125,27 @@ def _presented() -> Callable:
     rule = nj.ThreeFactor(window=nj.post_spike)
 
     @eqx.filter_jit(donate="all-except-first")
-    def learnt(fixed, changing):
-        net, rest, state = fixed
+    def learnt(fixed, changing, state):
+        net, rest = fixed
         weights = {"loop": eqx.combine(changing, rest)}
         n = net.layers["cells"].n
         state, z = nj.simulate(
             net, weights, state, {}, n_steps=STRETCH, dt=DT, learn=False,
             probe=lambda r: r["cells"].z.astype(bool),
         )  # fmt: skip
-        spikes = z.astype(float)
         # What arrived: the spikes of DELAY steps before, of this stretch.
-        pre = jnp.concatenate([jnp.zeros((DELAY, n)), spikes[:-DELAY]])
+        pre = jnp.concatenate([jnp.zeros((DELAY, n), bool), z[:-DELAY]])
         signal = jnp.where(jnp.arange(n) % 2 == 0, 1e-4, -1e-4)
         q = jnp.broadcast_to(signal, z.shape)
-        d = rule.factor(net.layers["cells"].neuron, nj.Post(spikes, spikes), q, dt=DT)
+        d = rule.factor(net.layers["cells"].neuron, nj.Post(z, z), q, dt=DT)
         changed = nj.taught(weights["loop"], d, pre)
-        return eqx.filter(changed, changes(changed)), state, spikes.mean()
+        rate = jax.lax.map(lambda z: z.mean(dtype=float), z).mean()  # of all at once: z in floats
+        return eqx.filter(changed, changes(changed)), state, rate
 
     def presented(net, weights, state):
         loop = weights["loop"]
         changing, rest = eqx.partition(loop, changes(loop))
-        changing, state, rate = learnt((net, rest, state), changing)
+        changing, state, rate = learnt((net, rest), changing, state)
         return {"loop": eqx.combine(changing, rest)}, state, jax.block_until_ready(rate)
 
     return _COMPILED.setdefault("presented", presented)
@@ -154,6 +162,12 @@ def memory() -> tuple[int, int]:
     return now, most
 
 
+def given_back() -> None:
+    """What was freed goes back to the system, where the C library can be asked to (glibc)."""
+    gc.collect()
+    getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)(0)
+
+
 def measured(synapses: int, kind: str, n_steps: int) -> dict[str, Any]:
     """One row."""
     import jax
@@ -163,20 +177,23 @@ def measured(synapses: int, kind: str, n_steps: int) -> dict[str, Any]:
     begin = time.perf_counter()
     net, weights = jax.block_until_ready(built(synapses, kind))
     took = time.perf_counter() - begin
-    building = memory()[1]
     learn = kind.startswith("stdp")
     v = np.random.default_rng(1).uniform(0, NEURON["v_th"], net.layers["cells"].n)
     state = net.init(learn=learn)
     cells = state.neurons["cells"]._replace(v=jax.numpy.asarray(v, float))
     state = state._replace(neurons={"cells": cells})
     weights, state, _ = run(net, weights, state, n_steps, kind)  # compiles, and warms up
+    building = memory()[1]
+    given_back()
+    memory()
     wall, cpu = time.perf_counter(), time.process_time()
     weights, state, rate = jax.block_until_ready(run(net, weights, state, n_steps, kind))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     seconds = n_steps * DT / 1000
     edges = net.projections["loop"].n_synapses
     stated = nj.nbytes(net, weights, state)
-    stated += 3 * 4 * STRETCH * len(v) if kind == "three-factor" else 0  # z, q and D of a stretch
+    # Of a stretch q and D in four bytes, spikes and arrivals in one.
+    stated += (4 + 4 + 1 + 1) * STRETCH * len(v) if kind == "three-factor" else 0
     return {
         "synapses": edges, "neurons": len(v), "kind": kind, "build_s": took, "stated": stated,
         "building": building, "running": memory()[1], "wall_s": wall / seconds,
@@ -193,6 +210,31 @@ def one(synapses: int, kind: str, n_steps: int | None = None) -> dict[str, Any]:
     before = memory()[0]
     row = measured(synapses, kind, steps)
     return row | {name: row[name] - before for name in ("building", "running")}
+
+
+def plasticity(synapses: int, turns: int, n_steps: int = 2000) -> dict[str, Any]:
+    """Processor seconds a biological second with STDP and without, by turns, and their ratio."""
+    import equinox as eqx
+    import jax
+
+    ready, took, rates = {}, {"plain": [], "stdp": []}, {}
+    for kind in took:
+        net, weights = built(synapses, kind)
+        driven = lambda net: net.layers["cells"].neuron.v_rest  # noqa: E731
+        net = eqx.tree_at(driven, net, jax.numpy.asarray(DRIVEN))
+        ready[kind] = net, *run(net, weights, net.init(learn=kind == "stdp"), n_steps, kind)[:2]
+    for _ in range(turns):
+        for kind, (net, weights, state) in ready.items():
+            begin = time.process_time()
+            after = jax.block_until_ready(run(net, weights, state, n_steps, kind))
+            took[kind].append((time.process_time() - begin) / (n_steps * DT / 1000))
+            ready[kind], rates[kind] = (net, *after[:2]), after[2] * 1000 / DT
+    ratios = np.divide(took["stdp"], took["plain"])
+    low, middle, high = np.percentile(ratios, [25, 50, 75])
+    return {
+        "synapses": synapses, **{k: float(np.median(x)) for k, x in took.items()},
+        "rates_hz": rates, "ratio": middle, "quartiles": [low, high], "turns": turns,
+    }  # fmt: skip
 
 
 def line(row: dict[str, Any]) -> str:
@@ -220,12 +262,17 @@ def main() -> None:
     options.add_argument("--kinds", default=",".join(KINDS))
     options.add_argument("--steps", type=int, default=None, help="steps that are timed")
     options.add_argument("--json", type=Path)
+    options.add_argument("--turns", type=int, help="with STDP and without by turns, so often")
     options.add_argument("--one", help=argparse.SUPPRESS)
     c = options.parse_args()
     numbers = lambda text: [round(float(x)) for x in text.split(",") if x]  # noqa: E731
     if c.one:
         size, kind = c.one.split(":")
         print(json.dumps(one(round(float(size)), kind, c.steps)))
+        return
+    if c.turns:
+        for n in numbers(c.synapses):
+            print(json.dumps(plasticity(n, c.turns)))
         return
     kinds = c.kinds.split(",")
     if unknown := {*kinds} - {*KINDS}:

@@ -13,7 +13,7 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Key, Shaped
 
-from neurojax._check import brief, cast, flag, instance, known_finite, prng_key, real
+from neurojax._check import brief, cast, flag, instance, known_finite, numbers, prng_key, real
 from neurojax._draw import fold
 from neurojax._memory import affordable
 from neurojax.wiring.convolution import Conv1D, Conv2D, Local1D, Local2D
@@ -239,12 +239,11 @@ def taught(
     def step(changing, now):
         t, d, s = now
         held = eqx.combine(changing, rest)
-        held = visited(
-            held, (Visit(s, d), None), key=None if key is None else jax.random.fold_in(key, t)
-        )
+        chance = None if key is None else jax.random.fold_in(key, t)
+        held = visited(held, (Visit(real(s, "pre"), d), None), key=chance)
         return eqx.filter(held, changes(held)), None
 
-    now = jnp.arange(len(pre)), post, real(pre, "pre")
+    now = jnp.arange(len(pre)), post, numbers("pre", pre)  # spikes may be a byte each
     return eqx.combine(jax.lax.scan(step, changing, now)[0], rest)
 
 
@@ -404,6 +403,7 @@ MakeWeights = Callable[[Array, Connectivity, Array], Weights]
 
 
 _MANY = 1 << 25  # weights from which on they are drawn a part at a time
+_DRAWN = 1 << 20  # of such a part, which has a key of its own
 _MASKED = Band | Local1D | Local2D | Dense  # layouts that may have places without a synapse
 
 
@@ -440,7 +440,7 @@ def _many(key: Array, wiring: FanOut, gain: Any, dtype: DTypeLike) -> Array:
         gain / np.sqrt(np.maximum(counts(np.asarray(wiring.index), wiring.n_post), 1))
     )
     index, w = np.asarray(wiring.index), blank(wiring.shape, jnp.dtype(dtype))
-    for i, at in enumerate(pieces(w.size)):
+    for i, at in enumerate(pieces(w.size, size=_DRAWN)):
         drawn = jax.random.normal(jax.random.fold_in(key, i), (at.stop - at.start,), dtype)
         w[at] = np.asarray(drawn) * scale[wide(index[at])].astype(w.dtype)
     return kept(w)

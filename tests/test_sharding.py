@@ -190,6 +190,20 @@ def test_places_that_fill_up_a_list_have_receivers_of_their_own_where_receivers_
     np.testing.assert_array_equal(silent, filled)
 
 
+def test_lists_of_devices_are_kept_alike_where_only_one_needs_the_more():
+    """Of one sender among 70,000 a device hears 300, more than a byte counts, another one."""
+    n = 70_000
+    wiring = nj.by_sender(np.zeros(301, int), np.append(np.arange(300), n - 1), n, n).with_columns()
+    parts = shards.divided(wiring, sharding.mesh(neuron=2), spikes=False, inside=True)
+    assert parts.columns.pre.dtype == np.uint32
+    visit = nj.Visit(jnp.ones(n), jnp.arange(1.0, n + 1))
+    w = shards.spread(jnp.zeros(301), wiring, parts)
+    np.testing.assert_array_equal(
+        shards.whole(parts.visited(w, (None, visit), None, None), wiring),
+        wiring.visited(jnp.zeros(301), (None, visit), None, None),
+    )
+
+
 def test_a_bound_of_a_sender_is_that_of_silent_ones_too():
     bound = jnp.array([1.0, 2.0, 3.0])
     np.testing.assert_array_equal(shards._bound(bound, 5, 3), [1, 2, 3, 0, 0])

@@ -30,6 +30,7 @@ from neurojax._check import (
     function,
     known_finite,
     nonnegative,
+    numbers,
     one_number,
     optional,
     positive,
@@ -204,15 +205,16 @@ class ThreeFactor(eqx.Module):
         """
         step_size(dt)
         one_number(self, "kappa_e", "decay")
-        h, z, q = _matching(post, q, ("T", "n"))
-        stored, (h, z, q) = q.dtype, cast((h, z, q), working(q.dtype))
-        zero = jnp.zeros_like(q[0])
+        h, z, q = numbers("h", post.h), numbers("z", post.z), real(q, "q")
+        _alike(h, z, q, ("T", "n"))
+        stored, zero = q.dtype, jnp.zeros(q.shape[1:], working(q.dtype))
         adaptation = _adaptation(neuron, dt, zero)
-        kappa = self.kappa_e.astype(q.dtype)
+        kappa = self.kappa_e.astype(zero.dtype)
 
         def back(carry, now):
             big_q, big_d, g = carry
-            h, z, q = now
+            # One step of them at a time as floats: spikes may be a byte each.
+            h, z, q = (real(x).astype(zero.dtype) for x in now)
             big_q = q + kappa * big_q
             delta = h * (big_q if g is None else big_q + g)
             big_d = delta + self.trace_decay(neuron, z, dt) * big_d
@@ -262,12 +264,17 @@ class ThreeFactor(eqx.Module):
 def _matching(post: Post, q: Array, axes: tuple[str, ...]) -> tuple[Array, Array, Array]:
     """Windows, spikes and third factor as floats, refused unless of one shape."""
     h, z, q = map(real, (post.h, post.z, q))
+    _alike(h, z, q, axes)
+    return h, z, q
+
+
+def _alike(h: Array, z: Array, q: Array, axes: tuple[str, ...]) -> None:
+    """Refuse windows, spikes and a third factor that are not of one shape."""
     if not h.shape == z.shape == q.shape or q.ndim != len(axes):
         raise ValueError(
             f"h, z and q must all be [{', '.join(axes)}]; got {h.shape}, {z.shape} and {q.shape}:"
             " jax.vmap over a batch"
         )
-    return h, z, q
 
 
 def _adaptation(neuron: Neuron, dt: float | Array, like: Array) -> tuple[Array, Array] | None:

@@ -21,7 +21,8 @@ __all__ = [
     "wide", "window",
 ]  # fmt: skip
 
-_PIECE = 1 << 20  # numbers widened at once where an array is gone through
+# Numbers widened at once where an array is gone through; of more, memory would stay taken.
+_PIECE = 1 << 18
 _LINE = 64  # bytes; JAX takes memory as it is where it begins at a multiple of these
 
 
@@ -101,9 +102,9 @@ def window(x: Shaped[Array, "n ..."], first: Array, size: int) -> Int[Array, " s
     return wide(jax.lax.dynamic_slice_in_dim(x, first, size))
 
 
-def pieces(n: int, width: int = 1) -> Iterator[slice]:
-    """All of `n` numbers in rows of `width`, as stretches of rows, a few millions at a time."""
-    rows, size = n // width, max(_PIECE // width, 1)
+def pieces(n: int, width: int = 1, size: int = _PIECE) -> Iterator[slice]:
+    """All of `n` numbers in rows of `width`, as stretches of rows of some `size` numbers each."""
+    rows, size = n // width, max(size // width, 1)
     for first in range(0, rows, size):
         yield slice(first, min(first + size, rows))
 
