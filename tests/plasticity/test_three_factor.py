@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from oracles import connectivity as wiring
 from oracles.wta_broadcast import weight_change
 
+import neurojax as nj
 from neurojax.neurons import surrogate
 from neurojax.neurons.leaky import ALIF, LIF, LeakyIntegrator
 from neurojax.plasticity.three_factor import (
@@ -212,6 +213,21 @@ def test_without_recurrence_the_rule_is_the_gradient(neuron):
     dw = rule.factor(model, post, q, dt=1.0).T @ x
     charge = -np.expm1(-1 / 5.0)  # of the membrane in one step, which the trace leaves out
     np.testing.assert_allclose(charge * dw, -gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_spikes_of_a_byte_teach_as_those_that_are_floats_do():
+    rng = np.random.default_rng(4)
+    z, pre = rng.random((2, 12, 4)) < 0.4
+    q, rule = jnp.asarray(rng.normal(size=(12, 4)), jnp.float32), ThreeFactor(window=nj.post_spike)
+    given = [(jnp.asarray(z), jnp.asarray(pre)), (jnp.asarray(z, q.dtype), jnp.asarray(pre, float))]
+    d = [rule.factor(nj.LIF(), Post(z, z), q, dt=1.0) for z, _ in given]
+    np.testing.assert_array_equal(*d)
+    assert (d[0] != 0).any()
+    wiring = nj.by_sender(np.arange(16) // 4, np.arange(16) % 4, 4, 4)
+    weights = nj.Ideal(jnp.zeros(16), wiring)
+    w = [nj.taught(weights, d[0], pre).w for _, pre in given]
+    np.testing.assert_array_equal(*w)
+    np.testing.assert_allclose(w[0].reshape(4, 4), pre.T.astype(float) @ d[0], rtol=1e-5, atol=1e-6)
 
 
 def test_windows_are_what_they_say():
