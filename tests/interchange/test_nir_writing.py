@@ -2,6 +2,7 @@
 
 import json
 
+import equinox as eqx
 import h5py
 import jax
 import jax.numpy as jnp
@@ -141,6 +142,28 @@ class Array(nj.Ideal):
 def crossbar():
     net, weights = network()
     return net, {n: Array(w.w, w.connectivity) for n, w in weights.items()}
+
+
+def test_whatever_may_be_dropped_leaves_the_network_without_it(tmp_path):
+    """One that had no refractory time, rule, release and devices is written alike."""
+    plain, weights = network()
+    net, _ = network(nj.LIF(tau_mem=10.0, t_ref=2.0), rule=nj.ThreeFactor(0.5))
+    last = nj.Projection("h", "out", nj.Dense(4, 2), delay=2, release=nj.TsodyksMarkram())
+    net = nj.Network(net.layers, net.projections | {"last": last})
+    held = weights | {"rec": Array(weights["rec"].w, weights["rec"].connectivity)}
+    path = tmp_path / "net.nir"
+    dropped = ("refractory", "learning", "release", "devices")
+    nj.to_nir(net, held, path, dt=1.0, drop=dropped)
+    found = nj.from_nir(path, dt=1.0)
+    nj.to_nir(plain, weights, tmp_path / "plain.nir", dt=1.0)
+    assert eqx.tree_equal(
+        (found.net, found.weights), nj.from_nir(tmp_path / "plain.nir", dt=1.0)[:2]
+    )
+    told = json.loads((tmp_path / "net.nir.json").read_text())["dropped"]
+    assert {n: sorted(x) for n, x in told.items()} == {
+        "h": ["rule", "t_ref_ms"], "last": ["release"], "rec": ["devices"],
+    }  # fmt: skip
+    assert told["h"]["t_ref_ms"] == 2.0
 
 
 def to_maps():
