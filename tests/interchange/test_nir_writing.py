@@ -166,6 +166,17 @@ def test_whatever_may_be_dropped_leaves_the_network_without_it(tmp_path):
     assert told["h"]["t_ref_ms"] == 2.0
 
 
+def test_a_sum_that_is_handed_on_goes_out_as_a_scale_of_ones():
+    layers = {"sum": nj.Layer(3, nj.interchange.Relay()), "out": nj.Layer(2, nj.LIF(tau_mem=5.0))}
+    links = {
+        "in": nj.Projection("x", "sum", nj.Dense(2, 3), gain=3.0),
+        "last": nj.Projection("sum", "out", nj.Dense(3, 2), gain=3.0),
+    }
+    net = nj.Network(layers, links)
+    scale = nj.to_nir(net, net.init_weights(KEY), dt=1.0).nodes["sum"].scale
+    np.testing.assert_array_equal(scale, np.ones(3))
+
+
 def to_maps():
     layers = {"h": nj.Layer(8, nj.LIF()), "out": nj.Layer(2, nj.LIF())}
     into = nj.Projection("x", "h", nj.Dense(3, 8))
