@@ -71,13 +71,14 @@ def taken(
 ) -> Taken:  # fmt: skip
     """Of `n` neurons that hear `fan_in` others each and fire at `rate`, Hz, in steps of `dt`, ms.
 
-        synapses = n fan_in / N (receiver + 4 [+ sender + place]) B
+        synapses = n fan_in / N (receiver + 4 [+ sender and place]) B
         heard = n (4 + 4 + delay / 8) B
         received = n (1 - 1/N) / 8 B a step
         gather = received / link + ceil(log2 N) latency / delay
 
-    Weights are float32; a number takes the bytes that name it (`FanOut`). Spikes are gathered once
-    in as many steps as the smallest `delay`; cores share all work.
+    Weights are float32; a number takes the bytes that name it (`FanOut`), sender and place one
+    word where its bits are enough. Spikes are gathered once in as many steps as the smallest
+    `delay`; cores share all work.
     Raises `ValueError` for another kind.
     """
     if kind not in KINDS:
@@ -85,7 +86,11 @@ def taken(
     own, edges = n / hosts.number, n * fan_in / hosts.number
     each = _bytes(own) + 4
     if kind == "stdp":
-        each += _bytes(n) + (1 if fan_in / hosts.number <= 128 else 2)
+        longest = fan_in / hosts.number  # of a sender's synapses on a host, which vary by chance
+        longest += 7 * math.sqrt(longest) + 10
+        apart = _bytes(n) + (1 if longest <= 256 else 2)
+        one_word = math.ceil(math.log2(n)) + math.ceil(math.log2(longest)) <= 32
+        each += min(apart, 4) if one_word else apart
     received = n * (1 - 1 / hosts.number) / 8
     messages = math.ceil(math.log2(hosts.number)) / max(delay, 1)
     arriving = edges * rate * dt / 1000

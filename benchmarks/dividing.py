@@ -31,7 +31,7 @@ import neurojax as nj
 from benchmarks.sparse_network import DELAY, DT, NEURON, TAU_SYN, network
 from neurojax import sharding
 
-STEPS, EPOCHS = 1500, 4
+STEPS, EPOCHS = 10_000, 4  # a biological second
 
 
 def simulation(n: int) -> tuple[Callable[[], Any], Callable[[], Any], int]:

@@ -190,6 +190,22 @@ def test_places_that_fill_up_a_list_have_receivers_of_their_own_where_receivers_
     np.testing.assert_array_equal(silent, filled)
 
 
+@pytest.mark.parametrize("devices", [2, 8])
+def test_synapses_that_are_computed_are_the_same_on_each_device(devices):
+    wiring = nj.procedural(jax.random.key(0), N, N, 0.2, spread=0.3)
+    cells = nj.Layer(N, nj.LIF(v_rest=1.5), nj.Exponential(5.0))
+    loop = nj.Projection("cells", "cells", wiring, w=jnp.full(N, 0.3), delay=3, plastic=False)
+    net = nj.Network({"cells": cells}, {"loop": loop})
+    given = net, net.init_weights(jax.random.key(1)), net.init()
+    alone = nj.simulate(*given, {}, n_steps=40, dt=1.0)
+    mesh = sharding.mesh(neuron=devices)
+    end, z = nj.simulate(*sharding.place(mesh, *given), {}, n_steps=40, dt=1.0)
+    assert same(z, alone[1])
+    assert z["cells"].sum() > 50
+    assert len(end.neurons["cells"].v.sharding.device_set) == devices
+    assert same(sharding.collect(*given[:2], end)[1], alone[0])
+
+
 def test_lists_of_devices_are_kept_alike_where_only_one_needs_the_more():
     """Of one sender among 70,000 a device hears 300, more than a byte counts, another one."""
     n = 70_000

@@ -26,7 +26,11 @@ def test_a_thousand_millions_on_1000_hosts_worked_out_by_hand():
 
 def test_stdp_keeps_sender_and_place_of_each_synapse():
     plain, stdp = (taken(1e9, 1000, Hosts(1000), kind=kind) for kind in cluster.KINDS)
-    assert stdp.synapses - plain.synapses == 1e9 * (4 + 1)
+    assert stdp.synapses - plain.synapses == 1e9 * (4 + 1)  # 30 bits leave 2: a word is not enough
+    rows = (1, 1e5, 1000, 4), (8, 1e5, 1000, 4), (1, 1e5, 100, 4), (1, 6e4, 100, 3)
+    for hosts, n, fan_in, each in (*rows, (1, 1e7, 1000, 5), (4, 4e6, 1000, 4)):
+        both = (taken(n, fan_in, Hosts(hosts), kind=kind).synapses for kind in cluster.KINDS)
+        assert -np.subtract(*both) == n * fan_in / hosts * each
     assert stdp._replace(synapses=plain.synapses) == plain
     with pytest.raises(ValueError, match="kind must be one of plain, stdp; got 'dense'"):
         taken(1e6, 1000, Hosts(1), kind="dense")
@@ -58,6 +62,30 @@ def test_on_one_host_it_is_what_a_network_holds(kind):
     assert nj.nbytes(wiring) + weights - starts == taken(n, fan_in, Hosts(1), kind=kind).synapses
 
 
+def test_a_step_grows_with_rate_and_length_and_its_message_with_a_shorter_delay():
+    options = dict(n=1e6, fan_in=100, hosts=Hosts(4))
+    x = taken(**options)
+    more = taken(**options, rate=20.0)
+    assert more._replace(compute=x.compute) == x
+    assert more.compute - x.compute == pytest.approx(2.5e7 * 10 * 1e-4 * cluster.EVENT / 64)
+    assert taken(**options, rate=5.0, dt=0.2) == x
+    late, at_once = taken(**options, delay=2), taken(**options, delay=1)
+    assert at_once.gather - late.gather == pytest.approx(2 * 10e-6 / 2)
+    assert x.heard - late.heard == pytest.approx(1e6 * 13 / 8)
+    assert taken(**options, delay=0).gather == at_once.gather
+
+
+def test_a_row_has_the_units_of_its_head():
+    x = taken(1e9, 1000, Hosts(1000))
+    cells = [
+        float(c.replace(",", "")) for c in cluster.line(1e9, 1000, 1000, "plain").split("|")[1:-1]
+    ]
+    assert cells == pytest.approx(
+        [1000, x.synapses / 1e9, x.neurons / 1e9, x.heard / 1e9, x.memory / 1e9, x.received / 1e6,
+         x.gather * 1e3, x.hear * 1e3, x.compute * 1e3, x.step * 1e4], rel=0.05,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("late", [0.0, 0.02])
 def test_both_kinds_take_turns_and_the_ratio_is_that_of_turns(late, monkeypatch):
     now, turns = [0.0], []
@@ -74,7 +102,9 @@ def test_both_kinds_take_turns_and_the_ratio_is_that_of_turns(late, monkeypatch)
     found = dividing.row("x", (kind("one", 0.01), kind("two", 0.015), 100), 3)
     assert turns == ["one", "two"] * 4  # the first of each compiles
     assert found["ratio"] == pytest.approx(1.5)
-    assert found["one"] == pytest.approx(100.0)
+    assert (found["one"], found["two"]) == pytest.approx((100.0, 150.0))  # us a step
+    low = 1.5 if not late else 1 + 0.005 / 0.03  # of the slower turn, as quartiles of three are
+    assert (found["quartiles"], found["repeats"]) == ([pytest.approx(low), pytest.approx(1.5)], 3)
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
         dividing.row("x", (lambda: jnp.ones(3), lambda: jnp.zeros(3), 100), 3)
 
