@@ -162,8 +162,7 @@ def learnt(
     memory = planned(step, state, x, y, key)
     seconds, accuracies = [], []
     for epoch in range(config.epochs):
-        order = np.random.default_rng((config.seed, epoch)).permutation(len(train[1]))
-        for i, now in enumerate(order[: n_batches * size].reshape(n_batches, size)):
+        for i, now in enumerate(batches(len(train[1]), size, config.seed, epoch)):
             begin, shown = time.perf_counter(), (train[0][now], train[1][now])
             chance = jax.random.fold_in(key, epoch * n_batches + i)
             state = jax.block_until_ready(step(state, *shown, chance))
@@ -179,6 +178,12 @@ def learnt(
         **priced(made, {name: r.mean(0) for name, r in rates.items()}),
         "memory": held(config, n, n_in, n_classes, x, y, key),
     }  # fmt: skip
+
+
+def batches(n: int, size: int, seed: int, epoch: int) -> np.ndarray:
+    """Which of `n` pictures each batch of an epoch shows, [batches, size]; the rest waits."""
+    order = np.random.default_rng((seed, epoch)).permutation(n)
+    return order[: n - n % size].reshape(-1, size)
 
 
 def settled(made: Any, state: Any, x: Array, size: int) -> Any:
@@ -274,7 +279,7 @@ def exponents(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 def drawn(rows: list[dict[str, Any]]) -> Figure:
     """Accuracy, seconds and bytes, joules and hops over size; memory of the largest over steps."""
-    figure = Figure(figsize=(12, 3), layout="constrained")
+    figure = Figure(figsize=(13, 3.2), layout="constrained")
     learnt, made, sent, held = figure.subplots(1, 4)
     n = [r["n"] for r in rows]
     learnt.semilogx(n, [100 * r["accuracy"] for r in rows], "o-")
@@ -287,7 +292,8 @@ def drawn(rows: list[dict[str, Any]]) -> Figure:
         ax.loglog(n, [unit * r[name] for r in rows], "o-", label=label)
     for ax in (made, sent):
         ax.set(xlabel="hidden neurons")
-        ax.legend()
+        ax.margins(y=0.3)  # room for the legend
+        ax.legend(fontsize="small", loc="lower right")
     seen = rows[-1]["memory"]
     for way, name in (
         ("three_factors_one", "three factors, as it runs"), ("bptt_one", "BPTT"),

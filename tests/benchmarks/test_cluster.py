@@ -28,7 +28,7 @@ def test_stdp_keeps_sender_and_place_of_each_synapse():
     plain, stdp = (taken(1e9, 1000, Hosts(1000), kind=kind) for kind in cluster.KINDS)
     assert stdp.synapses - plain.synapses == 1e9 * (4 + 1)  # 30 bits leave 2: a word is not enough
     rows = (1, 1e5, 1000, 4), (8, 1e5, 1000, 4), (1, 1e5, 100, 4), (1, 6e4, 100, 3)
-    for hosts, n, fan_in, each in (*rows, (1, 1e7, 1000, 5), (4, 4e6, 1000, 4)):
+    for hosts, n, fan_in, each in (*rows, (1, 1e7, 1000, 5), (4, 4e6, 1000, 4), (1, 4e6, 700, 4)):
         both = (taken(n, fan_in, Hosts(hosts), kind=kind).synapses for kind in cluster.KINDS)
         assert -np.subtract(*both) == n * fan_in / hosts * each
     assert stdp._replace(synapses=plain.synapses) == plain
@@ -107,6 +107,12 @@ def test_both_kinds_take_turns_and_the_ratio_is_that_of_turns(late, monkeypatch)
     assert (found["quartiles"], found["repeats"]) == ([pytest.approx(low), pytest.approx(1.5)], 3)
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
         dividing.row("x", (lambda: jnp.ones(3), lambda: jnp.zeros(3), 100), 3)
+
+
+def test_a_ratio_is_that_of_two_calls_side_by_side(monkeypatch):
+    took = iter([1.0, 1.5, 2.0, 3.0, 4.0, 2.0])  # medians of each kind are equal
+    monkeypatch.setattr(dividing, "_seconds", lambda run: next(took))
+    assert dividing.row("x", (lambda: (), lambda: (), 1), 3)["ratio"] == 1.5
 
 
 @pytest.mark.slow
