@@ -303,7 +303,7 @@ def stretch(
     @partial(jax.jit, inline=True)  # traced once, for its shapes and for the loop
     def batch(state: Any, i: Array) -> tuple[Any, dict[str, Array]]:
         picked, at = order[i], jax.random.fold_in(key, i)
-        now = batched(mesh, x[batched(mesh, picked)])
+        now = batched(mesh, x[picked])
         now = now if augment is None else augment(fold(at, "perturb"), now)
         now = batched(mesh, _encoded(encode, now, fold(at, "encode")))
         return alike(mesh, learner.step(state, now, y[picked], key=at))
