@@ -246,6 +246,8 @@ def _by_arrival(p: Projection) -> bool:
 def _delays(mesh: Mesh, p: Projection, shards: Shards) -> Delays | None:
     if p.delays is None or not _one_a_synapse(p):
         return replicated(mesh, p.delays)
+    # A check at run time (`eqx.error_if`) takes what it checks through a conditional that XLA puts
+    # on one device: it warns of an "involuntary full rematerialization" of these, and gathers them.
     late = np.asarray(p.delays.steps) - 1  # places that are filled up have a delay as well
     return eqx.tree_at(lambda d: d.steps, p.delays, spread(late, p.connectivity, shards) + 1)
 
