@@ -136,7 +136,7 @@ def test_long_lists_are_put_in_order_a_part_at_a_time(monkeypatch):
 
 
 def _arrays(wiring):
-    return np.asarray(wiring.index), np.asarray(wiring.start), wiring.n_post
+    return np.asarray(wiring.index), np.asarray(wiring.start), wiring.n_post, wiring.longest
 
 
 @pytest.mark.slow
