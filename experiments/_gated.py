@@ -116,7 +116,7 @@ class _Dealt(eqx.Module):
     def init(self, dtype: DTypeLike = float):
         return self.gate.init(dtype)
 
-    def step(self, state, scores, target, *, key=None):
+    def step(self, state, scores, target, *, key: Any = None):
         new, own = self.gate.gate.step(state, scores, target)
         dealt = self.gate.step(state, scores, target, key=key)[1]
         kept = jax.random.bernoulli(fold(key, "evenly"), self.evenly, (len(target), 1))
