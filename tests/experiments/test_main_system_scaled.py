@@ -3,15 +3,19 @@
 import itertools
 import json
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+import neurojax as nj
 from experiments import _on_chips, scaling
 from hardware import topology
 from hardware.energy import LOIHI
 from neurojax.data import Split
+from neurojax.learning import wta_broadcast as wb
 
 
 def test_exponents_are_slopes_over_synapses():
@@ -35,6 +39,36 @@ def test_an_epoch_shows_every_picture_once_in_an_order_of_its_own():
     assert first.shape == (4, 5)
     assert len({*first.ravel().tolist()} & {*range(23)}) == 20
     assert (first != second).any()
+
+
+@pytest.mark.slow
+def test_a_score_does_not_depend_on_how_many_neurons_are_heard():
+    """Of synapses of one weight, per spike of a neuron; alone they would differ by a factor 8."""
+    c, per_spike = scaling.Config(fan_in=8), []
+    for n in (64, 512):
+        made = scaling.system(c, n, 20, 10, 20, jax.random.key(0))
+        weights = made.network.init_weights(jax.random.key(1))
+        out = weights["out"]
+        weights |= {"out": eqx.tree_at(lambda w: w.w, out, jnp.ones_like(out.w))}
+        seen = wb.predict(made, weights, made.rest(), jnp.ones((4, 20)))
+        assert float(seen.rates["hidden"].mean()) > 0.01
+        per_spike.append(float(seen.scores.mean() / seen.rates["hidden"].mean()))
+    assert per_spike[0] == pytest.approx(per_spike[1], rel=0.3)
+
+
+@pytest.mark.slow
+def test_thresholds_settle_in_as_many_batches_as_are_said():
+    made = scaling.system(scaling.Config(fan_in=8), 64, 20, 10, 10, jax.random.key(0))
+    learner = nj.learning.WTABroadcast(made, optax.sgd(0.1))
+    expected = state = learner.init(jax.random.key(1))
+    x = jax.random.uniform(jax.random.key(2), (7, 20))
+    for i in range(scaling._SETTLED):
+        expected = wb.settle(made, expected, x[np.arange(3 * i, 3 * i + 3) % 7])
+    found = scaling.settled(made, state, x, 3)
+    for a, b in zip(*map(jax.tree.leaves, (found.homeostasis, expected.homeostasis)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), found.homeostasis, state.homeostasis)
+    assert any(jax.tree.leaves(moved))
 
 
 def test_a_picture_costs_what_its_spikes_and_their_links_do():
