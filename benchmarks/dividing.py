@@ -2,8 +2,8 @@
 
     python -m benchmarks.dividing --json runs/dividing.json
 
-W4's network (`sparse_network.py`) at two sizes, its neurons divided over two virtual devices; and a
-training step of a learner, its batch divided over both. Calls of the two kinds take turns, so
+W4's network (`sparse_network.py`) at two sizes, its neurons divided over two virtual devices; and
+training steps of two learners, each batch divided over both. Calls of the two kinds take turns, so
 that what else the machine does hits both. The one device has both cores to itself where XLA
 uses them. What comes out is checked to be equal. No gain can be shown on cores that are shared
 out either way: what is shown is the overhead.
@@ -31,7 +31,7 @@ import neurojax as nj
 from benchmarks.sparse_network import DELAY, DT, NEURON, TAU_SYN, network
 from neurojax import sharding
 
-STEPS, EPOCHS = 10_000, 4  # a biological second
+STEPS = 10_000  # a biological second
 
 
 def simulation(n: int) -> tuple[Callable[[], Any], Callable[[], Any], int]:
@@ -53,15 +53,39 @@ def simulation(n: int) -> tuple[Callable[[], Any], Callable[[], Any], int]:
     return lambda: run(net, weights, state), lambda: run(*there), STEPS
 
 
-def training() -> tuple[Callable[[], Any], Callable[[], Any], int]:
-    """A perceptron 784-512-10 by direct feedback alignment, batches of 128."""
-    x = jax.random.uniform(jax.random.key(0), (12_800, 784))
-    data = (x, jnp.arange(len(x)) % 10)
-    learner = nj.learning.Perceptron((784, 512, 10), nj.learning.DFA(), optax.sgd(1e-3))
+def training(
+    learner: Any, batch_size: int, batches: int
+) -> tuple[Callable[[], Any], Callable[[], Any], int]:
+    """Steps of a learner of 784 inputs and 10 classes, its batch divided."""
+    x = jax.random.uniform(jax.random.key(0), (batch_size * batches, 784))
+    data = x, jnp.arange(len(x)) % 10
     run = lambda **more: nj.fit(  # noqa: E731
-        learner, data, key=jax.random.key(1), epochs=EPOCHS, batch_size=128, progress=False, **more
+        learner, data, key=jax.random.key(1), epochs=1, batch_size=batch_size, progress=False,
+        **more,
     ).state.weights  # fmt: skip
-    return run, lambda: run(mesh=sharding.mesh(data=2)), EPOCHS * (len(x) // 128)
+    return run, lambda: run(mesh=sharding.mesh(data=2)), batches
+
+
+def perceptron() -> Any:
+    """784-512-10 by direct feedback alignment."""
+    return nj.learning.Perceptron((784, 512, 10), nj.learning.DFA(), optax.sgd(1e-3))
+
+
+def spiking() -> Any:
+    """The main system with one layer of 512 neurons in a ring, 20 steps."""
+    layer = nj.Layer(512, nj.LIF(9.5, 2.0), rule=nj.ThreeFactor(window=nj.triangle(0.5)))
+    net = nj.structured(jax.random.key(2), 784, [layer], 10, readout=nj.LeakyIntegrator(9.5))
+    system = nj.wta_broadcast.system(jax.random.key(3), net, n_steps=20, start=5)
+    return nj.learning.WTABroadcast(system, optax.sgd(1e-3))
+
+
+def trainings() -> dict[str, tuple[Any, int, int]]:
+    """By name: a learner, samples a batch, batches."""
+    return {
+        "784-512-10, batch of 128": (perceptron(), 128, 400),
+        "784-512-10, batch of 512": (perceptron(), 512, 100),
+        "spiking, batch of 128": (spiking(), 128, 50),
+    }
 
 
 def row(
@@ -96,7 +120,7 @@ def main() -> None:
     asked.add_argument("--json", type=Path)
     given = asked.parse_args()
     rows = [row(f"W4, {n:,} neurons", simulation(n), given.repeats) for n in given.sizes]
-    rows.append(row("training step", training(), given.repeats))
+    rows += [row(name, training(*made), given.repeats) for name, made in trainings().items()]
     print("| | one device, us a step | two, us a step | ratio, quartiles |\n" + "|---" * 4 + "|")  # noqa: T201
     for x in rows:
         low, high = x["quartiles"]

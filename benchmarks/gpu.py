@@ -120,35 +120,46 @@ def ceilings(tiny: bool) -> Iterator[Case]:
 # --- does it say the same as a CPU ---
 
 
+def _both(run: Callable, *args, precision: str = "highest") -> list[list]:
+    """Results on the CPU of this process and on the device."""
+    import jax
+    import numpy as np
+
+    found = []
+    for where in (jax.devices("cpu")[0], jax.devices()[0]):
+        with jax.default_matmul_precision(precision):
+            given = jax.device_put(args, where)
+            found.append([np.asarray(x, float) for x in jax.tree.leaves(jax.jit(run)(*given))])
+    return found
+
+
+def _close(run: Callable, *args, bound: float, precision: str = "highest") -> dict[str, Any]:
+    """How far apart both are, as a part of their norm."""
+    import numpy as np
+
+    far = max(
+        float(np.linalg.norm(a - b) / max(np.linalg.norm(a), 1e-30))
+        for a, b in zip(*_both(run, *args, precision=precision), strict=True)
+    )
+    return {"off": far, "bound": bound, "agrees": bool(far <= bound)}
+
+
 def agreement(tiny: bool) -> Iterator[Case]:
     """The same small cases here and on the CPU of this process, within stated bounds."""
+    yield from _lists_agree(200 if tiny else 5000)
+    if not tiny:
+        yield from _nets_agree()
+
+
+def _lists_agree(n: int) -> Iterator[Case]:
+    """Products of lists with spikes, and their changes."""
     import jax
     import jax.numpy as jnp
     import numpy as np
 
     import neurojax as nj
-    from benchmarks import workloads as w
-    from benchmarks.systems import neurojax as ours
-    from neurojax.learning import wta_broadcast as wb
 
-    cpu, device, key = jax.devices("cpu")[0], jax.devices()[0], jax.random.key(0)
-
-    def both(run, *args, precision="highest"):
-        out = []
-        for where in (cpu, device):
-            with jax.default_matmul_precision(precision):
-                given = jax.device_put(args, where)
-                out.append([np.asarray(x, float) for x in jax.tree.leaves(jax.jit(run)(*given))])
-        return out
-
-    def close(run, *args, bound, **more):
-        far = max(
-            float(np.linalg.norm(a - b) / max(np.linalg.norm(a), 1e-30))
-            for a, b in zip(*both(run, *args, **more), strict=True)
-        )
-        return {"off": far, "bound": bound, "agrees": bool(far <= bound)}
-
-    n = 200 if tiny else 5000
+    key = jax.random.key(0)
     wiring, values = nj.by_sender(
         *(np.random.default_rng(i).integers(0, n, 20 * n) for i in (0, 1)), n, n,
         jax.random.normal(key, (20 * n,)),
@@ -156,30 +167,44 @@ def agreement(tiny: bool) -> Iterator[Case]:
     wiring = wiring.with_columns()
     s = (jax.random.uniform(key, (4, n)) < 0.05).astype(float)
     e = jax.random.normal(key, (4, n))
-    yield "scattered", lambda: close(lambda w, s: wiring.apply(w, s), values, s[0], bound=1e-6)
-    yield (
-        "scattered, batch",
-        lambda: close(lambda w, s: jax.vmap(wiring.apply, (None, 0))(w, s), values, s, bound=1e-6),
-    )
-    yield "gathered", lambda: close(lambda e, s: wiring.outer(e, s), e, s, bound=1e-6)
-    visit = lambda w, s, e: wiring.visited(  # noqa: E731
-        w, (nj.wiring.Visit(s[0], e[0]), nj.wiring.Visit(s[1], e[1])), None, None
-    )
-    yield "visited", lambda: close(visit, values, s, e, bound=1e-6)
     late, ring = jnp.asarray(np.arange(20 * n) % 9 + 1), jnp.zeros((9, n))
-    later = lambda w, s, ring: wiring.scheduled(w, s, late, ring, jnp.asarray(3))  # noqa: E731
-    yield "scheduled", lambda: close(later, values, s[0], ring, bound=1e-6)
     fan = nj.fan_in(key, n, n, 20 / n)
     fan_w = jax.random.normal(key, fan.shape)
-    yield "fan-in", lambda: close(lambda w, s: fan.apply(w, s), fan_w, s[0], bound=1e-6)
-    if tiny:
-        return
+
+    def visited(w, s, e):
+        return wiring.visited(
+            w, (nj.wiring.Visit(s[0], e[0]), nj.wiring.Visit(s[1], e[1])), None, None
+        )
+
+    many = lambda w, s: jax.vmap(wiring.apply, (None, 0))(w, s)  # noqa: E731
+    later = lambda w, s, ring: wiring.scheduled(w, s, late, ring, jnp.asarray(3))  # noqa: E731
+    cases = {
+        "scattered": (lambda w, s: wiring.apply(w, s), values, s[0]),
+        "scattered, batch": (many, values, s),
+        "gathered": (lambda e, s: wiring.outer(e, s), e, s),
+        "visited": (visited, values, s, e),
+        "scheduled": (later, values, s[0], ring),
+        "fan-in": (lambda w, s: fan.apply(w, s), fan_w, s[0]),
+    }
+    for name, case in cases.items():
+        yield name, partial(_close, *case, bound=1e-6)
+
+
+def _nets_agree() -> Iterator[Case]:
+    """Spikes of W1 and changes of W7, by precision of their products."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from benchmarks import workloads as w
+    from benchmarks.systems import neurojax as ours
+    from neurojax.learning import wta_broadcast as wb
 
     def spikes(precision):
         net = ours.feedforward()
         run = partial(ours.spiking, net, layer="out")
-        args = net.init_weights(key), jnp.asarray(w.spikes(20, 8))
-        a, b = both(run, *args, precision=precision)
+        args = net.init_weights(jax.random.key(0)), jnp.asarray(w.spikes(20, 8))
+        a, b = _both(run, *args, precision=precision)
         off = float(np.mean(a[0] != b[0]))
         return {"off": off, "bound": 2e-3, "agrees": off <= 2e-3, "rate": float(a[0].mean())}
 
@@ -188,10 +213,11 @@ def agreement(tiny: bool) -> Iterator[Case]:
 
     def changes(precision, bound):
         system = ours.local_system()
-        weights, tone = system.network.init_weights(key), system.rest()
+        weights, tone = system.network.init_weights(jax.random.key(0)), system.rest()
         x = jnp.asarray(w.spikes(w.T_LOCAL, 8).swapaxes(0, 1).copy())
         run = lambda weights, x, y: wb.deltas(system, weights, tone, x, y)[0]  # noqa: E731
-        return close(run, weights, x, jnp.asarray(w.classes(8)), bound=bound, precision=precision)
+        y = jnp.asarray(w.classes(8))
+        return _close(run, weights, x, y, bound=bound, precision=precision)
 
     # A spike that falls on the other side of the threshold moves a change by some 1e-2 of it.
     yield "W7 changes, highest", partial(changes, "highest", 2e-2)

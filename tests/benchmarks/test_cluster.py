@@ -116,10 +116,15 @@ def test_a_ratio_is_that_of_two_calls_side_by_side(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [lambda: dividing.simulation(2000), dividing.training])
+@pytest.mark.parametrize(
+    "make", [
+        lambda: dividing.simulation(2000),
+        lambda: dividing.training(dividing.perceptron(), 128, 20),
+        lambda: dividing.training(dividing.spiking(), 32, 5),
+    ],
+)  # fmt: skip
 def test_what_is_measured_is_the_same_on_two_devices(make, monkeypatch):
     monkeypatch.setattr(dividing, "STEPS", 300)
-    monkeypatch.setattr(dividing, "EPOCHS", 1)
     one, two, _ = make()
     for a, b in zip(*(jax.tree.leaves(run()) for run in (one, two)), strict=True):
         if len(a.shape) == 2:
