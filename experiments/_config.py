@@ -47,8 +47,8 @@ _RATES = Need(
 )  # fmt: skip
 _OF_DEVICES = "update write n_states dynamic_range sigma_d2d sigma_c2c w_max"
 _OF_HIDDEN = (
-    "lr rate_penalty bandwidth redraw_feedback modulators kappa_e trace_decay window window_width"
-    " reset_trace learn_recurrence learn_readout"
+    "lr rate_penalty feedback bandwidth redraw_feedback modulators kappa_e trace_decay window"
+    " window_width reset_trace learn_recurrence learn_readout"
 )
 
 
@@ -132,6 +132,8 @@ class Learning:
     """Slope of the softmax over scores."""
     margin: Preset[float] = UNSET
     """No error below this (soft), no error once the target leads by this (hard)."""
+    feedback: Literal["broadcast", "symmetric"] = "broadcast"
+    """Errors come back through fixed random weights, or through those of the readout."""
     bandwidth: int | None = None
     """Channels of the broadcast error; without, classes - 1, all there is."""
     redraw_feedback: bool = False
@@ -167,6 +169,7 @@ class Learning:
 
     needs: ClassVar[tuple[Need, ...]] = (
         _one_of("gain", "teacher", "soft"),
+        _one_of("bandwidth redraw_feedback", "feedback", "broadcast"),
         _one_of("window_width", "window", "triangle", "boxcar"),
         _one_of("lr_readout", "learn_readout", True), _RATES,
         _one_of(_OF_HIDDEN, "freeze_hidden", False),

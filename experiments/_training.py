@@ -159,6 +159,8 @@ def learner(
 ) -> Learner:
     """`system` with its optimiser; all that falls does so over `n_batches`."""
     anneal = optax.cosine_decay_schedule(1.0, n_batches, alpha=0.1)
+    if rule.feedback == "symmetric":
+        make = partial(make, changes=wb.symmetric)
     made = make(system, optimiser(rule, n_batches), average=rule.average, anneal=anneal)
     return _Redrawn(made, rule.bandwidth) if rule.redraw_feedback else made
 

@@ -18,8 +18,8 @@ from neurojax.learning import bptt
 from neurojax.neurons.surrogate import fast_sigmoid
 
 _OF_THE_RULE = (
-    "teacher", "margin", "bandwidth", "redraw_feedback", "modulators", "window", "window_width",
-    "kappa_e", "trace_decay", "reset_trace",
+    "teacher", "margin", "feedback", "bandwidth", "redraw_feedback", "modulators", "window",
+    "window_width", "kappa_e", "trace_decay", "reset_trace",
 )  # fmt: skip
 
 

@@ -41,6 +41,11 @@ ROWS: dict[str, tuple[str, str]] = {
     "density 2%": (_LOCAL, f"{_MNIST} --readout-density 0.02"),
     "density 5%, P = 1": (_LOCAL, _SINGLE),
     "density 2%, P = 1": (_LOCAL, f"{_SINGLE} --readout-density 0.02"),
+    "density 5%, P = 1, symmetric": (_LOCAL, f"{_SINGLE} --feedback symmetric"),
+    "density 2%, P = 1, symmetric": (
+        _LOCAL,
+        f"{_SINGLE} --feedback symmetric --readout-density 0.02",
+    ),
     "frozen, 100%": (_LOCAL, f"{_MNIST} --readout-density 1 --freeze-hidden"),
     "frozen, 5%": (_LOCAL, f"{_MNIST} --freeze-hidden"),
     "surrogate gradient, 100%": (_SURROGATE, f"{_MNIST} --readout-density 1"),

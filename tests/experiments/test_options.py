@@ -13,6 +13,7 @@ from experiments import _config, _devices, _run, _training
 from experiments import wta_broadcast as wta
 from experiments._options import part
 from neurojax import data
+from neurojax.learning import wta_broadcast as wb
 
 # No two alike, none a default.
 LEAKY = dict(
@@ -239,6 +240,28 @@ def test_an_option_without_effect_is_refused(options, message, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({}, wb.deltas),
+        ({"feedback": "broadcast"}, wb.deltas),
+        ({"feedback": "symmetric"}, wb.symmetric),
+    ],
+)
+def test_errors_come_back_as_the_option_says(options, asked):
+    c = _config.resolved(wta.Config(**options))
+    parts = part(c, _config.Network), part(c, _config.Learning), _training.task(c, (1, 8, 8), 3)
+    made = eqx.filter_eval_shape(partial(wta.fresh, *parts, 10), jax.random.key(0))[0]
+    assert made.changes is asked
+
+
+@pytest.mark.parametrize("idle", [{"bandwidth": 2}, {"redraw_feedback": True}])
+def test_random_feedback_that_is_not_there_has_no_options(idle):
+    given = wta.Config(feedback="symmetric", **idle)
+    with pytest.raises(ValueError, match="needs --feedback broadcast"):
+        _config.refuse_idle(given, _config.resolved(given))
+
+
 def test_a_folder_for_data_that_need_none_is_refused(tmp_path):
     with pytest.raises(
         ValueError, match="needs a --dataset that is not embedded; got --dataset digits"
@@ -264,7 +287,7 @@ def test_every_option_stands_in_one_of_these_tests():
     devices = {f.name for f in fields(_config.Devices)}
     # tests/experiments/test_training.py, test_run.py, those of the command line and of event sets
     elsewhere = """batch_size epochs lr lr_readout optimiser weight_decay average augment
-        input_dropout presentation encoding max_rate redraw_feedback report_hardware
+        input_dropout presentation encoding max_rate feedback redraw_feedback report_hardware
         inputs dataset data_dir bin_ms shuffle_labels train_size""".split()
     rest = {f.name for f in fields(wta.Config)} - {*here, *devices, *elsewhere}
     assert rest == {f.name for f in fields(_run.Run)}
