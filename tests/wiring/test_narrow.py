@@ -71,6 +71,35 @@ def everything(wiring, w, fired, native, key=None, put=lambda c: c):
     return run(wiring, w)
 
 
+@pytest.mark.parametrize("native", BOTH)
+@pytest.mark.parametrize("n", [1 << 16, (1 << 16) + 1, 1 << 20])
+def test_every_byte_of_a_name_counts(n, native):
+    far = np.unique([0, 255, 256, 65_535, 70_000 % n, 131_329 % n, n - 1])
+    k, own = len(far), jnp.arange(n, dtype=jnp.float32) / 1024
+    w, one, there = jnp.arange(1.0, k + 1), jnp.ones(1), np.asarray(own)[far]
+    receivers = dataclasses.replace(nj.FanOut(far, [0, k], n, k), native=native)
+    senders = nj.by_sender(far, np.zeros(k, int), n, 1).with_columns()
+    senders = dataclasses.replace(senders, native=native)
+
+    @eqx.filter_jit
+    def products(receivers, senders, w):
+        late = jnp.full(k, 2, jnp.int32), jnp.zeros((2, n)), jnp.asarray(0)
+        return (
+            sparse.products([receivers], [w], one)[0],
+            receivers.scheduled(w, one, *late)[1].sum(0),
+            receivers.outer(own[None], one[None]),
+            receivers.visited(w, (Visit(one, own), None), None, None) - w,
+            senders.visited(w, (None, Visit(one, own)), None, None) - w,
+        )
+
+    current, later, *changes = products(receivers, senders, w)
+    np.testing.assert_array_equal(np.flatnonzero(current), far)
+    np.testing.assert_array_equal(np.asarray(current)[far], w)
+    np.testing.assert_array_equal(later, current)
+    for change in changes:
+        np.testing.assert_allclose(change, there, atol=4e-3)  # whole numbers are 1/1024 apart
+
+
 @pytest.mark.slow
 def test_bytes_of_an_index_change_no_result():
     wiring, w, fired = drawn()
