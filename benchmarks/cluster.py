@@ -12,7 +12,7 @@ import math
 from typing import Any, NamedTuple
 
 NEURON = 90.0  # B of state and parameters, measured (docs/scaling.md, 10^6 neurons)
-EVENT, STEP = 18e-9, 1.5e-9  # s of one core: a spike at a synapse of 10^8; a neuron's step
+EVENT, STEP = 4.7e-9, 1.5e-9  # s of one core: a spike at a synapse of 10^8; a neuron's step
 HEAR = 2.4e-9  # s of one core: a bit of a neuron's read, and whether it fired looked at, of 10^7
 KINDS = ("plain", "stdp")
 
