@@ -500,7 +500,8 @@ def test_where_a_run_starts_compiles_nothing_and_maps(traces):
     mapped = jax.vmap(goes)(jnp.array([0, 3, 12]))
     np.testing.assert_array_equal(mapped, each)
     np.testing.assert_array_equal(each[0][3:], each[1][:-3])
-    with pytest.raises(RuntimeError, match="start must be a whole number >= 0"):
+    # Of a callback that fails, older versions of JAX make a ValueError.
+    with pytest.raises((RuntimeError, ValueError), match="start must be a whole number >= 0"):
         jax.vmap(goes)(jnp.array([0, -3, 12]))
 
 
