@@ -19,7 +19,7 @@ def test_a_thousand_millions_on_1000_hosts_worked_out_by_hand():
     assert x.received == pytest.approx(124.875e6)
     assert x.gather == pytest.approx(12.4875e-3 + 10 * 2e-5 / 15)
     assert x.hear == pytest.approx(1e9 * 2.4e-9 / 50)
-    # 10^9 synapses at 10 Hz in a ten-thousandth of a second: 10^6 events of 18 ns
+    # 10^9 synapses at 10 Hz in a ten-thousandth of a second: 10^6 events of 4.7 ns
     assert x.compute == pytest.approx((1e6 * 4.7e-9 + 1e6 * 1.5e-9) / 50)
     assert x.step == pytest.approx(x.gather + x.hear + x.compute)
 
