@@ -161,7 +161,9 @@ struct Rows {
     return true;
   }
 
-  // Has memory asked for what is read of sender j: `from` is an array of one entry a synapse.
+  // Has memory asked for what is read of sender j: `from` is an array of one entry a synapse. Of a
+  // long row that is its beginning, after which the processor sees by itself what comes.
+  static constexpr int64_t kAsked = 512;
   template <typename T>
   void Fetch(int64_t j, const T* from) const {
     Fetch(j, reinterpret_cast<const uint8_t*>(from), sizeof(T));
@@ -169,7 +171,10 @@ struct Rows {
   void Fetch(int64_t j, const uint8_t* from, int64_t width) const {
     if (!Has(j)) return;
     const uint8_t *first = from + start[j] * width, *end = from + start[j + 1] * width;
-    for (const uint8_t* line = first; line < end; line += 64) __builtin_prefetch(line);
+    for (const uint8_t* line = first; line < std::min(end, first + kAsked); line += 64) {
+      __builtin_prefetch(line);
+      asm volatile("" : : "r"(line));  // GCC leaves out a call that does nothing but fetch
+    }
   }
   void Fetch(int64_t j) const { Fetch(j, index.at, index.width); }
 
@@ -208,28 +213,47 @@ static bool Silent(const T* s) {
   return any == 0;
 }
 
+// Bit k: whether s[k] != 0, of n <= 64 numbers. Eight flags of a byte each become eight bits by one
+// product, so that no branch depends on where the spikes are.
+template <typename T>
+static uint64_t Fired(const T* s, int64_t n) {
+  uint8_t flags[64] = {};
+  if (n == 64) {
+    for (int k = 0; k < 64; ++k) flags[k] = s[k] != 0;
+  } else {
+    for (int64_t k = 0; k < n; ++k) flags[k] = s[k] != 0;
+  }
+  uint64_t bits = 0;
+  for (int k = 0; k < 64; k += 8) {
+    uint64_t eight = 0;
+    for (int b = 0; b < 8; ++b) eight |= uint64_t{flags[k + b]} << 8 * b;
+    bits |= (eight * 0x0102040810204080u >> 56) << k;
+  }
+  return bits;
+}
+
 // visit(j) for every j with s[j] != 0, up to the first that returns false: that j, or -1.
-// Stretches whose bits are all zero are passed over whole. ahead(j) comes one event before
-// visit(j), so that memory is asked for what j needs while the one before is visited.
+// Stretches whose bits are all zero are passed over whole. ahead(j) comes kLead events before
+// visit(j), so that memory is asked for what j needs while those before are visited.
 template <typename T, typename Ahead, typename Visit>
 static int64_t ForEachEvent(const T* s, int64_t n, Ahead ahead, Visit visit) {
-  constexpr int64_t kBlock = 256 / sizeof(T), kPart = 32 / sizeof(T);
-  int64_t found = -1;
-  for (int64_t first = 0; first < n; first += kBlock) {
-    if (first + kBlock <= n && Silent<256>(s + first)) continue;
-    const int64_t end = std::min(first + kBlock, n);
-    for (int64_t part = first; part < end; part += kPart) {
-      if (part + kPart <= n && Silent<32>(s + part)) continue;
-      const int64_t last = std::min(part + kPart, end);
-      for (int64_t j = part; j < last; ++j) {
-        if (s[j] == 0) continue;
-        ahead(j);
-        if (found >= 0 && !visit(found)) return found;
-        found = j;
-      }
+  constexpr int64_t kLead = 4;
+  int64_t asked[kLead], events = 0;
+  for (int64_t first = 0; first < n; first += 64) {
+    const int64_t here = std::min<int64_t>(n - first, 64);
+    if (here == 64 && Silent<64 * sizeof(T)>(s + first)) continue;
+    for (uint64_t left = Fired(s + first, here); left; left &= left - 1) {
+      const int64_t j = first + __builtin_ctzll(left);
+      ahead(j);
+      int64_t& place = asked[events++ % kLead];
+      if (events > kLead && !visit(place)) return place;
+      place = j;
     }
   }
-  return found < 0 || visit(found) ? -1 : found;
+  for (int64_t k = std::max<int64_t>(events - kLead, 0); k < events; ++k) {
+    if (!visit(asked[k % kLead])) return asked[k % kLead];
+  }
+  return -1;
 }
 
 // One list of synapses, its weights, and the currents that they bring.
