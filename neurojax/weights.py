@@ -247,6 +247,21 @@ def taught(
     return eqx.combine(jax.lax.scan(step, changing, now)[0], rest)
 
 
+def added(
+    weights: Weights, dw: Float[Array, "..."], post: Float[Array, "*lead post"],
+    pre: Shaped[Array, "*lead pre"],
+) -> Float[Array, "..."]:  # fmt: skip
+    """dw and the change that post x pre ask of `weights`, in the dtype of `dw`.
+
+    On event lists it is added where it lies, at the synapses of the senders that fired.
+    """
+    if not by_events(weights):
+        return dw + weights.outer(post, pre).astype(dw.dtype)
+    one_by_one = (x.reshape(-1, x.shape[-1]) for x in (post, pre))
+    total = Ideal(dw, weights.connectivity)  # pyright: ignore[reportAttributeAccessIssue]
+    return taught(total, *one_by_one).w  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def changes(weights: Weights) -> Any:
     """Which leaf is what learns: the numbers of `Ideal` and `Levels`; all arrays of others."""
     if not hasattr(weights, "visit"):

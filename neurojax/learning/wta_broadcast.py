@@ -60,7 +60,7 @@ from neurojax.plasticity.gating import Gate, opened
 from neurojax.plasticity.teaching import class_scores
 from neurojax.plasticity.three_factor import HomeostasisState, Post, ThreeFactor
 from neurojax.simulation import simulate
-from neurojax.weights import MakeWeights, ideal
+from neurojax.weights import MakeWeights, added, by_events, ideal
 
 if typing.TYPE_CHECKING:
     from optax import GradientTransformation
@@ -72,6 +72,8 @@ __all__ = [
     "init", "instruct", "online_deltas", "predict", "present", "probe", "rule", "settle",
     "signal", "symmetric", "system", "train_step", "update",
 ]  # fmt: skip
+
+_CACHE = 1 << 22  # bytes; there are several records, and most of a step reads one or two
 
 Changes = Callable[..., tuple[dict[str, Array], "Outcome"]]  # called as `deltas` is
 
@@ -351,8 +353,20 @@ def _back(system: System, weights: Any, key: Array | None) -> Broadcast:
 
 @compiled
 def _deltas(system, weights, tone, x, target, key, gate=None):
-    """Time leads in what is recorded, so one product a projection sums time and batch."""
     x, ends = lasting(x)
+    batch = x, ends, target, None if key is None else jax.random.split(key, len(x))
+    whole, size = partial(_asked, system, weights, tone, gate), _at_once(system, weights, len(x))
+    if size == len(x) or gate is not None:
+        dw, outcome = whole(batch)
+    else:
+        in_turn = partial(_in_turn, system, weights, tone, size)
+        dw, outcome = jax.lax.platform_dependent(batch, cpu=in_turn, default=whole)
+    return {n: d / len(x) for n, d in dw.items()}, outcome
+
+
+def _shown(system, weights, tone, batch, gate=None):
+    """Both sides of each projection's outer product, and what the batch did."""
+    x, ends, target, keys = batch
 
     def one(x, end, target, key):
         record = present(system, weights, tone, x, key=key)
@@ -360,18 +374,50 @@ def _deltas(system, weights, tone, x, target, key, gate=None):
         spikes = {n: record[n].z for n in system.taught}
         return factors(system, tone, record, told, end), spikes, told.scores
 
-    keys = None if key is None else jax.random.split(key, len(x))
     post, spikes, scores = jax.vmap(one, out_axes=1)(x, ends, target, keys)
     scores, taught = decided(scores, system.start, ends), None
     if gate is not None:
         m = gate(scores, target)
         post, taught = {n: d * opened(gate.gate, n, m)[None] for n, d in post.items()}, m.mean(1)
-    dw = {
-        name: weights[name].outer(*_paired(system, name, post, spikes, x)) / len(x)
-        for name in system.network.plastic()
-    }
+    sides = {n: _paired(system, n, post, spikes, x) for n in system.network.plastic()}
     rates = {n: _rate(spikes[n], ends) for n in system.hidden}
-    return dw, Outcome(scores, rates, taught)
+    return sides, Outcome(scores, rates, taught)
+
+
+def _asked(system, weights, tone, gate, batch):
+    """Time leads in what is recorded, so one product a projection sums time and batch."""
+    sides, outcome = _shown(system, weights, tone, batch, gate)
+    return {n: weights[n].outer(*sides[n]) for n in sides}, outcome
+
+
+def _at_once(system: System, weights: AllWeights, batch: int) -> int:
+    """How many samples, of which a batch is some times as many, are learnt from at once.
+
+    On event lists as many as have records that stay in a core's cache; elsewhere all, as one
+    product of many samples costs less than as many products.
+    """
+    if not any(by_events(weights[name]) for name in system.network.plastic()):
+        return batch
+    n = sum(system.network.layers[name].n for name in system.taught)
+    most = max(_CACHE // (4 * system.n_steps * n), 1)
+    return max(size for size in range(1, batch + 1) if size <= most and batch % size == 0)
+
+
+def _in_turn(system, weights, tone, size: int, batch):
+    """`_asked` of `size` samples after the other: what is recorded does not grow with the batch."""
+
+    def part(total, batch):
+        sides, outcome = _shown(system, weights, tone, batch)
+        return {n: added(weights[n], total[n], *sides[n]) for n in sides}, outcome
+
+    # Those that go at once are taken from all over the batch, which may be divided over devices.
+    split = jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]).swapaxes(0, 1), batch)
+    first = jax.tree.map(lambda a: a[0], split)
+    asked = jax.eval_shape(partial(_asked, system, weights, tone, None), first)[0]
+    none = {n: jnp.zeros(d.shape, working(d.dtype)) for n, d in asked.items()}
+    total, outcome = jax.lax.scan(part, none, split)
+    joined = jax.tree.map(lambda a: a.swapaxes(0, 1).reshape(-1, *a.shape[2:]), outcome)
+    return {n: d.astype(asked[n].dtype) for n, d in total.items()}, joined
 
 
 def _paired(system: System, name: str, post, spikes, x: Array) -> tuple[Array, Array]:
