@@ -276,7 +276,7 @@ def samples(system: System, x: Any) -> Any:
     return x
 
 
-def _counts(x: Any) -> Array:
+def _counts(x: Any) -> Any:
     """Bytes of a raster are counts, not grey levels."""
     return real(jnp.asarray(x)) if x.dtype == np.uint8 else x
 
