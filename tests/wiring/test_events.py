@@ -51,6 +51,28 @@ def test_no_spike_is_dropped_however_many_there_are(native, part):
     np.testing.assert_array_equal(reached, np.bincount(post, s[pre], 700))
 
 
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 128, 200])
+def test_each_spike_is_read_once_wherever_it_stands(n):
+    """The kernel looks at 64 senders at once; here each has a receiver of its own."""
+    wiring, rng = by_sender(np.arange(n), np.arange(n)[::-1], n, n), np.random.default_rng(n)
+    read = jax.jit(lambda s: (wiring.apply(jnp.ones(n), s), wiring.outer(s[None] * 0 + 1, s[None])))
+    alone = np.eye(n)[[0, n // 2, n - 1]]
+    some = [rng.random((4, n)) < part for part in (0.05, 0.5, 1.0)]
+    for s in np.concatenate([alone, *(rng.normal(size=x.shape) * x for x in some)]):
+        s = np.where(s == 0, -0.0, s).astype(np.float32)  # which is no spike either
+        current, change = read(s)
+        np.testing.assert_array_equal(current, s[::-1] + 0.0)
+        np.testing.assert_array_equal(change, s)
+
+
+def test_an_error_tells_of_the_first_of_many_senders():
+    wiring = by_sender(np.arange(200), np.zeros(200, int), 200, 5)
+    index = wiring.index.at[3].set(7).at[90].set(8)
+    wrong = eqx.tree_at(lambda c: c.index, wiring, index)
+    with pytest.raises((RuntimeError, ValueError), match="index must name one of 5 .*; got 7"):
+        jax.block_until_ready(wrong.apply(jnp.ones(200), jnp.ones(200)))
+
+
 @pytest.mark.slow
 def test_kernel_and_loops_round_alike():
     made = [bernoulli(jax.random.key(2), 300, 200, 0.1, native=n) for n in (True, False)]
