@@ -300,8 +300,9 @@ def deltas(
     Changes have the shapes of the weights and are in weight units. `x` [batch, n_in] is held,
     [batch, n_steps, n_in] changes with time, `data.Rasters` for as long as each sample lasts;
     `target` [batch] are labels. A sample counts as much as `gate` lets it, in a mean over all.
-    Compiled once for one structure. Raises as `train_step` does, inside jit for shapes and dtypes
-    alone.
+    On a CPU event lists learn from samples in turn where their records outgrow a cache and there
+    is no `gate`: the same sum, in another order. Compiled once for one structure. Raises as
+    `train_step` does, inside jit for shapes and dtypes alone.
     """
     batch = samples(system, x)
     target = labels(system, target, len(batch))
@@ -391,10 +392,10 @@ def _asked(system, weights, tone, gate, batch):
 
 
 def _at_once(system: System, weights: AllWeights, batch: int) -> int:
-    """How many samples, of which a batch is some times as many, are learnt from at once.
+    """How many samples are learnt from at once, a divisor of `batch`.
 
-    On event lists as many as have records that stay in a core's cache; elsewhere all, as one
-    product of many samples costs less than as many products.
+    On event lists those whose records stay in a core's cache; elsewhere all, as one product of
+    many samples costs less than as many products.
     """
     if not any(by_events(weights[name]) for name in system.network.plastic()):
         return batch
@@ -404,7 +405,7 @@ def _at_once(system: System, weights: AllWeights, batch: int) -> int:
 
 
 def _in_turn(system, weights, tone, size: int, batch):
-    """`_asked` of `size` samples after the other: what is recorded does not grow with the batch."""
+    """`_asked`, `size` samples after the other: what is recorded does not grow with the batch."""
 
     def part(total, batch):
         sides, outcome = _shown(system, weights, tone, batch)

@@ -77,6 +77,23 @@ def test_samples_in_turn_teach_the_mean_of_what_each_teaches_alone(
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_seeds_side_by_side_learn_in_turn_what_each_learns_alone(monkeypatch):
+    made = system(24, 19, 4)
+    monkeypatch.setattr(wb, "_CACHE", 4 * 19 * (24 + CLASSES) * 2)
+    keys, x = jax.random.split(KEY, 2), examples(False, 19)
+    weights = [made.network.init_weights(key) for key in keys]
+    assert wb._at_once(made, weights[0], BATCH) == 2
+    learn = jax.jit(lambda w: wb.deltas(made, w, made.rest(), x, np.arange(BATCH) % CLASSES)[0])
+    numbers = [{n: w[n].w for n in w} for w in weights]
+    held = lambda w: {n: nj.Ideal(x, weights[0][n].connectivity) for n, x in w.items()}  # noqa: E731
+    both = jax.vmap(lambda w: learn(held(w)))(jax.tree.map(lambda *x: jnp.stack(x), *numbers))
+    for i, one in enumerate(map(learn, weights)):
+        for name in one:
+            found, size = both[name][i], np.abs(one[name]).max()
+            assert size > 0.01
+            np.testing.assert_allclose(found, one[name], atol=1e-6 * size, err_msg=name)
+
+
 class Noisy(nj.Ideal):
     """Weights that are read with noise."""
 
