@@ -47,16 +47,21 @@ def until_one(name: str) -> Converter:
 
 
 class Nodes(NamedTuple):
-    """Which nodes there are, and of how many states; their numbers lie one behind the other.
+    """Which nodes there are, and of how many states.
+
+    Kinds lie one behind the other, and within a kind states: the first of all its nodes, then the
+    second. So what is done to each node goes along neighbours in memory.
 
     Fields:
         visible: tuple (nodes, states); one node a pixel
-        hidden: tuple (nodes, states)
+        upper: tuple (nodes, states); half of the hidden nodes
+        lower: tuple (nodes, states); the others
         label: tuple (1, n_classes)
     """
 
     visible: tuple[int, int]
-    hidden: tuple[int, int]
+    upper: tuple[int, int]
+    lower: tuple[int, int]
     label: tuple[int, int]
 
     @property
@@ -65,10 +70,10 @@ class Nodes(NamedTuple):
         return sum(nodes * states for nodes, states in self)
 
     def parts(self, x: Float[Array, "*lead n"]) -> list[Float[Array, "*lead _ _"]]:
-        """By kind: [..., nodes, states] each."""
+        """By kind: [..., states, nodes] each."""
         ends = np.cumsum([nodes * states for nodes, states in self])
         split = jnp.split(x, ends[:-1], axis=-1)
-        return [s.reshape(*s.shape[:-1], *kind) for s, kind in zip(split, self, strict=True)]
+        return [s.reshape(*s.shape[:-1], *kind[::-1]) for s, kind in zip(split, self, strict=True)]
 
     def joined(self, parts: list[Float[Array, "*lead _ _"]]) -> Float[Array, "*lead n"]:
         """The reverse of `parts`."""
@@ -76,11 +81,11 @@ class Nodes(NamedTuple):
 
     def softmax(self, a: Float[Array, "*lead n"]) -> Float[Array, "*lead n"]:
         """Of each node."""
-        return self.joined([jax.nn.softmax(p) for p in self.parts(a)])
+        return self.joined([jax.nn.softmax(p, -2) for p in self.parts(a)])
 
 
 _FLOOR = 0.1  # of a probability, below which the loss is linear
-Field = Callable[[Array, Array | None], Array]  # (q [n], key) -> Phi q [n]
+Field = Callable[[list[Array], Array | None], list[Array]]  # (q, key) -> Phi q, both by kind
 
 
 class Coupling(Protocol):
@@ -91,7 +96,7 @@ class Coupling(Protocol):
         ...
 
     def field(self, nodes: Nodes, w: Weights) -> Field:
-        """What couples q [n] to Phi q [n]; what all samples share is computed once."""
+        """What couples q to Phi q, each by kind; what all samples share is computed once."""
         ...
 
     def change(
@@ -130,13 +135,12 @@ class Monotone(eqx.Module):
     def field(self, nodes: Nodes, w: Weights) -> Field:
         """Phi q = blkdiag(A^T A) q - A^T (A q)."""
         scale = self._scale(nodes, w.w)
-        own = [jnp.einsum("rik,ril->ikl", a, a) for a in nodes.parts(w.w * scale[None])]
+        own = [jnp.einsum("rki,rli->lki", a, a) for a in nodes.parts(w.w * scale[None])]
 
-        def phi(q: Array, key: Array | None = None) -> Array:
-            there = w.apply(scale * q, key=fold(key, "forward"))
-            back = scale * w.apply_t(there, key=fold(key, "back"))
-            each = zip(own, nodes.parts(q), strict=True)
-            return nodes.joined([jnp.einsum("ikl,il->ik", o, p) for o, p in each]) - back
+        def phi(q: list[Array], key: Array | None = None) -> list[Array]:
+            there = w.apply(scale * nodes.joined(q), key=fold(key, "forward"))
+            back = nodes.parts(scale * w.apply_t(there, key=fold(key, "back")))
+            return [_by_node(o, p) - b for o, p, b in zip(own, q, back, strict=True)]
 
         return phi
 
@@ -149,7 +153,7 @@ class Monotone(eqx.Module):
         there = jax.vmap(lambda q: forward(w, scale[None] * q))(q)
         all_pairs = w.outer(signs[:, None, None] * there, q)
         blocks = zip(nodes.parts(w.w * scale[None]), nodes.parts(q), strict=True)
-        own = [jnp.einsum("rik,s,sbik,sbil->ril", a, signs, p, p) for a, p in blocks]
+        own = [jnp.einsum("rki,s,sbki,sbli->rli", a, signs, p, p) for a, p in blocks]
         return all_pairs - nodes.joined(own)
 
     def kept(self, nodes: Nodes, w: Array) -> Array:
@@ -160,19 +164,25 @@ class Monotone(eqx.Module):
         """What makes the norm of each node's columns sqrt(1 - m) at most, [n]."""
         found = []
         for a in nodes.parts(w):
-            norm = jnp.linalg.eigvalsh(jnp.einsum("rik,ril->ikl", a, a))[:, -1:]
+            norm = jnp.linalg.eigvalsh(jnp.einsum("rki,rli->ikl", a, a))[:, -1]
             most = (1 - self.m).astype(w.dtype)
-            scale = jnp.sqrt(jnp.minimum(1, most / jnp.maximum(norm, most)))
+            scale = jnp.sqrt(jnp.minimum(1, most / jnp.maximum(norm, most)))[None]
             found.append(jnp.broadcast_to(scale, a.shape[1:]))
         return nodes.joined(found)
 
 
+def _by_node(blocks: Float[Array, "l k i"], p: Float[Array, "l i"]) -> Float[Array, "k i"]:
+    """sum_l blocks_lki p_li, along nodes: a product of small matrices would go node by node."""
+    add = lambda total, of: (total + of[0] * of[1][None], None)  # noqa: E731
+    return jax.lax.scan(add, jnp.zeros_like(p), (blocks, p), unroll=16)[0]
+
+
 @described
 class Restricted(eqx.Module):
-    """A deep restricted Boltzmann machine: pixels - half of the hidden nodes - others - label.
+    """A deep restricted Boltzmann machine: pixels - lower hidden nodes - upper ones - label.
 
     No layer is coupled within itself, and every other layer lies on one side of one array,
-    [first hidden half and label, pixels and second half], so that it is read both ways as that
+    [lower hidden nodes and label, pixels and upper ones], so that it is read both ways as that
     of `Monotone`. Its mean field need not be unique, nor need it be found. First weights are
     Gaussian of standard deviation gain / sqrt(fan-in).
     Source: Salakhutdinov and Hinton (2009), AISTATS, 448.
@@ -192,9 +202,10 @@ class Restricted(eqx.Module):
         """Phi q = [W^T q_below, W q_above]."""
         cut = self._cut(nodes)
 
-        def phi(q: Array, key: Array | None = None) -> Array:
-            back = w.apply_t(q[cut:], key=fold(key, "back"))
-            return jnp.concatenate([back, w.apply(q[:cut], key=fold(key, "forward"))])
+        def phi(q: list[Array], key: Array | None = None) -> list[Array]:
+            one, other = jnp.split(nodes.joined(q), [cut])
+            back = w.apply_t(other, key=fold(key, "back"))
+            return nodes.parts(jnp.concatenate([back, w.apply(one, key=fold(key, "forward"))]))
 
         return phi
 
@@ -210,9 +221,8 @@ class Restricted(eqx.Module):
         return w
 
     def _cut(self, nodes: Nodes) -> int:
-        """Where the other side begins: behind half of the hidden nodes."""
-        n, states = nodes.hidden
-        return math.prod(nodes.visible) + n // 2 * states
+        """Where the other side begins: behind pixels and upper hidden nodes."""
+        return math.prod(nodes.visible) + math.prod(nodes.upper)
 
 
 class BoltzmannState(NamedTuple):
@@ -282,7 +292,9 @@ class Boltzmann(eqx.Module):
     @property
     def nodes(self) -> Nodes:
         """All that settle."""
-        return Nodes((self.n_in, self.n_bins), (self.n_hidden, self.group), (1, self.n_classes))
+        upper = self.n_hidden // 2
+        hidden = (upper, self.group), (self.n_hidden - upper, self.group)
+        return Nodes((self.n_in, self.n_bins), *hidden, (1, self.n_classes))
 
     def init(self, key: Key[Array, ""], make_weights: MakeWeights = ideal()) -> BoltzmannState:
         """Fresh weights and the optimiser's state; biases are 0."""
@@ -308,7 +320,7 @@ class Boltzmann(eqx.Module):
         weights, opt_state = self._programmed(state, plus, minus, key)
         right = self._right(q, target)
         info = {
-            "accuracy": right[2].mean(), "residual": free.residual.max(),
+            "accuracy": right[-1].mean(), "residual": free.residual.max(),
             "completion": (right[0] & ~seen).sum() / jnp.maximum((~seen).sum(), 1),
             "unsettled": (free.residual > self.tol.astype(free.residual.dtype)).mean(),
         }  # fmt: skip
@@ -336,7 +348,7 @@ class Boltzmann(eqx.Module):
         one = lambda t, s, key: self.settled(told, t, s, key=key).state  # noqa: E731
         a = jax.vmap(one)(target, seen, keys)
         q = jnp.where(jax.vmap(self._held)(seen), target, self.nodes.softmax(a))
-        return self.nodes.parts(q)[0], self.nodes.parts(a)[2][:, 0]
+        return self.nodes.parts(q)[0].mT, self.nodes.parts(a)[-1][..., 0]
 
     def settled(
         self, told: Field, target: Float[Array, " n"], seen: Bool[Array, " i"], *,
@@ -344,15 +356,19 @@ class Boltzmann(eqx.Module):
         key: Key[Array, ""] | None = None,
     ) -> Relaxed:  # fmt: skip
         """What each node [n] is told at rest, a = Phi q + b; nodes that are held are told 0."""
-        held = self._held(seen)
+        nodes, zeros = self.nodes, jnp.zeros_like(target)
+        known, more = nodes.parts(target)[0], nodes.parts(zeros if nudge is None else nudge)
 
-        def step(a: Array, key: Array | None) -> Array:
-            new = told(jnp.where(held, target, self.nodes.softmax(a)), key)
-            return jnp.where(held, 0, new if nudge is None else new + nudge)
+        def step(a: list[Array], i: Array) -> list[Array]:
+            pixels, *others = [jax.nn.softmax(x, -2) for x in a]
+            q = [jnp.where(seen[None], known, pixels), *others]
+            new = told(q, None if key is None else jax.random.fold_in(key, i))
+            pixels, *others = [x + m for x, m in zip(new, more, strict=True)]
+            return [jnp.where(seen[None], 0, pixels), *others]
 
-        start = jnp.zeros_like(target) if start is None else start
-        at = lambda a, i: step(a, None if key is None else jax.random.fold_in(key, i))  # noqa: E731
-        return settled(at, start, self.tol, self.max_steps, 1 - self.alpha)
+        start = nodes.parts(zeros if start is None else start)
+        found = settled(step, start, self.tol, self.max_steps, 1 - self.alpha)
+        return found._replace(state=nodes.joined(found.state))
 
     def _nudged(self, told: Field, target: Array, seen: Array, key: Array):
         """One sample: at rest, its q, and q under both nudges."""
@@ -368,10 +384,11 @@ class Boltzmann(eqx.Module):
 
     def _slope(self, q: Array, target: Array, seen: Array) -> Array:
         """dl/dq of the hidden pixels, their mean, and of the label, weighted."""
-        pixels, hidden, label = self.nodes.parts(-target / jnp.maximum(q, _FLOOR))
+        pixels, *hidden, label = self.nodes.parts(-target / jnp.maximum(q, _FLOOR))
         n = jnp.maximum((~seen).sum(), 1).astype(q.dtype)
         label = self.label_weight.astype(q.dtype) * label
-        return self.nodes.joined([jnp.where(seen[:, None], 0, pixels / n), hidden * 0, label])
+        hidden = [0 * x for x in hidden]
+        return self.nodes.joined([jnp.where(seen[None], 0, pixels / n), *hidden, label])
 
     def _programmed(self, state: BoltzmannState, plus: Array, minus: Array, key: Array):
         """Weights after the descent on the loss, within what the coupling allows."""
@@ -394,27 +411,29 @@ class Boltzmann(eqx.Module):
         phi = self.coupling.field(self.nodes, weights["coupling"])
         one = jnp.ones(1, weights["bias"].w.dtype)
 
-        def told(q: Array, key: Array | None) -> Array:
-            return phi(q, key) + weights["bias"].apply(one, key=fold(key, "bias"))
+        def told(q: list[Array], key: Array | None) -> list[Array]:
+            bias = self.nodes.parts(weights["bias"].apply(one, key=fold(key, "bias")))
+            return [x + b for x, b in zip(phi(q, key), bias, strict=True)]
 
         return told
 
     def _held(self, seen: Array) -> Array:
         """Which states [n] belong to pixels that are known."""
-        pixels = jnp.repeat(seen, self.n_bins)
+        pixels = jnp.tile(seen, self.n_bins)
         return jnp.concatenate([pixels, jnp.zeros(self.nodes.n - len(pixels), bool)])
 
     def _target(self, x: Array, y: Array) -> Array:
         """One-hot pixels and labels, [b, n]; hidden nodes have none."""
         bins = jnp.clip(x * self.n_bins, 0, self.n_bins - 1).astype(jnp.int32)
-        hidden = jnp.zeros((len(x), *self.nodes.hidden), x.dtype)
-        label = jax.nn.one_hot(y, self.n_classes, dtype=x.dtype)[:, None]
-        return self.nodes.joined([jax.nn.one_hot(bins, self.n_bins, dtype=x.dtype), hidden, label])
+        pixels = jax.nn.one_hot(bins, self.n_bins, axis=-2, dtype=x.dtype)
+        hidden = jnp.zeros((len(x), self.group, self.n_hidden), x.dtype)
+        label = jax.nn.one_hot(y, self.n_classes, dtype=x.dtype)[..., None]
+        return self.nodes.joined([pixels, hidden, label])
 
     def _right(self, q: Array, target: Array) -> list[Array]:
         """Where the likeliest state is that of the target, by kind of node."""
         both = zip(self.nodes.parts(q), self.nodes.parts(target), strict=True)
-        return [a.argmax(-1) == b.argmax(-1) for a, b in both]
+        return [a.argmax(-2) == b.argmax(-2) for a, b in both]
 
 
 def __dir__() -> list[str]:

@@ -15,12 +15,18 @@ import hardware as hw
 from neurojax.learning import boltzmann as bm
 from neurojax.learning.learner import Learner
 
-NODES = bm.Nodes((6, 2), (3, 4), (1, 3))
-BLOCKS = [*([2] * 6), *([4] * 3), 3]  # states of each node
-STARTS = np.cumsum([0, *BLOCKS])
+NODES = bm.Nodes((6, 2), (1, 4), (2, 4), (1, 3))
+
+
+def owned(nodes):
+    """Where the states of each node lie."""
+    places = [np.asarray(p).T for p in nodes.parts(jnp.arange(nodes.n, dtype=float))]
+    return [of.astype(int) for kind in places for of in kind]
+
+
 OWN = np.zeros((NODES.n, NODES.n), bool)
-for a, b in zip(STARTS, STARTS[1:], strict=False):
-    OWN[a:b, a:b] = True
+for of in owned(NODES):
+    OWN[np.ix_(of, of)] = True
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
@@ -44,7 +50,8 @@ def strong(coupling, size=3.0, net=None):
 def matrix(net, state):
     """Phi, column by column."""
     phi = net.coupling.field(net.nodes, state.weights["coupling"])
-    return np.asarray(jax.vmap(lambda q: phi(q, None))(jnp.eye(net.nodes.n))).T
+    one = lambda q: net.nodes.joined(phi(net.nodes.parts(q), None))  # noqa: E731
+    return np.asarray(jax.vmap(one)(jnp.eye(net.nodes.n))).T
 
 
 @pytest.mark.slow
@@ -63,8 +70,8 @@ def test_layers_of_a_restricted_machine_meet_their_neighbours_alone(x64):
     net = machine(bm.Restricted(), n_hidden=4)
     phi = matrix(net, strong(net.coupling, net=net))
     np.testing.assert_array_equal(phi, phi.T)
-    pixels, top, first, label = np.split(np.arange(net.nodes.n), [12, 20, 28])
-    layers = [pixels, first, top, label]
+    pixels, upper, lower, label = np.split(np.arange(net.nodes.n), [12, 20, 28])
+    layers = [pixels, lower, upper, label]
     for i, a in enumerate(layers):
         for j, b in enumerate(layers):
             assert bool(phi[np.ix_(a, b)].any()) == (abs(i - j) == 1), (i, j)
@@ -84,10 +91,11 @@ def test_proximal_iteration_of_the_paper_ends_where_damping_does(x64):
     state = strong(net.coupling)
     phi, b = matrix(net, state), np.asarray(state.weights["bias"].w)[:, 0]
     alpha = 1.5 / np.linalg.eigvalsh(np.eye(len(phi)) - phi)[-1]  # below 2 / L
-    q = np.concatenate([np.full(n, 1 / n) for n in BLOCKS])
+    q = np.array(NODES.softmax(jnp.zeros(NODES.n)))
     for _ in range(800):
         y = (1 - alpha) * q + alpha * (phi @ q + b)
-        q = np.concatenate([prox(p, alpha) for p in np.split(y, STARTS[1:-1])])
+        for of in owned(NODES):
+            q[of] = prox(y[of], alpha)
     target, seen = jnp.zeros(NODES.n), jnp.zeros(6, bool)
     found = net.settled(net._told(state.weights), target, seen)
     np.testing.assert_allclose(NODES.softmax(found.state), q, atol=1e-10)
@@ -155,10 +163,8 @@ def test_two_nudges_give_the_implicit_derivative(x64):
         # lambda = (I - S Phi)^-T dl/dq, S the blocks of diag(q) - q q^T, held nodes left out
         q, g = np.asarray(q), np.asarray(net._slope(q, target, seen))
         s, held = np.zeros_like(phi), np.asarray(net._held(seen))
-        sizes = [*([2] * 6), *([4] * 4), 3]
-        for i, n in zip(np.cumsum([0, *sizes]), sizes, strict=False):
-            p = q[i : i + n]
-            s[i : i + n, i : i + n] = np.diag(p) - np.outer(p, p)
+        for of in owned(nodes):
+            s[np.ix_(of, of)] = np.diag(q[of]) - np.outer(q[of], q[of])
         s = s * ~held[:, None] * ~held
         slope = s @ np.linalg.solve((np.eye(len(q)) - s @ phi).T, g)
         np.testing.assert_allclose((minus - plus) / 2e-4, slope, atol=1e-6)
@@ -167,7 +173,8 @@ def test_two_nudges_give_the_implicit_derivative(x64):
         def phi_of(w, net=net, state=state):
             array = eqx.tree_at(lambda a: a.w, state.weights["coupling"], w)
             each = net.coupling.field(net.nodes, array)
-            return jax.vmap(each, (0, None))(jnp.eye(net.nodes.n), None).T
+            one = lambda x: net.nodes.joined(each(net.nodes.parts(x), None))  # noqa: E731
+            return jax.vmap(one)(jnp.eye(net.nodes.n)).T
 
         w = 0.9 * coupling.kept(nodes, state.weights["coupling"].w)  # no norm is at its bound
         array = eqx.tree_at(lambda a: a.w, state.weights["coupling"], w)
@@ -227,8 +234,8 @@ def wild():
         net = machine(bm.Monotone(5, 0.3), beta=1e-4)
         state = strong(net.coupling)
         a, phi = np.asarray(state.weights["coupling"].w).copy(), matrix(net, state)
-    for lo, hi in zip(STARTS, STARTS[1:], strict=False):
-        a[:, lo:hi] *= min(1, np.sqrt(0.7) / np.linalg.norm(a[:, lo:hi], 2))
+    for of in owned(NODES):
+        a[:, of] *= min(1, np.sqrt(0.7) / np.linalg.norm(a[:, of], 2))
     return net, state, phi, a
 
 
@@ -250,21 +257,22 @@ def test_a_step_ends_within_the_bound_however_large_it_is(x64):
     net, state, _, _ = wild()
     q = jnp.asarray(np.random.default_rng(8).random((2, 4, NODES.n)))
     weights, _ = net._programmed(state, *q, jax.random.key(0))  # over 1e-4: far beyond
-    for own in np.split(np.asarray(weights["coupling"].w), STARTS[1:-1], 1):
-        assert np.linalg.norm(own, 2) <= np.sqrt(0.7) + 1e-9
+    for of in owned(NODES):
+        assert np.linalg.norm(weights["coupling"].w[:, of], 2) <= np.sqrt(0.7) + 1e-9
 
 
 def test_seen_pixels_are_held_and_their_loss_counts_for_nothing(x64):
     net, state, phi, _ = wild()
     b, rng = np.asarray(state.weights["bias"].w)[:, 0], np.random.default_rng(9)
     seen, target = jnp.arange(6) < 3, jnp.asarray(rng.random(NODES.n))
-    held, told = np.arange(NODES.n) < 6, net._told(state.weights)
+    held, told = np.arange(NODES.n) % 6 < 3, net._told(state.weights)
+    held &= np.arange(NODES.n) < 12  # both states of the first three pixels
     a = net.settled(told, target, seen).state
     q = np.where(held, target, NODES.softmax(a))
     np.testing.assert_allclose(np.asarray(a)[~held], (phi @ q + b)[~held], atol=1e-10)
     slope = np.asarray(net._slope(jnp.asarray(q), target, seen))
-    np.testing.assert_array_equal(slope[:6], 0)
-    assert (slope[6:12] < 0).all()
+    np.testing.assert_array_equal(slope[held], 0)
+    assert (slope[:12][~held[:12]] < 0).all()
 
 
 class Keys:
@@ -285,10 +293,10 @@ class Keys:
 @pytest.mark.slow
 def test_each_read_each_nudge_and_each_batch_has_draws_of_its_own(untyped, monkeypatch):
     array = Keys(jnp.ones((5, NODES.n)))
-    machine().coupling.field(NODES, array)(jnp.ones(NODES.n), jax.random.key(0))
+    machine().coupling.field(NODES, array)(NODES.parts(jnp.ones(NODES.n)), jax.random.key(0))
     assert len({*array.keys}) == len(array.keys) == 2
     net = machine(label_weight=0.0, max_steps=1)  # no pixel is hidden: both nudges are 0
-    told = lambda q, key: jax.random.normal(key, q.shape)  # noqa: E731
+    told = lambda q, key: [jax.random.normal(key, x.shape) for x in q]  # noqa: E731
     nudged = quick(lambda key: net._nudged(told, jnp.zeros(NODES.n), jnp.ones(6, bool), key))
     _, _, plus, minus = nudged(jax.random.key(1))
     assert (plus[12:] != minus[12:]).any()
@@ -312,12 +320,13 @@ def test_the_label_weighs_what_it_is_given():
         (net := machine(bm.Monotone(5), label_weight=w)).nodes.parts(net._slope(q, target, seen))
         for w in (0.0, 1.0, 0.25)
     ]
-    np.testing.assert_array_equal(parts[0][2], 0)
-    np.testing.assert_allclose(parts[2][2], parts[1][2] / 4)
-    assert np.abs(parts[1][2]).min() > 0
-    for pixels, hidden, _ in parts:  # no others do
+    np.testing.assert_array_equal(parts[0][-1], 0)
+    np.testing.assert_allclose(parts[2][-1], parts[1][-1] / 4)
+    assert np.abs(parts[1][-1]).min() > 0
+    for pixels, *hidden, _ in parts:  # no others do
         np.testing.assert_array_equal(pixels, parts[0][0])
-        np.testing.assert_array_equal(hidden, 0)
+        for x in hidden:
+            np.testing.assert_array_equal(x, 0)
 
 
 @pytest.mark.slow
