@@ -37,7 +37,8 @@ class Converter:
         except jax.errors.TracerArrayConversionError:  # under jit or vmap: checked at run time
             traced = _strong(x)
             return eqx.error_if(traced, ~(self.valid(traced) & jnp.isfinite(traced)), self.allowed)
-        return _strong(x)
+        with jax.ensure_compile_time_eval():  # what is known stays so under jit, as that noise is 0
+            return _strong(x)
 
     def refuse(self, x: Any) -> None:
         """Raise for what is not in range; no array is made, so that no backend starts for it."""

@@ -2,8 +2,8 @@
 
 Each program takes a block of senders, and goes through those of them that are not silent; its
 lanes go through the synapses of one, and add to the currents by atomic additions, whose order is
-not told. On an H200 it takes a third to a ninth of the time of chunks. No product uses it before its
-sums are compared with a CPU's on such a device: `benchmarks.gpu` does.
+not told. On an H200 it takes a third to a ninth of the time of chunks. No product uses it before
+its sums are compared with a CPU's on such a device: `benchmarks.gpu` does.
 """
 
 from collections.abc import Callable

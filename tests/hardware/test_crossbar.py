@@ -131,6 +131,24 @@ def test_devices_without_read_noise_draw_none_also_when_made_under_jit():
         assert made.noisy is noisy
 
 
+@pytest.mark.parametrize("sigma", [0.0, 0.02])
+def test_devices_that_are_made_under_jit_are_known_to_have_no_noise(sigma):
+    @eqx.filter_jit
+    def make(w, spread):
+        device = Device(linear(N), sigma_read=sigma)
+        arrays = (
+            crossbar(device, POLICIES["one side"], W_MAX),
+            crossbar(replace(device, sigma_read=spread), POLICIES["one side"], W_MAX),
+        )
+        return [array(w, DENSE, KEY) for array in arrays]
+
+    known, traced = make(jnp.zeros(DENSE.shape), jnp.asarray(sigma))
+    assert known.noisy is (sigma > 0)
+    assert traced.noisy is True  # what is handed over at run time may be anything
+    s = jnp.ones(DENSE.n_pre)
+    np.testing.assert_allclose(known.apply(s, key=KEY), traced.apply(s, key=KEY), rtol=1e-6)
+
+
 def test_variation_reaches_the_weights_and_the_key_decides_it():
     make = crossbar(LINEAR, POLICIES["one side"], W_MAX, sigma_d2d=0.2, start="middle")
     w = jnp.zeros(DENSE.shape)
