@@ -366,8 +366,8 @@ class Boltzmann(eqx.Module):
             pixels, *others = [x + m for x, m in zip(new, more, strict=True)]
             return [jnp.where(seen[None], 0, pixels), *others]
 
-        start = nodes.parts(zeros if start is None else start)
-        found = settled(step, start, self.tol, self.max_steps, 1 - self.alpha)
+        begin = nodes.parts(zeros if start is None else start)
+        found = settled(step, begin, self.tol, self.max_steps, 1 - self.alpha)
         return found._replace(state=nodes.joined(found.state))
 
     def _nudged(self, told: Field, target: Array, seen: Array, key: Array):
