@@ -267,6 +267,7 @@ def test_seen_pixels_are_held_and_their_loss_counts_for_nothing(x64):
     seen, target = jnp.arange(6) < 3, jnp.asarray(rng.random(NODES.n))
     held, told = np.arange(NODES.n) % 6 < 3, net._told(state.weights)
     held &= np.arange(NODES.n) < 12  # both states of the first three pixels
+    np.testing.assert_array_equal(net._held(seen), held)
     a = net.settled(told, target, seen).state
     q = np.where(held, target, NODES.softmax(a))
     np.testing.assert_allclose(np.asarray(a)[~held], (phi @ q + b)[~held], atol=1e-10)
