@@ -238,8 +238,8 @@ class Data(_run.Data):
     """Of a set of events: ms of a recording in each step of 1 ms; without, what suits the set."""
     inputs: Preset[Literal["raw", "centred"]] = UNSET
     """centred: each pixel less its mean over the training pictures, over the spread of them all."""
-    augment: Preset[Literal["none", "weak", "affine"]] = UNSET
-    """Random affine maps of training pictures; weak is half as strong."""
+    augment: Preset[Literal["none", "weak", "affine", "mirror"]] = UNSET
+    """Random affine maps of training pictures, weak is half as strong; or half of them mirrored."""
     input_dropout: Preset[float] = UNSET
     """Part of the pixels left out at random in training."""
     shuffle_labels: bool = False

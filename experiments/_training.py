@@ -97,7 +97,9 @@ def perturbed(data: Data, key: Key[Array, ""], images: Any) -> Any:
     """Training pictures after augmentation and dropout of pixels."""
     if isinstance(images, Rasters):
         return images
-    if data.augment != "none":
+    if data.augment == "mirror":
+        images = jax.vmap(augment.mirrored)(jax.random.split(key, len(images)), images)
+    elif data.augment != "none":
         part = {"affine": 1.0, "weak": 0.5}[data.augment]
         limits = dict(rotation=0.2 * part, scale=0.1 * part, shift=part, shear=0.15 * part)
         warp = lambda k, x: augment.affine(k, x, **limits)  # noqa: E731

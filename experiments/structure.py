@@ -165,6 +165,8 @@ class Run:
     """Seeds of each row, from 0 on."""
     epochs: int | None = None
     """Passes over the training pictures; without, as the row has it."""
+    augment: Literal["none", "mirror"] = "none"
+    """mirror: half of the training pictures are shown left for right."""
     synapse: Literal["numbers", "devices"] = "numbers"
     """devices: of 64 levels, linear, pulsed one by one."""
     results: Path = Path("experiments/results/structure")
@@ -232,8 +234,11 @@ def main(config: Config) -> None:
 def job(config: Config, name: str, dataset: str, seed: int) -> _runs.Job:
     """One training."""
     row = ROWS[name]
+    options = row.options
+    if config.augment != "none":
+        options = f"{options.replace(' --augment none', '')} --augment {config.augment}"
     parts = [
-        f"--dataset {yardstick.SETS[dataset]} {row.options} --lr {row.rates[0]:g}",
+        f"--dataset {yardstick.SETS[dataset]} {options} --lr {row.rates[0]:g}",
         f"--epochs {config.epochs}" if config.epochs else "",
         f"--train-size {config.train_size}" if config.train_size else "",
         "--synapse linear --n-states 64" if config.synapse == "devices" else "",

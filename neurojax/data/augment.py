@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from neurojax._check import brief, finite, prng_key, real
 
-__all__ = ["affine", "warp"]
+__all__ = ["affine", "mirrored", "warp"]
 
 
 def warp(
@@ -111,6 +111,22 @@ def affine(
     cos, sin = jnp.cos(a), jnp.sin(a)
     matrix = jnp.array([[cos - sin * h, -sin], [sin + cos * h, cos]]) / (1 + s)
     return _warped(image, matrix, jnp.stack(d))
+
+
+def mirrored(key: Key[Array, ""], image: Float[Array, "H W"]) -> Float[Array, "H W"]:
+    """The picture or, as often, its mirror image, left for right.
+
+    For classes that have no side, as clothes: a mirrored 2 is none.
+
+    >>> image = jnp.array([[0.0, 1.0]])
+    >>> keys = jax.random.split(jax.random.key(0), 4)
+    >>> jax.vmap(nj.augment.mirrored, (0, None))(keys, image)[:, 0].tolist()
+    [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
+
+    Raises for the picture as `warp`, `TypeError` for what is no key.
+    """
+    key, image = prng_key(key), _picture(image)
+    return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
 
 def __dir__() -> list[str]:

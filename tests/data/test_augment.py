@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from neurojax.data.augment import affine, warp
+from neurojax.data.augment import affine, mirrored, warp
 
 STILL = {"rotation": 0.0, "scale": 0.0, "shift": 0.0, "shear": 0.0}
 
@@ -97,6 +97,14 @@ def test_vmap_equals_a_loop_and_a_key_gives_one_picture():
     np.testing.assert_array_equal(batch, jax.jit(jax.vmap(affine))(keys, images))
 
 
+def test_half_of_the_pictures_are_mirrored_left_for_right_and_none_is_lost():
+    image, keys = picture((5, 7)), jax.random.split(jax.random.key(3), 400)
+    seen = np.asarray(jax.jit(jax.vmap(mirrored, (0, None)))(keys, image))
+    turned = (seen != image[None]).any((1, 2))
+    np.testing.assert_array_equal(seen[turned], np.fliplr(image)[None].repeat(turned.sum(), 0))
+    assert abs(turned.mean() - 0.5) < 4 * 0.5 / 400**0.5
+
+
 EYE, NO_SHIFT = jnp.eye(2), jnp.zeros(2)
 
 
@@ -115,6 +123,8 @@ EYE, NO_SHIFT = jnp.eye(2), jnp.zeros(2)
             lambda key: affine(3, picture()),
             r"key must be a JAX key; got 3: pass jax.random.key\(3\)",
         ),
+        (lambda key: mirrored(key, jnp.ones((3, 4, 4))), r"\[H, W\]; got \(3, 4, 4\): jax.vmap"),
+        (lambda key: mirrored(3, picture()), "key must be a JAX key; got 3"),
         (lambda key: warp(jnp.ones((4, 4), int), EYE, NO_SHIFT), "image must be floats; got int"),
         (lambda key: warp(picture(), EYE * jnp.nan, NO_SHIFT), "matrix must be finite.*got nan"),
         (lambda key: warp(picture(), NO_SHIFT, NO_SHIFT), r"shapes \(2, 2\), \(2,\); got \(2,\), "),

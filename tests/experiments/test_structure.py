@@ -35,6 +35,12 @@ def test_every_row_is_a_training_that_is_accepted(config):
         assert c.epochs == 7
 
 
+def test_pictures_are_mirrored_where_it_is_asked_for(config):
+    for name in ("depth: two layers; symmetric", "recurrence: dense; broadcast"):
+        words = structure.job(config(augment="mirror"), name, "fashion", 0).command[3:]
+        assert _command.parsed(learn.Config, words, learn).augment == "mirror"
+
+
 @pytest.mark.parametrize(
     "name",
     [

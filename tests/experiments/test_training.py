@@ -165,6 +165,14 @@ def test_each_picture_is_warped_by_a_map_of_its_own(kind, part):
     assert len({np.asarray(picture).tobytes() for picture in seen}) == 3
 
 
+def test_each_picture_is_mirrored_by_a_draw_of_its_own():
+    x = jnp.broadcast_to(pictures(1, (8, 8)), (8, 8, 8))
+    seen = _training.perturbed(replace(DATA, augment="mirror"), jax.random.key(5), x)
+    keys = jax.random.split(jax.random.key(5), 8)
+    np.testing.assert_array_equal(seen, jax.vmap(augment.mirrored)(keys, x))
+    assert len({np.asarray(picture).tobytes() for picture in seen}) == 2
+
+
 def test_without_augmentation_pictures_stay_as_they_are():
     x = pictures()
     np.testing.assert_array_equal(_training.perturbed(DATA, jax.random.key(0), x), x)
