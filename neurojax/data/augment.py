@@ -121,7 +121,7 @@ def mirrored(key: Key[Array, ""], image: Float[Array, "H W"]) -> Float[Array, "H
     >>> image = jnp.array([[0.0, 1.0]])
     >>> keys = jax.random.split(jax.random.key(0), 4)
     >>> jax.vmap(nj.augment.mirrored, (0, None))(keys, image)[:, 0].tolist()
-    [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
+    [[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]
 
     Raises for the picture as `warp`, `TypeError` for what is no key.
     """
