@@ -39,6 +39,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "density 100%": (_LOCAL, f"{_MNIST} --readout-density 1"),
     "density 5%": (_LOCAL, _MNIST),
     "density 2%": (_LOCAL, f"{_MNIST} --readout-density 0.02"),
+    "density 100%, symmetric": (_LOCAL, f"{_MNIST} --readout-density 1 --feedback symmetric"),
     "density 5%, symmetric": (_LOCAL, f"{_MNIST} --feedback symmetric"),
     "density 2%, symmetric": (_LOCAL, f"{_MNIST} --readout-density 0.02 --feedback symmetric"),
     "density 5%, P = 1": (_LOCAL, _SINGLE),
