@@ -177,10 +177,11 @@ def _stepped(step: Callable[[Array], Array], u: Array, n: Array) -> Array:
 def _one_by_one(n_pulses: ArrayLike) -> Array:
     """Pulses that span the range of a response that has no closed form."""
     n_pulses = positive("n_pulses", "pulses")(n_pulses)
-    if not isinstance(n_pulses, Tracer) and (n_pulses > LONGEST).any():
+    most = 0.0 if isinstance(n_pulses, Tracer) else np.asarray(n_pulses).max(initial=0)
+    if most > LONGEST:
         raise ValueError(
             f"n_pulses must be at most {LONGEST} where pulses are gone through one by one; got"
-            f" {np.max(n_pulses):g}: pass fewer, or hardware.linear or exponential"
+            f" {most:g}: pass fewer, or hardware.linear or exponential"
         )
     return n_pulses
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
@@ -67,8 +68,8 @@ class SynapticScaling(eqx.Module):
         if interval.ndim:
             raise ValueError(f"interval must be one number; got shape {interval.shape}")
         if not isinstance(interval, Tracer) and not isinstance(self.tau, Tracer):
-            longest = 10 * self.tau.min()
-            if interval > longest:
+            longest = 10 * np.asarray(self.tau).min()
+            if np.asarray(interval) > longest:
                 raise ValueError(
                     f"interval must be at most 10 tau, {longest:g} ms; got {interval:g}:"
                     " scale more often"

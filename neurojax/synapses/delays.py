@@ -123,7 +123,8 @@ class Delays(eqx.Module):
     def __repr__(self) -> str:
         if isinstance(self.steps, Tracer):
             return f"Delays({self.steps.shape}, at most {self.longest} steps)"
-        n, low, high = self.steps.size, int(self.steps.min()), int(self.steps.max())
+        steps = np.asarray(self.steps)
+        n, low, high = steps.size, int(steps.min()), int(steps.max())
         span = f"{low}" if low == high else f"{low} to {high}"
         some = "1 delay" if n == 1 else f"{n:,} delays"
         return f"Delays({some}, {span} of at most {self.longest} steps)"

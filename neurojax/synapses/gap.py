@@ -108,9 +108,10 @@ class GapJunctions(eqx.Module):
         of a `LIF`. Traced values are taken on trust.
         """
         dt, c = positive("dt", "ms")(dt), positive("c", "nF")(c)
-        if any(isinstance(x, Tracer) for x in (dt, c, self.g)):
+        total = self.total
+        if any(isinstance(x, Tracer) for x in (dt, c, total)):
             return
-        part = np.asarray(dt) * np.asarray(self.total) / np.asarray(c)
+        part = np.asarray(dt) * np.asarray(total) / np.asarray(c)
         if part.max() > 1:
             raise ValueError(
                 f"dt sum g / c of gap junctions must be <= 1; got {part.max():.3g} at neuron"

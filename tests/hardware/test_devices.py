@@ -624,3 +624,14 @@ def test_a_write_that_would_not_end_is_given_up(response):
     device, G = Device(response), jnp.array([1e-6, 5e-6])
     np.testing.assert_array_equal(device.pulses_to(G), [0, 2**16])
     np.testing.assert_array_equal(device.pulses_to(G, 30.5), [0, 30])
+
+
+@pytest.mark.parametrize(
+    "make", [lambda n: hw.querlioz(n, 2.0), lambda n: hw.power(n, 1.0)], ids=["querlioz", "power"]
+)
+def test_what_is_gone_through_one_by_one_is_made_under_jit_as_outside(make):
+    u, n = jnp.linspace(0, 0.5, 5), jnp.full(5, 3.0)
+    inside = jax.jit(lambda u, n: make(64.0)(u, n))(u, n)
+    np.testing.assert_allclose(inside, make(64.0)(u, n), rtol=1e-6)
+    with pytest.raises(ValueError, match="n_pulses must be at most"):
+        jax.jit(lambda u, n: make(1e9)(u, n))(u, n)

@@ -311,6 +311,7 @@ def calls():
             p_rewire=0.2), None),
         "nj.augment.affine": (nj.augment.affine, dict(key=key, image=picture, rotation=0.2,
             scale=0.1, shift=1.0, shear=0.1), None),
+        "nj.augment.mirrored": (nj.augment.mirrored, dict(key=key, image=picture), None),
         "nj.augment.warp": (nj.augment.warp, dict(image=picture, matrix=jnp.eye(2),
             offset=jnp.zeros(2)), None),
         "nj.data.check": (nj.data.check, dict(images=images, labels=labels, n_classes=2), None),

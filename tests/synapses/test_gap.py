@@ -183,6 +183,14 @@ def run(net, v, drive, dt, steps):
 
 
 @pytest.mark.usefixtures("x64")
+def test_a_check_under_jit_takes_on_trust_what_it_cannot_know():
+    def run(v):
+        GapJunctions("h", "h", Dense(2, 2), 0.05).check(dt=1.0, c=0.05)  # refused outside
+        return v
+
+    np.testing.assert_array_equal(jax.jit(run)(jnp.ones(2)), 1)
+
+
 def test_in_a_network_the_difference_of_two_cells_decays_faster():
     """Of two layers, in one scan: first order in dt, stable at any step."""
     net, start, off = touching(2.0**-7), {"a": 10.0, "b": 4.0}, []
