@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neurojax.synapses.delays import Delay
+from neurojax.synapses.delays import Delay, Delays
 
 
 @pytest.mark.parametrize(("steps", "length"), [(1, 9), (2, 9), (7, 40), (9, 9), (12, 9)])
@@ -36,3 +36,9 @@ def test_delay_never_copies_its_ring(steps):
 def test_refuses_a_delay_that_is_no_whole_step(bad):
     with pytest.raises(ValueError, match=rf"steps must be a whole number >= 1; got {bad!r}"):
         Delay(bad)
+
+
+def test_delays_show_themselves_within_a_compiled_function_too():
+    delays, shown = Delays(np.array([1, 4])), []
+    jax.jit(lambda x: (shown.append(repr(delays)), x)[1])(1.0)
+    assert shown == [repr(delays)] == ["Delays(2 delays, 1 to 4 of at most 4 steps)"]

@@ -182,7 +182,6 @@ def run(net, v, drive, dt, steps):
     return simulate(net, weights, state._replace(neurons=put), inputs, **told)[1]
 
 
-@pytest.mark.usefixtures("x64")
 def test_a_check_under_jit_takes_on_trust_what_it_cannot_know():
     def run(v):
         GapJunctions("h", "h", Dense(2, 2), 0.05).check(dt=1.0, c=0.05)  # refused outside
@@ -191,6 +190,7 @@ def test_a_check_under_jit_takes_on_trust_what_it_cannot_know():
     np.testing.assert_array_equal(jax.jit(run)(jnp.ones(2)), 1)
 
 
+@pytest.mark.usefixtures("x64")
 def test_in_a_network_the_difference_of_two_cells_decays_faster():
     """Of two layers, in one scan: first order in dt, stable at any step."""
     net, start, off = touching(2.0**-7), {"a": 10.0, "b": 4.0}, []
