@@ -233,6 +233,7 @@ def population(
     Array(2, dtype=int32)
     """
     x, m = finite("x", "")(_pixels("x", x)), count("m", 3)(m)
+    affordable(f"{m} fields of {x.size} values", 24 * m + 4 * m * x.size)
     if not low < high:
         raise ValueError(f"high must be above low; got {high} and {low}")
     sharpness = positive("beta", "")(beta)

@@ -275,8 +275,11 @@ def _slope(p, x, v, current, g) -> Array:
 
 
 def _ramp(x: Array) -> Array:
-    """x / (exp(x) - 1), and 1 at 0: a bare quotient there is no number, nor is its derivative."""
-    return 1 / mean_growth(jnp.minimum(x, 80))
+    """x / (exp(x) - 1), and 1 at 0: a bare quotient there is no number, nor is its derivative.
+
+    Beyond -1e9 the gate is open to a part in 1e9 whatever x is, and 1 / x^2 no longer a number.
+    """
+    return 1 / mean_growth(jnp.clip(x, -1e9, 80))
 
 
 def _exp(x: Array) -> Array:

@@ -198,7 +198,7 @@ class EIF(eqx.Module):
         default=1.7, converter=optional(nonnegative("t_ref", "ms"))
     )
     spike: Spike = function("spike", default=heaviside)
-    substeps: int = eqx.field(static=True, default=1, converter=count("substeps"))
+    substeps: int = eqx.field(static=True, default=1, converter=count("substeps", 1, 10_000))
 
     def __check_init__(self):
         ordered("v_reset", self.v_reset, "v_peak", self.v_peak, "mV")
@@ -278,7 +278,7 @@ class AdEx(eqx.Module):
         default=None, converter=optional(nonnegative("t_ref", "ms"))
     )
     spike: Spike = function("spike", default=heaviside)
-    substeps: int = eqx.field(static=True, default=1, converter=count("substeps"))
+    substeps: int = eqx.field(static=True, default=1, converter=count("substeps", 1, 10_000))
 
     def __check_init__(self):
         ordered("v_reset", self.v_reset, "v_peak", self.v_peak, "mV")
@@ -381,12 +381,17 @@ def _spans(p, s, dt) -> tuple[Array, Array, Array | None]:
 
 def _swung(p, cell, current, g, moving, adapting, dtype):
     """v and w after all sub-steps, or as the spike found them, and the time that it left."""
-    fired, late = jnp.zeros(current.shape, bool), jnp.zeros_like(current)
-    for _ in range(p.substeps):
+
+    def part(_, carry):
+        cell, fired, late = carry
         new, fires, left = _swing(p, cell, current, g, moving, adapting, dtype)
         late = late + jnp.where(fired, adapting, jnp.where(fires, left, 0))
-        cell = jax.tree.map(lambda x, y, stays=fired: jnp.where(stays, x, y), cell, new)
-        fired = fired | fires
+        cell = jax.tree.map(lambda x, y: jnp.where(fired, x, y), cell, new)
+        return cell, fired | fires, late
+
+    start = cell, jnp.zeros(current.shape, bool), jnp.zeros_like(current)
+    unroll = min(p.substeps, 8)  # a loop of its own costs more than few parts written out
+    cell, _, late = jax.lax.fori_loop(0, p.substeps, part, start, unroll=unroll)
     return cell, late
 
 

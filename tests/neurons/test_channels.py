@@ -87,6 +87,20 @@ def test_rates_and_their_derivatives_are_numbers_where_quotients_are_none(model)
 
 
 @ALL
+@pytest.mark.parametrize("v", [-1e30, 1e8, 1e30])
+def test_a_step_from_far_out_of_range_is_a_number(model, v):
+    """Where v, of one conductance or of two, decays: gates are shut, or open, to every digit."""
+    neuron = model(v_init=v)
+    start = neuron.init((1,))
+    state, _ = neuron.step(start, jnp.zeros(1), dt=0.01)
+    rates = neuron.rates(start.v)
+    opens = {k: (a / (a + b)).item() for k, (a, b) in rates.items()}
+    g = neuron.g_l + neuron.g_na * opens["m"] ** 3 * opens["h"] + neuron.g_k * opens["n"] ** 4
+    left = math.exp(-0.01 * float(g / neuron.c_mem))
+    np.testing.assert_allclose(state.v, v * left, rtol=1e-5)
+
+
+@ALL
 def test_gates_are_at_rest_at_first_and_a_spike_is_one_crossing(model):
     neuron = model()
     state, z = simulate(neuron, jnp.array([0.0, 10.0 * float(neuron.c_mem)]), 0.025, 800, "float32")

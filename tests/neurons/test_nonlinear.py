@@ -121,6 +121,16 @@ def test_adex_has_the_published_firing_patterns(dt, substeps, worst):
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("substeps", [3, 20])
+def test_substeps_are_as_so_many_steps_where_nothing_fires(substeps):
+    drive = jnp.array([0.3, 0.6])
+    parts, _ = simulate(AdEx(a=0.02), drive, 2.0 / substeps, steps=5 * substeps)
+    whole, _ = simulate(AdEx(a=0.02, substeps=substeps), drive, 2.0, steps=5)
+    np.testing.assert_allclose(whole.v, parts.v[substeps - 1 :: substeps], rtol=1e-13)
+    np.testing.assert_allclose(whole.w, parts.w[substeps - 1 :: substeps], rtol=1e-11)
+
+
+@pytest.mark.usefixtures("x64")
 def test_adex_is_of_second_order_below_threshold():
     neuron = AdEx(a=0.02)
     g, i = 0.004, 0.6

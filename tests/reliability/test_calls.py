@@ -115,6 +115,7 @@ def test_a_trained_parameter_that_has_become_tiny_stays():
         lambda: nj.LIF().init((10**9, 10**9)),
         lambda: nj.Delay(10**9).init((10**3,)),
         lambda: nj.encoding.latency(jnp.ones(1000), 10**9),
+        lambda: nj.encoding.population(jnp.ones(1), 10**9),
         lambda: nj.modulators(jax.random.key(0), 10**9, {"h": 1000}),
         lambda: routing.unicast(
             topology.Edges(*jnp.zeros((3, 0), int)), jnp.zeros(1, int),
@@ -148,6 +149,8 @@ def test_bytes_are_spelt_as_one_says_them(n_bytes, said):
         lambda: nj.metrics.small_world(jax.random.key(0), nj.one_to_one(9), n_random=10**9),
         lambda: topology.Mesh(10**9, 10**9, 1),
         lambda: nj.Dense(10**30, 1),
+        lambda: nj.EIF(substeps=10**9),
+        lambda: nj.AdEx(substeps=10**9),
     ],
 )
 def test_what_would_take_for_ever_is_refused_at_once(make):
