@@ -638,10 +638,11 @@ def varied(
         for name, part in (("stuck_low", stuck_low), ("stuck_high", stuck_high))
     )
     between("stuck_low + stuck_high", 0.0, 1.0)(low + high)
+    shape = tuple(count("shape", 0)(n) for n in shape)
     number = itertools.count()
 
     def draw(x):
-        if not eqx.is_inexact_array(x) or x.shape not in ((), tuple(shape)):
+        if not eqx.is_inexact_array(x) or x.shape not in ((), shape):
             return x
         reach = 1 / jnp.maximum(sigma, 1e-6)
         key_x = jax.random.fold_in(key, next(number))

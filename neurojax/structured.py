@@ -18,6 +18,7 @@ from neurojax._check import (
     flag,
     instance,
     nonnegative,
+    positive,
     prng_key,
 )
 from neurojax._repr import described
@@ -217,7 +218,8 @@ class Readout(NamedTuple):
     def layer(self, density: float) -> Layer:
         """Its neurons, whose current is divided by what they hear; they learn by the delta rule."""
         n, heard = (self.population, density) if self.spiking else (1, density * self.population)
-        neuron = eqx.tree_at(lambda r: r.r_mem, self.neuron, self.neuron.r_mem / heard)
+        r_mem = positive("r_mem / density", "MOhm")(self.neuron.r_mem / heard)
+        neuron = eqx.tree_at(lambda r: r.r_mem, self.neuron, r_mem)
         rule = ThreeFactor(kappa_e=0.0, window=always, reset_trace=False)
         return Layer(self.n_classes * n, neuron, rule=rule)
 

@@ -259,6 +259,7 @@ def test_without_chance_no_key_is_needed(recurrence):
     [
         (dict(density=0.0), r"density must be in \(0, 1\]; got 0.0"),
         (dict(density=1.01), r"density must be in \(0, 1\]; got 1.01"),
+        (dict(density=1e-40), "r_mem / density must be finite and > 0 MOhm; got inf"),
         (
             dict(recurrence=Recurrence(radius=20)),
             r"layer 'h1': radius must be in \[1, 19\] for 40 neurons; got 20; pass another radius",

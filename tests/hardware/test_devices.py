@@ -579,6 +579,12 @@ def test_what_cannot_be_varied_is_refused(make, message):
         make()
 
 
+@pytest.mark.parametrize("shape", [(2.5,), (-1,), [[1.0, 1.0]]])
+def test_a_shape_is_of_whole_numbers(shape):
+    with pytest.raises(ValueError, match=r"shape must be a whole number >= 0; got [\[\-2]"):
+        plain(varied)(jax.random.key(0), Device(linear(8)), shape, 0.1)
+
+
 @pytest.mark.parametrize("device", [Device(linear(64)), DEVICES["table"], hw.PCM()])
 def test_what_no_device_can_take_is_refused_and_whole_numbers_are_pulses(device, untyped):
     cells = device.init(jnp.full(3, 2e-6))
