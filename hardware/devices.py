@@ -7,6 +7,7 @@ or one a device, so that variation is data. SI units.
 """
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -36,6 +37,7 @@ from neurojax._check import (
     real,
     working,
 )
+from neurojax._memory import affordable
 from neurojax._repr import described
 
 __all__ = [
@@ -639,6 +641,7 @@ def varied(
     )
     between("stuck_low + stuck_high", 0.0, 1.0)(low + high)
     shape = tuple(count("shape", 0)(n) for n in shape)
+    affordable(f"devices of shape {shape}", 4 * math.prod(shape))
     number = itertools.count()
 
     def draw(x):

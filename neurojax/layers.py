@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from neurojax import _given
-from neurojax._check import brief, count, finite, flag, instance, known_finite, name_of, real
+from neurojax._check import MOST, brief, count, finite, flag, instance, known_finite, name_of, real
 from neurojax._repr import described
 from neurojax.plasticity.teaching import k_winners
 from neurojax.plasticity.three_factor import Rule
@@ -135,7 +135,7 @@ def _steps(x: Any) -> int:
     try:
         return count("delay", 0)(x)
     except ValueError:
-        one = isinstance(x, float | np.floating) and x > 0
+        one = isinstance(x, float | np.floating) and 0 < x < MOST
         near = sorted({int(x), round(x + 0.5)}) if one else [1]
         cure = " or ".join(f"delay={n}" for n in near)
         cure += " or delays=nj.Delays(steps), one a synapse" if np.ndim(x) else ""

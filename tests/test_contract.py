@@ -442,3 +442,14 @@ def test_parameters_of_a_neuron_change_it_alone_and_strong_drives_leave_no_nan(n
     for strong in (-250.0, 250.0):  # of up to 4 times
         steps = run(row, each_its_own(model, 1.0), start, strong * jnp.abs(inputs()))
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(steps))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [LIF, ALIF, QIF, EIF, AdEx, Izhikevich, HodgkinHuxley, TraubMiles, WangBuzsaki, IF]
+    + [ResonateAndFire],
+)
+def test_a_spike_that_is_no_array_of_the_population_is_refused(model, untyped):
+    neuron = model(spike=len)
+    with pytest.raises(TypeError, match="spike must map an array to one of its shape; got 16"):
+        neuron.step(neuron.init((N,)), jnp.ones(N), dt=1.0)

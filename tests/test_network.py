@@ -323,6 +323,7 @@ def two(**links):
             lambda: one_to_one("a", "b", 1.5),
             r"delay must be one whole number of steps >= 0; got 1.5: pass delay=1 or delay=2",
         ),
+        (lambda: one_to_one("a", "b", float("inf")), r"delay must be .*; got inf: pass delay=1"),
         (lambda: one_to_one("a", "b", jnp.arange(2)), r"delay must be .*; got Array\(\[0, 1\]"),
         (
             lambda: Projection("a", "b", Dense(5, 5), w=jnp.ones((5, 4))),

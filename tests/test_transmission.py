@@ -169,6 +169,8 @@ def test_milliseconds_become_whole_steps():
         (lambda: nj.steps(1.55, dt=0.1), ValueError, "whole steps of 0.1 ms; got 1.55: pass near"),
         (lambda: nj.steps(-1.0, dt=0.1), ValueError, r"ms must be finite and >= 0; got -1.0"),
         (lambda: nj.steps(float("nan"), dt=0.1), ValueError, "ms must be finite"),
+        (lambda: nj.steps(1e308, dt=0.1), ValueError, r"at most 2147483647 steps; got 1e\+308 ms"),
+        (lambda: nj.steps([1j], dt=0.1), TypeError, r"ms must be numbers; got \[1j\]"),
         (lambda: nj.steps(1.0, dt=0.0), ValueError, "dt must be"),
         (lambda: nj.Delays(1.5), ValueError, r"whole numbers of steps; got 1.5: pass nj.steps\("),
         (lambda: nj.Delays("2 ms"), ValueError, "whole numbers of steps; got '2 ms'"),

@@ -280,10 +280,10 @@ def sigma_delta(x: Shaped[ArrayLike, "T *n"], threshold: ArrayLike) -> Float[Arr
 def _sent(x: Any, threshold: Any, move: Callable[[Array], Array]) -> Array:
     """What moves r, of whole numbers of thresholds from x[0] on, in each step."""
     x, threshold = finite("x", "")(_pixels("x", x)), positive("threshold", "")(threshold)
-    if not x.ndim or threshold.shape not in ((), x.shape[1:]):
+    if not x.ndim or not len(x) or threshold.shape not in ((), x.shape[1:]):
         raise ValueError(
-            f"x must have shape [T, *n] and threshold be one number or [*n]; got {x.shape} and"
-            f" {threshold.shape}"
+            "x must have shape [T, *n] with T >= 1, and threshold be one number or [*n]; got"
+            f" {x.shape} and {threshold.shape}"
         )
     wide = x.astype(working(x.dtype))
     steps = (wide - wide[:1]) / jnp.broadcast_to(threshold, x.shape[1:]).astype(wide.dtype)[None]

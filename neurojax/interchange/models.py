@@ -20,7 +20,7 @@ from neurojax._check import (
 )
 from neurojax._decay import leak
 from neurojax._repr import described
-from neurojax.neurons._steps import checked, stored
+from neurojax.neurons._steps import checked, fired, stored
 from neurojax.neurons.surrogate import Spike, above
 from neurojax.synapses import _propagators as propagators
 
@@ -186,7 +186,7 @@ class Threshold(eqx.Module):
     ) -> tuple[PotentialState, Float[Array, "*n"]]:
         """What was heard in this step, and its spikes."""
         p, _, current, _, _ = checked(self, state, current, dt)
-        z = self.spike(current - p.v_th).astype(stored(state))
+        z = fired(self, current - p.v_th, stored(state))
         return PotentialState(current.astype(stored(state))), z
 
 

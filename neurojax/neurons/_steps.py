@@ -93,7 +93,10 @@ def after_reset(p, s) -> tuple[Array, Array | None]:
     return s.v * (1 - s.z) + p.v_reset * s.z, None if low is None else low * (1 - s.z)
 
 
-def fired(p, excess, refractory) -> Array:
+def fired(p, excess: Array, dtype: DTypeLike, refractory: Array | None = None) -> Array:
     """Spikes, none of those that are refractory."""
     z = p.spike(excess)
-    return z if refractory is None else jnp.where(refractory > 0, jnp.zeros_like(z), z)
+    if getattr(z, "shape", None) != excess.shape:
+        raise TypeError(f"spike must map an array to one of its shape; got {brief(z)}")
+    z = z if refractory is None else jnp.where(refractory > 0, jnp.zeros_like(z), z)
+    return z.astype(dtype)

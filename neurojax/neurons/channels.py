@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Shaped
 from neurojax._check import cast, finite, fits, function, nonnegative, positive, working
 from neurojax._decay import add, whole
 from neurojax._repr import described
-from neurojax.neurons._steps import at, checked, mean_growth, stored
+from neurojax.neurons._steps import at, checked, fired, mean_growth, stored
 from neurojax.neurons.surrogate import Spike, heaviside
 
 __all__ = ["ChannelState", "HodgkinHuxley", "TraubMiles", "WangBuzsaki"]
@@ -261,8 +261,8 @@ def _staggered(p, state, current, dt, conductance, at_once="") -> tuple[ChannelS
 
     f, j = jax.jvp(slope, (v,), (jnp.ones_like(v),))
     new, v_low = add(s.v, dt * mean_growth(jnp.minimum(dt * j, _FASTEST)) * f + s.v_low, dtype)
-    above = p.spike(whole(new, v_low, dtype) - p.v_th)
-    z = jnp.where(v < p.v_th, above, jnp.zeros_like(above)).astype(dtype)
+    above = fired(p, whole(new, v_low, dtype) - p.v_th, dtype)
+    z = jnp.where(v < p.v_th, above, jnp.zeros_like(above))
     return ChannelState(new.astype(dtype), z, **x, v_low=v_low), z
 
 

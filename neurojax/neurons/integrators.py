@@ -106,7 +106,7 @@ class IF(eqx.Module):
         dtype = stored(state)
         p, s, current, dt, g = checked(self, state, current, dt, conductance)
         v, v_low, refractory = membrane(p, s, current, g, dt, dtype, _charged)
-        z = fired(p, whole(v, v_low, dtype) - p.v_th, refractory).astype(dtype)
+        z = fired(p, whole(v, v_low, dtype) - p.v_th, dtype, refractory)
         return IFState(v.astype(dtype), z, refractory, v_low), z
 
     def potential(self, state: IFState) -> Float[Array, "*n"]:
@@ -171,7 +171,7 @@ class EscapeLIF(eqx.Module):
         p, s, current, dt, g = checked(self, state, current, dt, conductance)
         v, v_low, refractory = membrane(p, s, current, g, dt, dtype, towards_rest)
         drawn = p.v_th + p.delta_v * jnp.log(_exponential(key, v) / (p.rate * dt / 1000))
-        z = fired(p, whole(v, v_low, dtype) - drawn, refractory).astype(dtype)
+        z = fired(p, whole(v, v_low, dtype) - drawn, dtype, refractory)
         return IFState(v.astype(dtype), z, refractory, v_low), z
 
     def potential(self, state: IFState) -> Float[Array, "*n"]:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Shaped
 from neurojax._check import cast, choice, finite, fits, function, ordered, positive, working
 from neurojax._decay import add, whole
 from neurojax._repr import described
-from neurojax.neurons._steps import at, capped, checked, mean_growth, stored
+from neurojax.neurons._steps import at, capped, checked, fired, mean_growth, stored
 from neurojax.neurons.surrogate import Spike, heaviside
 
 __all__ = ["Izhikevich", "IzhikevichState"]
@@ -115,7 +115,7 @@ class Izhikevich(eqx.Module):
         peak, peak_low = at(p.v_peak, v.shape, dtype)
         fires = whole(v, v_low, dtype) >= p.v_peak
         v, v_low = capped(v, peak.astype(v.dtype), v), jnp.where(fires, peak_low, v_low)
-        z = p.spike(whole(v, v_low, dtype) - p.v_peak).astype(dtype)
+        z = fired(p, whole(v, v_low, dtype) - p.v_peak, dtype)
         v, u = cast((v, u), dtype)
         return IzhikevichState(v, z, u, v_low, u_low), z
 

@@ -230,7 +230,7 @@ class LIF(eqx.Module):
         dtype = stored(state)
         p, s, current, dt, g = checked(self, state, current, dt, conductance)
         v, v_low, refractory = membrane(p, s, current, g, dt, dtype, towards_rest)
-        z = fired(p, whole(v, v_low, dtype) - p.v_th, refractory).astype(dtype)
+        z = fired(p, whole(v, v_low, dtype) - p.v_th, dtype, refractory)
         return LIFState(v.astype(dtype), z, refractory, v_low), z
 
     def potential(self, state: LIFState) -> Float[Array, "*n"]:
@@ -309,7 +309,7 @@ class ALIF(eqx.Module):
         a, a_low = fade(s.a, s.a_low, leak(dt, p.tau_adapt), dtype)
         a, a_low = add(a, s.z + a_low, dtype)
         threshold = p.v_th + p.beta_adapt * whole(a, a_low, dtype)
-        z = fired(p, whole(v, v_low, dtype) - threshold, refractory).astype(dtype)
+        z = fired(p, whole(v, v_low, dtype) - threshold, dtype, refractory)
         new = ALIFState(v.astype(dtype), z, refractory, a.astype(dtype), v_low, a_low)
         return new, z
 

@@ -29,7 +29,7 @@ from neurojax._check import (
 )
 from neurojax._decay import add, leak, whole
 from neurojax._repr import described
-from neurojax.neurons._steps import at, capped, checked, mean_growth, stored
+from neurojax.neurons._steps import at, capped, checked, fired, mean_growth, stored
 from neurojax.neurons.surrogate import Spike, heaviside
 
 __all__ = ["EIF", "QIF", "AdEx", "AdExState", "EIFState", "QIFState"]
@@ -156,7 +156,7 @@ class QIF(eqx.Module):
         fires = ends | (whole(new, v_low, dtype) >= p.v_peak)
         peak, peak_low = _cut(p, v + dt / p.tau_mem * slope, dtype)
         new, v_low = jnp.where(fires, peak, new), jnp.where(fires, peak_low, v_low)
-        z = p.spike(whole(new, v_low, dtype) - p.v_peak).astype(dtype)
+        z = fired(p, whole(new, v_low, dtype) - p.v_peak, dtype)
         return QIFState(new.astype(dtype), z, v_low), z
 
     def potential(self, state: QIFState) -> Float[Array, "*n"]:
@@ -225,7 +225,7 @@ class EIF(eqx.Module):
         cell = _reset(p, s), None
         cell, late = _swung(p, cell, current, g, moving, moving, dtype)
         (v, v_low), _ = cell
-        z = p.spike(whole(v, v_low, dtype) - p.v_peak).astype(dtype)
+        z = fired(p, whole(v, v_low, dtype) - p.v_peak, dtype)
         return EIFState(v.astype(dtype), z, refractory, late, v_low), z
 
     def potential(self, state: EIFState) -> Float[Array, "*n"]:
@@ -306,7 +306,7 @@ class AdEx(eqx.Module):
         cell = _reset(p, s), (s.w + p.b * s.z, s.w_low)
         cell, late = _swung(p, cell, current, g, moving, adapting, dtype)
         (v, v_low), (w, w_low) = cell
-        z = p.spike(whole(v, v_low, dtype) - p.v_peak).astype(dtype)
+        z = fired(p, whole(v, v_low, dtype) - p.v_peak, dtype)
         v, w = cast((v, w), dtype)
         return AdExState(v, z, w, refractory, late, v_low, w_low), z
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Shaped
 from neurojax._check import Converter, fits, function, nonnegative, positive, working
 from neurojax._decay import add, whole
 from neurojax._repr import described
-from neurojax.neurons._steps import at, checked, stored
+from neurojax.neurons._steps import at, checked, fired, stored
 from neurojax.neurons.surrogate import Spike, heaviside
 
 _DAMPING = Converter("b must be finite and < 0 1/ms", "1/ms", high=0.0, closed=False)
@@ -81,7 +81,7 @@ class ResonateAndFire(eqx.Module):
         by_x, by_v = _swung(p, whole(x, x_low, dtype), whole(v, v_low, dtype), current, dt)
         x, x_low = add(x, by_x + x_low, dtype)
         v, v_low = add(v, by_v + v_low, dtype)
-        z = p.spike(whole(v, v_low, dtype) - p.v_th).astype(dtype)
+        z = fired(p, whole(v, v_low, dtype) - p.v_th, dtype)
         return ResonateAndFireState(v.astype(dtype), z, x.astype(dtype), v_low, x_low), z
 
     def potential(self, state: ResonateAndFireState) -> Float[Array, "*n"]:

@@ -162,12 +162,14 @@ def steps(ms: Any, *, dt: Any, nearest: bool = False) -> Int[np.ndarray, "..."]:
     """
     dt = float(step_size(dt))
     try:
-        given = np.asarray(ms, np.float64)
+        given = np.asarray(ms)
+        given = given.astype(np.float64, casting="unsafe" if given.dtype == object else "same_kind")
     except (TypeError, ValueError, OverflowError):
         raise TypeError(f"ms must be numbers; got {brief(ms)}") from None
     if not np.isfinite(given).all() or (given < 0).any():
         raise ValueError(f"ms must be finite and >= 0; got {brief(ms)}")
-    exact = given / dt
+    with np.errstate(over="ignore"):
+        exact = given / dt
     whole = np.rint(exact)
     if whole.max(initial=0) > MOST:
         raise ValueError(f"ms must be at most {MOST} steps; got {given.max():g} ms of {dt:g} ms")

@@ -193,6 +193,7 @@ def test_codes_vmap_and_keep_the_dtype_of_pixels():
             lambda: encoding.delta(jnp.array([[jnp.nan]]), 0.1),
             "x must be finite; got nan|x must be",
         ),
+        (lambda: encoding.delta(jnp.ones((0, 2)), 0.1), r"T >= 1, .* got \(0, 2\) and \(\)"),
         (
             lambda: encoding.delta(jnp.ones((3, 2)), 0.0),
             "threshold must be finite and > 0; got 0.0",

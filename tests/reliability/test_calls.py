@@ -117,6 +117,7 @@ def test_a_trained_parameter_that_has_become_tiny_stays():
         lambda: nj.encoding.latency(jnp.ones(1000), 10**9),
         lambda: nj.encoding.population(jnp.ones(1), 10**9),
         lambda: nj.modulators(jax.random.key(0), 10**9, {"h": 1000}),
+        lambda: hw.varied(jax.random.key(0), hw.Device(hw.linear(8)), (10**9, 10**9), 0.1),
         lambda: routing.unicast(
             topology.Edges(*jnp.zeros((3, 0), int)), jnp.zeros(1, int),
             topology.Mesh(40000, 40000, 1), jnp.zeros(1),
