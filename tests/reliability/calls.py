@@ -194,7 +194,7 @@ def calls():
         "nj.Projection": (nj.Projection, dict(pre="x", post="h", connectivity=wiring, delay=1,
             gain=1.0, w=jnp.ones((3, 2))), lambda p: p.initial(key)),
         "nj.Recurrence": (nj.Recurrence, dict(kind="local", radius=2, p_rewire=0.2, gain=1.0),
-            lambda r: r.projections(key, "h", 20)["h->h"].initial(key)),
+            lambda r: [x.initial(key) for x in r.projections(key, "h", 20).values()]),
         "nj.STDP": (nj.STDP, dict(a_plus=0.1, a_minus=0.1, tau_plus=20.0, tau_minus=20.0,
             pairing="all", dependence=None), visited),
         "nj.TripletSTDP": (nj.TripletSTDP, dict(a2_plus=0.1, a3_plus=0.1, a2_minus=0.1,
