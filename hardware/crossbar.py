@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from hardware._check import bits
 from hardware._check import policy as checked
+from hardware._check import single as one_number
 from hardware._clock import added, exact
 from hardware.devices import LONGEST, Device, known_zero, varied
 from hardware.programming import Memory, OneSide, Pair, Policy, Pulses, Spent, pulsed_by, reset
@@ -208,7 +209,7 @@ class Crossbar(eqx.Module):
 
         Many short waits are one long one, at any age: see `hardware._clock`.
         """
-        checked = nonnegative("seconds", "s")(seconds)
+        checked = one_number("seconds", nonnegative("seconds", "s")(seconds))
         exactly = checked if isinstance(seconds, jax.Array) else seconds
         t = added(self.pair.t, exact(exactly, self.pair.t.s.dtype))
         return eqx.tree_at(lambda a: a.pair.t, self, t)
@@ -347,7 +348,7 @@ def crossbar(
         if converter is not None and not isinstance(instance(name, converter), Quantiser):
             raise TypeError(f"{name} must be a Quantiser or None; got {brief(converter)}")
     w_max = positive("w_max", "")(w_max)
-    longest = positive("longest", "pulses")(longest)
+    longest = one_number("longest", positive("longest", "pulses")(longest))
     rows = None if rows is None else count("rows")(rows)
     noisy = not known_zero(getattr(device, "sigma_read", 1.0))
     alike = all(known_zero(x) for x in (sigma_d2d, stuck_low, stuck_high))

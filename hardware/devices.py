@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -20,7 +20,15 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
-from hardware._check import called, conductance, normal, one_a_device, rising, trains, window
+from hardware._check import (
+    called,
+    conductance,
+    normal,
+    one_a_device,
+    rising,
+    trains,
+    window,
+)
 from hardware._clock import Sum, exact, since
 from neurojax._check import (
     between,
@@ -534,7 +542,7 @@ class Table(eqx.Module):
     )
     v_pulse: Float[Array, ""] = eqx.field(default=1.0, converter=nonnegative("v_pulse", "V"))
     t_pulse: Float[Array, ""] = eqx.field(default=1e-7, converter=positive("t_pulse", "s"))
-    discrete: bool = eqx.field(static=True, default=True, converter=flag("discrete"))
+    discrete: ClassVar[bool] = True
 
     def __check_init__(self):
         rising("levels", self.levels, "S")

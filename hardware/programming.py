@@ -18,6 +18,7 @@ from hardware._check import ordered_thresholds
 from hardware._clock import Sum, added, exact
 from hardware.devices import LONGEST
 from neurojax._check import between, count, flag, positive, prng_key, working
+from neurojax._draw import happens
 from neurojax._repr import described
 
 __all__ = [
@@ -192,8 +193,8 @@ class Single(eqx.Module):
         if key is None:
             raise ValueError("key must be given, as single pulses are drawn at random; got None")
         p = jnp.abs(dG) / step_size(device, cells, dG > 0, self.n_pulses, self.adaptive)
-        n = (jax.random.uniform(key, dG.shape, dG.dtype) < p).astype(dG.dtype)
-        return _signed(dG, n)
+        n = happens(key, p.astype(working(dG.dtype)), dG.shape)
+        return _signed(dG, n.astype(dG.dtype))
 
 
 @described

@@ -401,8 +401,11 @@ def kind(name: str, x: Any, cls: type) -> Any:
     return x
 
 
-def classes(name: str, target: Any, n: int) -> Array:
-    """Labels as an array, refused unless whole and in [0, n); traced values are taken on trust."""
+def classes(name: str, target: Any, n: int, batch: int | None = None) -> Array:
+    """Labels as an array, refused unless whole and in [0, n); traced values are taken on trust.
+
+    With a `batch` they are of as many samples.
+    """
     given = target
     try:
         with np.errstate(over="ignore"):  # what is no whole number is refused below
@@ -411,6 +414,8 @@ def classes(name: str, target: Any, n: int) -> Array:
         raise TypeError(f"{name} must be whole numbers; got {brief(given)}") from None
     if not jnp.issubdtype(target.dtype, jnp.integer):
         raise TypeError(f"{name} must be whole; got {target.dtype}: pass {name}.astype(int)")
+    if batch is not None and target.shape != (batch,):
+        raise ValueError(f"{name} must be [batch] = [{batch}] labels; got {list(target.shape)}")
     if not isinstance(given, Tracer):
         value = np.asarray(given)
         bad = (value < 0) | (value >= n)

@@ -126,7 +126,8 @@ def topographic(
     `size` is (channels, rows, columns) of pictures, which come flat, [n_in], nA or spikes: neuron
     (c, y, x) of any layer has the number (c rows + y) columns + x. What is far is a projection of
     its own, "h1->h2 far"; each synapse has its own weight, and all learn. No neuron of the network
-    hears more than `max_fan_in` others: what a core of the hardware can hold. `density` is the part
+    hears more than `max_fan_in` others: what a core of the hardware can hold (of a leaky readout,
+    whose copies are merged, each copy). `density` is the part
     of each sheet that one of the `population` readout neurons of a class hears; None is all, or as
     much as `max_fan_in` allows. `neuron` (None: `LIF()`) and `rule` (None: `ThreeFactor()`; one, or
     one a sheet) serve the sheets, `gain_in`, `gain_forward` and `gain_recurrent` (nA) scale initial
@@ -164,7 +165,8 @@ def topographic(
         layers[name] = Layer(_number(own), neuron, rule=own_rule)
         sizes.append(layers[name].n)
         below, pre = own, name
-    density = _density(density, sizes, most)
+    rivals = out.population * (out.n_classes - 1) if out.spiking else 0
+    density = _density(density, sizes, most, rivals)
     for name, n in zip(layers, sizes, strict=True):
         heard = fold(key, f"{name}->readout")
         projections[f"{name}->readout"] = out.hears(heard, name, n, density)
@@ -200,9 +202,14 @@ def _refuse_wide(name: str, wirings: list, most: int | None) -> None:
         )
 
 
-def _density(density: float | None, sizes: list[int], most: int | None) -> float:
-    """Part of each layer that a readout neuron hears, within the bound."""
-    total, most = sum(sizes), sum(sizes) if most is None else most
+def _density(density: float | None, sizes: list[int], most: int | None, rivals: int) -> float:
+    """Part of each layer that a readout neuron hears, beside its rivals, within the bound."""
+    total, most = sum(sizes), sum(sizes) if most is None else most - rivals
+    if rivals and most < len(sizes):
+        raise ValueError(
+            f"layer {READOUT!r} must have a fan-in of at most {most + rivals}, max_fan_in; got"
+            f" {rivals} from neurons of other classes alone: pass a smaller population"
+        )
     heard = lambda part: sum(max(1, round(part * n)) for n in sizes)  # noqa: E731
     # Each layer's share is rounded, by a half at most, and is one at least.
     halves = range(2 * most - len(sizes), 0, -1)
@@ -212,7 +219,8 @@ def _density(density: float | None, sizes: list[int], most: int | None) -> float
     between("density", 0.0, 1.0)(density)
     if (wide := heard(density)) > most:
         raise ValueError(
-            f"layer {READOUT!r} must have a fan-in of at most {most}, max_fan_in; got {wide}: pass"
+            f"layer {READOUT!r} must have a fan-in of at most {most + rivals}, max_fan_in; got"
+            f" {wide + rivals}: pass"
             f" density={fits:.3g}, or None"
         )
     return float(density)

@@ -15,7 +15,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from neurojax._check import between, count, numbers, prng_key
+from neurojax._check import between, brief, count, numbers, prng_key
 from neurojax._draw import fold
 
 __all__ = ["Stream", "class_by_class", "epochs", "mislabelled", "rolled", "rotating", "shifting"]
@@ -93,7 +93,7 @@ def class_by_class(
     if n_classes % count("n_periods")(n_periods):
         raise ValueError(f"n_periods must divide {n_classes} classes; got {n_periods}")
     labels = _labels(labels, n_classes)
-    _refuse_absent(labels, n_classes)
+    labels = _with_all(labels, n_classes)
     groups = jax.random.permutation(fold(prng_key(key), "classes"), n_classes)
     groups = groups.reshape(n_periods, -1)
     which = jax.random.randint(fold(key, "group"), (n_periods, every), 0, groups.shape[1])
@@ -121,18 +121,25 @@ def mislabelled(
     """
     n_classes = count("n_classes", 2)(n_classes)
     labels, part = _labels(labels, n_classes), between("part", 0.0, 1.0)(part)
+    if part.shape not in ((), labels.shape):
+        raise ValueError(f"part must be one number, or one a label; got shape {part.shape}")
     wrong = jax.random.uniform(fold(prng_key(key), "whose"), labels.shape) < part
     by = jax.random.randint(fold(key, "by"), labels.shape, 1, n_classes)
     return jnp.where(wrong, (labels + by) % n_classes, labels)
 
 
 def rolled(images: Float[Array, "b h w"], columns: int | Array) -> Float[Array, "b h w"]:
-    """Pictures moved to the right by `columns`, as on a ring.
+    """Pictures moved to the right by `columns`, one whole number, as on a ring.
+
+    Raises `ValueError` for several numbers, or one that is not whole.
 
     >>> rolled(jnp.array([[[1.0, 2.0, 3.0]]]), 1).tolist()
     [[[3.0, 1.0, 2.0]]]
     """
-    return jnp.roll(images, columns, -1)
+    by = numbers("columns", columns)
+    if by.ndim or not jnp.issubdtype(by.dtype, jnp.integer):
+        raise ValueError(f"columns must be one whole number; got {brief(columns)}")
+    return jnp.roll(images, by, -1)
 
 
 def _shown(
@@ -148,7 +155,7 @@ def _shown(
     keys = jax.random.split(prng_key(key), n_periods)
     order = jax.vmap(lambda key: jax.random.permutation(key, len(labels))[:every])(keys)
     called = (labels[order] + turn * period[:, None]) % n_classes
-    seen = jnp.ones((n_periods, n_classes), bool)
+    seen = jax.nn.one_hot(called, n_classes, dtype=int).sum(1).cumsum(0) > 0
     return Stream(order, called, turn * period % n_classes, shift * period, seen)
 
 
@@ -156,19 +163,26 @@ def _labels(labels: Array, n_classes: int) -> Array:
     labels = numbers("labels", labels)
     if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer) or not len(labels):
         raise ValueError(f"labels must be whole numbers [N]; got {labels.dtype} {labels.shape}")
-    allowed, bad = f"labels must be in [0, {n_classes})", (labels < 0) | (labels >= n_classes)
-    if isinstance(bad, Tracer):
-        return eqx.error_if(labels, bad, allowed)
+    allowed = f"labels must be in [0, {n_classes})"
+    if isinstance(labels, Tracer):
+        labels = labels.astype(int)  # of few bits, n_classes may be none of them
+        return eqx.error_if(labels, (labels < 0) | (labels >= n_classes), allowed)
+    known = np.asarray(labels).astype(np.int64)
+    bad = (known < 0) | (known >= n_classes)
     if bad.any():
-        raise ValueError(f"{allowed}; got {labels[bad][0]} ({bad.sum()} of {len(labels)})")
-    return jnp.asarray(labels)
+        raise ValueError(f"{allowed}; got {known[bad][0]} ({bad.sum()} of {len(known)})")
+    return jnp.asarray(known, int)
 
 
-def _refuse_absent(labels: Array, n_classes: int) -> None:
-    if not isinstance(labels, Tracer):
-        absent = np.setdiff1d(np.arange(n_classes), labels)
-        if absent.size:
-            raise ValueError(f"labels must hold a sample of each class; got none of {absent[0]}")
+def _with_all(labels: Array, n_classes: int) -> Array:
+    """`labels`, refused where a class is not among them."""
+    allowed = "labels must hold a sample of each class"
+    if isinstance(labels, Tracer):
+        return eqx.error_if(labels, jnp.bincount(labels, length=n_classes) == 0, allowed)
+    absent = np.setdiff1d(np.arange(n_classes), labels)
+    if absent.size:
+        raise ValueError(f"{allowed}; got none of {absent[0]}")
+    return labels
 
 
 def __dir__() -> list[str]:

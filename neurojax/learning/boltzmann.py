@@ -24,7 +24,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from neurojax._check import Converter, count, instance, nonnegative, positive, prng_key
+from neurojax._check import (
+    Converter,
+    between,
+    classes,
+    count,
+    instance,
+    nonnegative,
+    one_number,
+    positive,
+    prng_key,
+)
 from neurojax._draw import fold
 from neurojax._repr import described
 from neurojax.learning.learner import Info, forward
@@ -125,6 +135,9 @@ class Monotone(eqx.Module):
     rank: int = eqx.field(static=True, default=128, converter=count("rank"))
     m: Float[Array, ""] = eqx.field(default=0.05, converter=inside("m"))
     gain: Float[Array, ""] = eqx.field(default=0.7, converter=positive("gain", ""))
+
+    def __check_init__(self):
+        one_number(self, "m", "gain")
 
     def init(self, key: Key[Array, ""], nodes: Nodes) -> tuple[Array, Dense]:
         """A, [rank, n]."""
@@ -289,6 +302,9 @@ class Boltzmann(eqx.Module):
     tol: Float[Array, ""] = eqx.field(default=1e-4, converter=nonnegative("tol", ""))
     max_steps: int = eqx.field(static=True, default=50, converter=count("max_steps"))
 
+    def __check_init__(self):
+        one_number(self, "p_hidden", "label_weight", "beta", "alpha", "tol")
+
     @property
     def nodes(self) -> Nodes:
         """All that settle."""
@@ -311,7 +327,8 @@ class Boltzmann(eqx.Module):
         key: Key[Array, ""],
     ) -> tuple[BoltzmannState, Info]:  # fmt: skip
         """Learn from one batch to complete it and to name it."""
-        x = flat(x, self.n_in)
+        y = classes("y", y, self.n_classes, len(x))
+        x = between("x", 0.0, 1.0)(flat(x, self.n_in))
         seen = jax.random.bernoulli(fold(key, "seen"), 1 - self.p_hidden, x.shape)
         target = self._target(x, y)
         keys = jax.random.split(fold(key, "settle"), len(x))
@@ -322,7 +339,7 @@ class Boltzmann(eqx.Module):
         info = {
             "accuracy": right[-1].mean(), "residual": free.residual.max(),
             "completion": (right[0] & ~seen).sum() / jnp.maximum((~seen).sum(), 1),
-            "unsettled": (free.residual > self.tol.astype(free.residual.dtype)).mean(),
+            "unsettled": (~(free.residual <= self.tol.astype(free.residual.dtype))).mean(),
         }  # fmt: skip
         return BoltzmannState(weights, opt_state), info
 
@@ -340,9 +357,17 @@ class Boltzmann(eqx.Module):
         """Probabilities of each pixel's bins [batch, n_in, n_bins], and scores of the classes.
 
         `seen` [n_in] or [batch, n_in] says which pixels are known; others may be of any value.
+        Raises `ValueError` for known ones outside [0, 1], outside jit, and a `seen` of another
+        shape or kind.
         """
-        x = flat(x, self.n_in)
+        x, seen = flat(x, self.n_in), jnp.asarray(seen)
+        if seen.dtype != bool or seen.shape not in (x.shape, x.shape[1:]):
+            raise ValueError(
+                f"seen must be True or False, [n_in] or [batch, n_in] = {list(x.shape)}; got"
+                f" {seen.dtype} {list(seen.shape)}"
+            )
         seen = jnp.broadcast_to(seen, x.shape)
+        between("x", 0.0, 1.0)(jnp.where(seen, x, 0))
         told, target = self._told(state.weights), self._target(x, jnp.zeros(len(x), jnp.int32))
         keys = None if key is None else jax.random.split(key, len(x))
         one = lambda t, s, key: self.settled(told, t, s, key=key).state  # noqa: E731

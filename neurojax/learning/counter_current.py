@@ -114,6 +114,7 @@ class CounterCurrent(eqx.Module):
         key: Key[Array, ""],
     ) -> tuple[CounterCurrentState, Info]:  # fmt: skip
         """Learn from one batch, each level what it alone asks for."""
+        y = classes("y", y, self.n_classes, len(x))
         dw, scores = self.deltas(state, x, y, key=fold(key, "read"))
         weights, opt_state = state.weights, {}
         for net, held in state.opt_state.items():
@@ -147,9 +148,10 @@ class CounterCurrent(eqx.Module):
     ) -> tuple[dict[str, Array], Float[Array, "b c"]]:  # fmt: skip
         """Ascending change of each array, by name and shaped as it, and scores [batch, n_classes].
 
-        Raises `ValueError` for labels that are none of the classes, outside jit.
+        Raises `ValueError` for labels that are none of the classes, outside jit, or not one a
+        sample.
         """
-        y = classes("y", y, self.n_classes)
+        y = classes("y", y, self.n_classes, len(x))
         up = self._up(state.weights, x, fold(key, "up"))
         down, top = self._down(state.weights, fold(key, "down")), len(self._levels)
         told = jnp.eye(self.n_classes, dtype=up.z[-1].dtype)

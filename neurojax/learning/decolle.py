@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from neurojax._check import (
+    classes,
     count,
     function,
     instance,
@@ -177,6 +178,7 @@ class Decolle(eqx.Module):
 
     def _errors(self, told: Float[Array, "t b c"], y: Int[Array, " b"]) -> Float[Array, "t b c"]:
         """Ascending: one-hot - y_t."""
+        y = classes("y", y, told.shape[-1], told.shape[1])
         return jax.nn.one_hot(y, told.shape[-1], dtype=told.dtype)[None] - told
 
     def _paired(self, d: Float[Array, "t b n"], s: Float[Array, "*t b pre"]):

@@ -7,7 +7,8 @@
 
 The difference takes out what an inverse gets wrong, so that a layer that is right stays so. The
 inverses learn from noisy copies, to be right about the targets too, which lie off the data. Over
-`step_size`, the changes of the last hidden layer are those of backpropagation, however small it is.
+`step_size`, the changes of the last hidden layer are those of backpropagation, but for rounding: in
+float32 to .3% at a step of 1e-5, and to no digit at 1e-8.
 Source: Lee, Zhang, Fischer and Bengio (2015), ECML, arXiv 1412.7525, eq. 14 to 17 and algorithm 1;
 the loss of the inverses after github.com/donghyunlee/dtp.
 """
@@ -103,7 +104,7 @@ class DifferenceTarget(eqx.Module):
         key: Key[Array, ""],
     ) -> tuple[DifferenceTargetState, Info]:  # fmt: skip
         """Learn from one batch, forward weights and inverses alike."""
-        y = classes("y", y, self.sizes[-1])
+        y = classes("y", y, self.sizes[-1], len(x))
         weights = state.weights
         seen = self._passed(weights, flat(x, self.sizes[0]), fold(key, "up"))
         targets = self.targets(weights, seen, y, key=fold(key, "down"))

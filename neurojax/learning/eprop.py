@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from neurojax._check import (
     choice,
+    classes,
     count,
     flag,
     function,
@@ -237,6 +238,7 @@ class EProp(eqx.Module):
 
     def _errors(self, told: Float[Array, "t b c"], y: Int[Array, " b"]) -> Float[Array, "t b c"]:
         """one-hot - softmax(y_t), ascending."""
+        y = classes("y", y, told.shape[-1], told.shape[1])
         return -jax.vmap(lambda told: error(told, y))(told)
 
     def _kappa(self, dtype: Any) -> Array:

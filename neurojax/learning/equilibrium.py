@@ -25,12 +25,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
 from neurojax._check import (
+    classes,
     count,
     finite,
     flag,
     instance,
     known_finite,
     nonnegative,
+    one_number,
     positive,
     prng_key,
     real,
@@ -140,6 +142,7 @@ class Equilibrium(eqx.Module):
     exact: bool = eqx.field(static=True, default=False, converter=flag("exact"))
 
     def __check_init__(self):
+        one_number(self, "gain", "beta", "tol", "homeostasis", "angle")
         for name in ("homeostasis", "angle") if self.tied else ():
             given = getattr(self, name)
             if not isinstance(given, Tracer) and np.any(np.asarray(given)):
@@ -172,6 +175,7 @@ class Equilibrium(eqx.Module):
         key: Key[Array, ""],
     ) -> tuple[EquilibriumState, Info]:  # fmt: skip
         """Learn from one batch what the nudges moved."""
+        y = classes("y", y, self.sizes[-1], len(x))
         x, held = flat(x, self.sizes[0]), state.weights
         one = lambda x, y, key: self._taught(held, x, y, key)  # noqa: E731
         keys = jax.random.split(fold(key, "read"), len(x))
@@ -182,7 +186,7 @@ class Equilibrium(eqx.Module):
         )
         info = {
             "accuracy": accuracy(scores, y), "residual": free.residual.max(),
-            "unsettled": (free.residual > self.tol.astype(free.residual.dtype)).mean(),
+            "unsettled": (~(free.residual <= self.tol.astype(free.residual.dtype))).mean(),
         }  # fmt: skip
         return EquilibriumState(weights, opt_state), info
 

@@ -24,6 +24,7 @@ from neurojax._check import brief, classes, count, flag, instance, prng_key, rea
 from neurojax._compile import compiled, compiling, released
 from neurojax._draw import fold, permutation
 from neurojax._files import located, write_whole
+from neurojax._fingerprint import fingerprint
 from neurojax.data.ragged import Rasters, all_finite, arrays, lasting, loaded, on_disk
 from neurojax.data.sets import Dataset, Split
 from neurojax.learning._spiking import lengths
@@ -144,13 +145,15 @@ def fit(
             raise ValueError("patience needs validation samples; pass val=(x, y)")
     plan = _Plan(learner, train, val, key, epochs, batch_size, augment, encode, mesh)
     fresh = partial(learner.init, fold(key, "state"), make_weights)
-    _refuse_labels(plan, jax.eval_shape(fresh) if state is None else _own(learner, state))
+    labelled = {"data": train} | ({} if val is None else {"val": val})
+    own = jax.eval_shape(fresh) if state is None else _own(learner, state)
+    _refuse_labels(learner, own, encode, labelled)
     traced = any(isinstance(x, Tracer) for x in jax.tree.leaves((learner, data, key, state, val)))
     if not traced:
         if folder is not None and state is not None:
             raise ValueError("state and folder: pass one of them, as the folder holds a state")
         try:
-            diary = _Diary(plan, folder, log, hook, patience)
+            diary = _Diary(plan, folder, log, hook, patience, make_weights)
             return _run(plan, diary, fresh, state, progress)
         except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
             pass  # what is mapped hides in a function, as a learning rate does in `tx`
@@ -172,8 +175,11 @@ def evaluate(
     traced as is the state. Raises `ValueError` for no samples at all, and as `fit` does.
     """
     learner = instance("learner", learner, "init", "step", "predict")
+    if isinstance(data, Dataset):
+        raise TypeError("data must be (x, y) or a Split; got Dataset: pass data.val or data.test")
     (x, y), _, encode = _given(data, None, encode)
     _refuse_short(learner, (x, y))
+    _refuse_labels(learner, _own(learner, state), encode, {"data": (x, y)})
     key, mesh = prng_key(key) if key is not None else None, along_data(mesh, 0)
     found = _right(_evaluate, learner, mesh)(_own(learner, state), x, y, key, encode)
     return (found if isinstance(found, Tracer) else float(found)) / len(y)
@@ -273,14 +279,15 @@ def _own(learner: Learner, state: Any) -> Any:
     return state
 
 
-def _refuse_labels(plan: _Plan, state: Any) -> None:
+def _refuse_labels(
+    learner: Learner, state: Any, encode: Change | None, labelled: dict[str, tuple[Any, Any]]
+) -> None:
     """Labels must be classes of the learner."""
-    few = jax.tree.map(lambda a: a[:1], plan.train[0])
-    shown = jax.eval_shape(partial(_encoded, plan.encode), few, plan.key)
-    scores = jax.eval_shape(lambda s, x: plan.learner.predict(s, x, key=plan.key), state, shown)
-    classes("y of data", plan.train[1], scores.shape[-1])
-    if plan.val is not None:
-        classes("y of val", plan.val[1], scores.shape[-1])
+    few, key = jax.tree.map(lambda a: a[:1], labelled["data"][0]), jax.random.key(0)
+    shown = jax.eval_shape(partial(_encoded, encode), few, key)
+    scores = jax.eval_shape(lambda s, x: learner.predict(s, x, key=key), state, shown)
+    for name, (_, y) in labelled.items():
+        classes(f"y of {name}", y, scores.shape[-1])
 
 
 def _encoded(encode: Change | None, x: Any, key: Array | None) -> Any:
@@ -534,12 +541,15 @@ def finite(state: Any) -> Array:
 class _Diary:
     """History, log and checkpoints of one call of `fit`."""
 
-    def __init__(self, plan: _Plan, folder: Any, log: Any, hook: Hook | None, patience: int | None):
+    def __init__(
+        self, plan: _Plan, folder: Any, log: Any, hook: Hook | None, patience: int | None,
+        make_weights: MakeWeights,
+    ):  # fmt: skip
         self.folder: Path | None = None if folder is None else located("folder", folder)
         self.log: Path | None = None if log is None else located("log", log)
-        self.hook, self.patience = hook, patience
+        self.hook, self.patience, self.epochs = hook, patience, plan.epochs
         self.history: dict[str, list[float]] = {}
-        self.whose = _whose(plan, patience) if folder is not None else {}
+        self.whose = {} if folder is None else _whose(plan, patience, make_weights)
 
     def restored(self, shapes: Any) -> _Kept | None:
         """What the folder holds, refused if another call made it."""
@@ -556,6 +566,11 @@ class _Diary:
         pair = (like, like) if self.patience is not None else (like,)
         epoch, states, about = checkpoint.restore(self.folder, pair)
         self.history = about["history"]
+        if epoch > self.epochs:
+            raise ValueError(
+                f"epochs must be at least {epoch}, which folder {str(self.folder)!r} holds; got"
+                f" {self.epochs}"
+            )
         self._write_log()
         return _Kept(states[0], states[-1], epoch)
 
@@ -595,8 +610,11 @@ class _Diary:
         write_whole(self.log, "".join(lines))
 
 
-def _whose(plan: _Plan, patience: int | None) -> dict[str, Any]:
-    """What decides how a training goes, but for how long it is."""
+def _whose(plan: _Plan, patience: int | None, make_weights: MakeWeights) -> dict[str, Any]:
+    """What decides how a training goes, but for how long it is.
+
+    What shows itself stands first: a message with its two values tells more than digests do.
+    """
     found = hashlib.sha256()
     for x in jax.tree.leaves((plan.train, plan.val)):
         found.update(f"{x.dtype}{x.shape}".encode())
@@ -608,6 +626,9 @@ def _whose(plan: _Plan, patience: int | None) -> dict[str, Any]:
         "key": np.asarray(jax.random.key_data(plan.key)).tolist(),
         "batch_size": plan.batch_size,
         "patience": patience,
+        "learner, augment, encode or make_weights": fingerprint(
+            (plan.learner, plan.augment, plan.encode, make_weights)
+        )[:12],
     }
 
 

@@ -70,6 +70,8 @@ class ForwardForward(eqx.Module):
 
     def __check_init__(self):
         one_number(self, "theta")
+        if self.sizes[-1] < 2:
+            raise ValueError(f"sizes must end with two classes at least; got {self.sizes}")
 
     def init(self, key: Key[Array, ""], make_weights: MakeWeights = ideal()) -> ForwardForwardState:
         """Fresh weights and the optimiser's state."""
@@ -84,7 +86,7 @@ class ForwardForward(eqx.Module):
         key: Key[Array, ""],
     ) -> tuple[ForwardForwardState, Info]:  # fmt: skip
         """Learn from one batch, shown with neutral, right and wrong labels."""
-        y = classes("y", y, self.sizes[-1])
+        y = classes("y", y, self.sizes[-1], len(x))
         x, read = flat(x, self.sizes[0]), fold(key, "read")
         seen, scores = self.neutral(state.weights, x, key=fold(read, "neutral"))
         wrong = self.wrong(scores, y, key=fold(key, "wrong"))

@@ -77,6 +77,7 @@ class NoiseSchedule(eqx.Module):
 
     alpha_bar: Float[Array, " t1"]
     noise: Float[Array, " t1"]  # 1 - alpha_bar, in digits of its own
+    rise: Float[Array, " t"]  # of alpha_bar, likewise
 
     def __init__(self, alpha_bar: Any):
         given = np.asarray(alpha_bar, float)
@@ -84,7 +85,10 @@ class NoiseSchedule(eqx.Module):
             raise ValueError(f"alpha_bar must rise from abar_0 to abar_T; got {brief(alpha_bar)}")
         if not 0 < given[0] < given[-1] < 1:
             raise ValueError(f"alpha_bar must lie within (0, 1); got {given[0]:g} to {given[-1]:g}")
-        self.alpha_bar, self.noise = jnp.asarray(given, float), jnp.asarray(1 - given, float)
+        kept = [jnp.asarray(x, float) for x in (given, 1 - given, np.diff(given))]
+        if not all((x > 0).all() for x in kept):
+            raise ValueError(f"alpha_bar must rise within (0, 1) in {kept[0].dtype} too")
+        self.alpha_bar, self.noise, self.rise = kept
 
     @property
     def n_blocks(self) -> int:
@@ -101,7 +105,7 @@ class NoiseSchedule(eqx.Module):
         """a, b and c of each block, [T]."""
         before, after = self.alpha_bar[:-1], self.alpha_bar[1:]
         alpha, left = before / after, self.noise[1:] / self.noise[:-1]
-        fresh = (after - before) / after / self.noise[:-1]  # (1 - alpha) / (1 - abar_(t-1))
+        fresh = self.rise / after / self.noise[:-1]  # (1 - alpha) / (1 - abar_(t-1))
         return Coefficients(jnp.sqrt(after) * fresh, jnp.sqrt(alpha) * left, self.noise[1:] * fresh)
 
 
@@ -219,7 +223,8 @@ class MLPBlock(eqx.Module):
             currents[name] = forward(weights[name], inputs[name], fold(key, name))
             return relu.value(currents[name])
 
-        seen = layer("image", flat(x, self.n_in)), layer("label", z.astype(x.dtype))
+        x = flat(x, self.n_in)
+        seen = layer("image", x), layer("label", z.astype(x.dtype))
         layer("out", layer("hidden", jnp.concatenate(seen, 1)))
         return jax.nn.softmax(currents["out"]), inputs, currents
 
@@ -290,8 +295,9 @@ class SpikingBlock(eqx.Module):
         return dw, rest, self._softmax(seen.scores)
 
     def _drive(self, x: Array, z: Array) -> Array:
+        x = flat(x, self.n_in)
         z = jnp.asarray(self.label_gain, x.dtype) * z.astype(x.dtype)
-        return jnp.concatenate([flat(x, self.n_in), z], 1)
+        return jnp.concatenate([x, z], 1)
 
     def _softmax(self, scores: Array) -> Array:
         gain = kind("teacher", self.system.teacher, SoftWTA).gain
@@ -366,13 +372,10 @@ class NoProp(eqx.Module):
     only: int | Array | None = eqx.field(default=None, converter=_one_or_all)
 
     def __check_init__(self):
-        only, n_blocks = self.only, self.schedule.n_blocks
-        if (
-            isinstance(only, jax.Array)
-            and not isinstance(only, Tracer)
-            and (only >= n_blocks).any()
-        ):
-            raise ValueError(f"only must be one of {n_blocks} blocks, from 0; got {only}")
+        only, n_blocks = jnp.asarray(self.only), self.schedule.n_blocks
+        known = not isinstance(only, Tracer)
+        if only.shape or known and not -1 <= int(only) < n_blocks:
+            raise ValueError(f"only must be one of {n_blocks} blocks, from 0; got {brief(only)}")
 
     @property
     def n_classes(self) -> int:
@@ -394,6 +397,7 @@ class NoProp(eqx.Module):
         key: Key[Array, ""],
     ) -> tuple[NoPropState, Info]:  # fmt: skip
         """Learn from one batch; `accuracy` is that of the first block, whose z is all but noise."""
+        y = classes("y", y, self.n_classes, len(x))
         learn = lambda state, t: self.step_block(state, t, x, y, key=key)  # noqa: E731
         only = jnp.asarray(self.only)
         blocks = jnp.arange(self.schedule.n_blocks, dtype=only.dtype)
@@ -412,7 +416,7 @@ class NoProp(eqx.Module):
         `state` is of that block alone, without the leading axis. Gives uhat [batch, n_classes]
         too. Raises `ValueError` for labels that are none of the classes, outside jit.
         """
-        y, key = classes("y", y, self.n_classes), jax.random.fold_in(prng_key(key), t)
+        y, key = classes("y", y, self.n_classes, len(x)), jax.random.fold_in(prng_key(key), t)
         z = self.noised(y, t, key=fold(key, "noise"))
         dw, rest, u = self.block.learn(state.weights, state.rest, x, z, y, key=fold(key, "learn"))
         weights, opt_state = programmed(self.tx, state.weights, state.opt_state, dw, key)

@@ -151,7 +151,7 @@ class Perceptron(eqx.Module):
         key: Key[Array, ""],
     ) -> tuple[PerceptronState, Info]:  # fmt: skip
         """Learn from one batch what the rule asks for."""
-        arrays, y = list(state.weights.values()), classes("y", y, self.sizes[-1])
+        arrays, y = list(state.weights.values()), classes("y", y, self.sizes[-1], len(x))
         dw, scores = self.rule(
             self, arrays, state.fixed, flat(x, self.sizes[0]), y, key=fold(key, "rule")
         )
@@ -201,8 +201,8 @@ def drawn(
 
 
 def flat(x: Float[Array, "b ..."], n_in: int) -> Float[Array, "b i"]:
-    """Samples as rows of `n_in` numbers, refused unless they are as many."""
-    x = real(x, "x")
+    """Samples as rows of `n_in` numbers, refused unless as many, and finite where known."""
+    x = known_finite("x", real(x, "x"))
     if x.ndim < 2 or x[:1].size != n_in:
         raise ValueError(f"x must be [batch, ...] of {n_in} numbers a sample; got {list(x.shape)}")
     return x.reshape(len(x), n_in)

@@ -55,6 +55,11 @@ def relax(
     """
     max_steps = count("max_steps", 0, MOST)(max_steps)
     tol, damping = nonnegative("tol", "")(tol), damped(damping)
+    for name, x in (("tol", tol), ("damping", damping)):
+        if x.ndim:
+            raise ValueError(
+                f"{name} must be one number; got shape {x.shape}: jax.vmap over several"
+            )
     state = jax.tree.map(_inexact, state)
     asked = instance("step", step, "__call__")
     if key is not None:
@@ -75,7 +80,9 @@ def settled(
     dtype = jnp.result_type(*leaves) if len({*leaves}) < 2 else jnp.dtype(float)
 
     def again(found: Relaxed) -> Array:
-        return (found.steps < max_steps) & (found.residual > tol.astype(dtype))
+        r = found.residual
+        going = (r > tol.astype(dtype)) & ((r < jnp.inf) | (found.steps == 0))
+        return (found.steps < max_steps) & going
 
     def once(found: Relaxed) -> Relaxed:
         new = step(found.state, found.steps)

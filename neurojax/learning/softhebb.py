@@ -87,7 +87,7 @@ class SoftHebb(eqx.Module):
         key: Key[Array, ""],
     ) -> tuple[SoftHebbState, Info]:  # fmt: skip
         """Learn from one batch: the layers from `x` alone, the readout from the labels too."""
-        y = classes("y", y, self.sizes[-1])
+        y = classes("y", y, self.sizes[-1], len(x))
         weights = state.weights
         inputs, u = self.climbed(weights, flat(x, self.sizes[0]), key=fold(key, "read"))
         seen, readout = with_one(inputs[-1]), weights["readout"]

@@ -18,7 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from neurojax._check import between, count, flag, instance, known_finite, positive, prng_key, real
+from neurojax._check import (
+    between,
+    classes,
+    count,
+    flag,
+    instance,
+    known_finite,
+    positive,
+    prng_key,
+    real,
+)
 from neurojax._repr import described
 from neurojax.learning.learner import Info, accuracy, forward, programmed
 from neurojax.learning.perceptron import (
@@ -388,7 +398,7 @@ class ZerothOrder(eqx.Module):
         key: Key[Array, ""] | None = None,
     ) -> Asked:  # fmt: skip
         """A batch without any shift, which estimators ask about."""
-        x = flat(x, self.sizes[0])
+        x, y = flat(x, self.sizes[0]), classes("y", y, self.sizes[-1], len(x))
         return seen(list(state.weights.values()), self.activation, x, y, key)
 
 

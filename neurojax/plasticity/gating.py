@@ -16,9 +16,10 @@ from jaxtyping import Array, Float, Int, Key
 from neurojax._check import (
     between,
     brief,
+    classes,
     count,
     instance,
-    known_finite,
+    nonnegative,
     one_number,
     ordered,
     positive,
@@ -61,9 +62,15 @@ def surprise(
 ) -> Float[Array, " b"]:
     """1 - softmax(gain scores)_target of each sample, in [0, 1]; `gain` per unit of score.
 
+    Raises `ValueError` for labels that are none of the classes, outside jit, or not one a sample.
+
     >>> surprise(jnp.array([[0.0, 0.0], [9.0, 0.0]]), jnp.array([0, 0])).round(3).tolist()
     [0.5, 0.0]
     """
+    scores = real(scores, "scores")
+    if scores.ndim != 2:
+        raise ValueError(f"scores must be [batch, n_classes]; got {list(scores.shape)}")
+    target = classes("target", target, scores.shape[1], len(scores))
     belief = jax.nn.softmax(jnp.asarray(gain, scores.dtype) * scores)
     return 1 - jnp.take_along_axis(belief, target[:, None], 1)[:, 0]
 
@@ -274,7 +281,7 @@ def _by_layer(a: Any) -> dict[str, Array]:
     if not isinstance(a, dict):
         raise TypeError(f"a must be a dict by layer; got {brief(a)}")
     return {
-        n: known_finite(f"a of layer {n!r}", real(x, f"a of layer {n!r}")) for n, x in a.items()
+        n: nonnegative(f"a of layer {n!r}", "")(real(x, f"a of layer {n!r}")) for n, x in a.items()
     }
 
 

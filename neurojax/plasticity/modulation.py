@@ -17,6 +17,7 @@ from neurojax._check import (
     count,
     in_working,
     known_finite,
+    nonnegative,
     one_number,
     positive,
     prng_key,
@@ -46,7 +47,7 @@ def _by_layer(a: Any) -> dict[str, Array]:
     if not isinstance(a, dict):
         raise TypeError(f"a must be a dict by layer; got {brief(a)}")
     return {
-        n: known_finite(f"a of layer {n!r}", real(x, f"a of layer {n!r}")) for n, x in a.items()
+        n: nonnegative(f"a of layer {n!r}", "")(real(x, f"a of layer {n!r}")) for n, x in a.items()
     }
 
 
@@ -93,6 +94,11 @@ class Modulators(eqx.Module):
     ) -> tuple[ModulatorState, Float[Array, " m"]]:
         """Modulators after one step of scores [n_classes], and their activity [M]."""
         one_number(self, "gain", "rho_m", "rho_s")
+        if scores.shape != state.s_slow.shape:
+            raise ValueError(
+                f"scores must be [n_classes] = {list(state.s_slow.shape)}, as init was told; got"
+                f" {list(scores.shape)}"
+            )
         target = classes("target", target, scores.size)
         s, state, p = in_working(scores, state, self)
         belief = jax.nn.softmax(p.gain * s)

@@ -91,7 +91,8 @@ def rewire(
     spare = whole - fan.shape[1] - sum(widths)
     if n > spare:
         raise ValueError(
-            f"n must be at most {max(spare, 0)}, the partners that a neuron has not; got {n}"
+            f"n must be at most {max(spare, 0)}, of {whole} partners those that a neuron lacks for"
+            f" certain; got {n}"
         )
     held = jnp.concatenate([fan.index, *(jnp.asarray(r, jnp.int32) for r in rows)], axis=1)
     return Rewired(*_moved(key, fan, use, held, ends, n, torus))

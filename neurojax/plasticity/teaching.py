@@ -12,7 +12,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Integer
 
-from neurojax._check import classes, count, in_working, nonnegative, one_number, positive, real
+from neurojax._check import (
+    classes,
+    count,
+    in_working,
+    known_finite,
+    nonnegative,
+    one_number,
+    positive,
+    real,
+)
 from neurojax._repr import described
 
 __all__ = ["HardWTA", "SoftWTA", "class_scores", "k_winners"]
@@ -44,7 +53,8 @@ class SoftWTA(eqx.Module):
         belief = jax.nn.softmax(p.gain * s)
         error = jax.nn.one_hot(target, s.size, dtype=s.dtype) - belief
         # that of the target is the largest: all others add up to it
-        return jnp.where(error.max() > p.margin, error, 0).astype(scores.dtype)
+        # a NaN is neither above nor below, and is to be seen
+        return jnp.where(error.max() <= p.margin, 0, error).astype(scores.dtype)
 
 
 @described
@@ -87,7 +97,7 @@ def _one(scores: Any, target: Any) -> tuple[Array, Array]:
             f"{allowed}; got {jnp.shape(scores)} and {jnp.shape(target)}: jax.vmap over time and"
             " batch"
         )
-    return scores, classes("target", target, scores.size)
+    return known_finite("scores", scores), classes("target", target, scores.size)
 
 
 def _vector(name: str, x: Any) -> Array:
@@ -95,7 +105,7 @@ def _vector(name: str, x: Any) -> Array:
     x = real(x, name)
     if x.ndim != 1:
         raise ValueError(f"{name} must have one axis; got {x.shape}: jax.vmap over others")
-    return x
+    return known_finite(name, x)
 
 
 def class_scores(y: Float[Array, " cp"], n_classes: int) -> Float[Array, " c"]:

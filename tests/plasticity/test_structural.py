@@ -213,7 +213,7 @@ def test_a_rewired_network_computes_with_its_new_wiring():
     [
         (dict(n=0), "n must be"),
         (dict(n=7), r"n must be in \[1, 6\], the fan-in; got 7"),
-        (dict(n=6, beside=fan(24, 15)), "n must be at most 2, the partners that a neuron has not"),
+        (dict(n=6, beside=fan(24, 15)), "n must be at most 2, of 24 partners"),
         (dict(use=jnp.ones((24, 5))), r"use must have shape \(24, 6\), one a synapse"),
         (dict(use=jnp.full((24, 6), jnp.nan)), "use must be no NaN"),
         (dict(use=jnp.full((24, 6), jnp.inf)), "below inf for n = 1 synapses of each neuron"),
