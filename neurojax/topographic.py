@@ -202,7 +202,7 @@ def _refuse_wide(name: str, wirings: list, most: int | None) -> None:
         )
 
 
-def _density(density: float | None, sizes: list[int], most: int | None, rivals: int) -> float:
+def _density(density: float | None, sizes: list[int], most: int | None, rivals: int = 0) -> float:
     """Part of each layer that a readout neuron hears, beside its rivals, within the bound."""
     total, most = sum(sizes), sum(sizes) if most is None else most - rivals
     if rivals and most < len(sizes):

@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from neurojax._check import real
+from neurojax._check import known_finite, real
 from neurojax.data.ragged import lasting
 from neurojax.learning.learner import forward
 from neurojax.neurons.leaky import ALIF, LIF
@@ -19,7 +19,7 @@ from neurojax.weights import Weights
 
 def shown(x: Any, n_in: int, start: int) -> Float[Array, "..."]:
     """Samples held, [b, n_in], or over time with time first, [T, b, n_in]; refused if neither."""
-    x = real(lasting(x)[0], "x")
+    x = known_finite("x", real(lasting(x)[0], "x"))
     size = lambda axis: x[(slice(0, 1),) * axis].size if x.ndim > axis else 0  # noqa: E731
     if size(2) == n_in and len(x):
         if x.shape[1] <= start:

@@ -22,6 +22,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from neurojax._check import (
@@ -238,6 +239,11 @@ class Restricted(eqx.Module):
         return math.prod(nodes.visible) + math.prod(nodes.upper)
 
 
+def _pixels(x: Array) -> Array:
+    """`x`, refused where it is known to leave [0, 1]."""
+    return x if isinstance(x, Tracer) else between("x", 0.0, 1.0)(x)
+
+
 class BoltzmannState(NamedTuple):
     """Exactly what a checkpoint holds.
 
@@ -328,7 +334,7 @@ class Boltzmann(eqx.Module):
     ) -> tuple[BoltzmannState, Info]:  # fmt: skip
         """Learn from one batch to complete it and to name it."""
         y = classes("y", y, self.n_classes, len(x))
-        x = between("x", 0.0, 1.0)(flat(x, self.n_in))
+        x = _pixels(flat(x, self.n_in))
         seen = jax.random.bernoulli(fold(key, "seen"), 1 - self.p_hidden, x.shape)
         target = self._target(x, y)
         keys = jax.random.split(fold(key, "settle"), len(x))
@@ -367,7 +373,7 @@ class Boltzmann(eqx.Module):
                 f" {seen.dtype} {list(seen.shape)}"
             )
         seen = jnp.broadcast_to(seen, x.shape)
-        between("x", 0.0, 1.0)(jnp.where(seen, x, 0))
+        _pixels(jnp.where(seen, x, 0))
         told, target = self._told(state.weights), self._target(x, jnp.zeros(len(x), jnp.int32))
         keys = None if key is None else jax.random.split(key, len(x))
         one = lambda t, s, key: self.settled(told, t, s, key=key).state  # noqa: E731

@@ -16,7 +16,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from neurojax._check import real
+from neurojax._check import classes, real
 from neurojax.data.ragged import Rasters
 from neurojax.learning import wta_broadcast as wb
 from neurojax.learning.wta_learner import WTABroadcast
@@ -125,6 +125,7 @@ def gradients(
     key: Key[Array, ""] | None = None,
 ) -> tuple[dict[str, Array], wb.Outcome]:  # fmt: skip
     """In place of `wb.deltas`: the ascending changes that lower `loss`, minus its gradient."""
+    target = classes("target", target, system.n_classes, len(x))
     model = Reference(system, weights, tone, spike)
     uphill, outcome = nnx.grad(loss, has_aux=True)(model, x, target, gain, key)
     return jax.tree.map(jnp.negative, nnx.to_pure_dict(uphill)["w"]), outcome

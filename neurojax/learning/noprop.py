@@ -375,7 +375,7 @@ class NoProp(eqx.Module):
         only, n_blocks = jnp.asarray(self.only), self.schedule.n_blocks
         known = not isinstance(only, Tracer)
         if only.shape or known and not -1 <= int(only) < n_blocks:
-            raise ValueError(f"only must be one of {n_blocks} blocks, from 0; got {brief(only)}")
+            raise ValueError(f"only must be one of {n_blocks} blocks, from 0; got {only}")
 
     @property
     def n_classes(self) -> int:

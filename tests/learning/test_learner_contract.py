@@ -67,9 +67,10 @@ def learner(name):
 
 
 @pytest.fixture(scope="module")
-def batch():
+def batch(name):
     y = jnp.arange(9) % 3
-    return jnp.abs(jax.random.normal(KEY, (9, 6))) / 2 + 2 * jax.nn.one_hot(y, 6), y
+    x = jnp.abs(jax.random.normal(KEY, (9, 6))) / 2 + 2 * jax.nn.one_hot(y, 6)
+    return (jnp.minimum(x, 1) if name == "boltzmann" else x), y
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +174,25 @@ def test_devices_hold_what_it_learns(learner, batch):
 def test_samples_of_another_size_are_refused(learner, state, untyped):
     with pytest.raises(ValueError, match=r"x must be .*; got \[9, 5\]"):
         learner.predict(state, jnp.ones((9, 5)))
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        jnp.array([2]), jnp.array(1), jnp.zeros((9, 1), int), jnp.arange(8) % 3, jnp.full(9, 3),
+        jnp.full(9, -1), jnp.full(9, 0.7),
+    ],
+    ids=["one", "a number", "a column", "too few", "no class", "negative", "parts"],
+)  # fmt: skip
+def test_what_is_no_label_of_each_sample_is_refused(name, learner, state, batch, y, untyped):
+    if name == "ska":
+        pytest.skip("it reads no labels")
+    x, _ = batch
+    with pytest.raises((ValueError, TypeError), match=r"^(y|target) must be"):
+        jax.eval_shape(lambda s, x: learner.step(s, x, y, key=KEY), state, x)
+
+
+def test_known_inputs_are_finite(name, learner, state, batch, untyped):
+    x, _ = batch
+    with pytest.raises(ValueError, match="must be finite|known samples|must lie in|NaN"):
+        learner.predict(state, x.at[0, 0].set(jnp.nan))
