@@ -74,3 +74,35 @@ def test_labels_of_no_class_are_refused(make):
         told = rf"labels must be in \[0, 6\); got {labels[-1]} \(1 of 3\)"
         with pytest.raises(ValueError, match=told):
             make(jnp.array(labels))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("n_classes", [200, 256, 300])
+def test_labels_of_few_bits_may_be_of_more_classes_than_these_count(dtype, n_classes, untyped):
+    labels = jnp.array([0, 50, 2], dtype)
+    stream = streams.rotating(jax.random.key(0), labels, 2, 3, n_classes)
+    np.testing.assert_array_equal(np.sort(stream.labels[1]), [1, 3, 51])
+
+
+def test_seen_are_the_classes_that_have_come():
+    stream = streams.shifting(jax.random.key(0), jnp.arange(10), 3, 2, n_classes=10)
+    came = [set(np.asarray(stream.labels[: p + 1]).ravel().tolist()) for p in range(3)]
+    assert [set(np.flatnonzero(row)) for row in np.asarray(stream.seen)] == came
+
+
+def test_an_absent_class_is_refused_under_jit_too():
+    made = jax.jit(lambda labels: streams.class_by_class(jax.random.key(0), labels, 3, 6, 3).order)
+    assert made(jnp.array([0, 1, 2, 2])).shape == (3, 6)
+    with pytest.raises(Exception, match="labels must hold a sample of each class"):
+        made(jnp.array([0, 0, 2, 2])).block_until_ready()
+
+
+@pytest.mark.parametrize("columns", [jnp.array([1, 2]), 1.5])
+def test_pictures_are_rolled_by_one_whole_number(columns, untyped):
+    with pytest.raises(ValueError, match="columns must be one whole number; got"):
+        streams.rolled(jnp.zeros((2, 3, 3)), columns)
+
+
+def test_a_part_is_one_number_or_one_a_label(untyped):
+    with pytest.raises(ValueError, match=r"part must be one number, or one a label; got shape"):
+        streams.mislabelled(jax.random.key(0), jnp.array([0, 1, 2]), jnp.ones((2, 1)), 3)

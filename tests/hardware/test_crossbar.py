@@ -715,3 +715,12 @@ def test_whole_numbers_and_booleans_are_weights_changes_and_inputs():
     assert make(policy=nested, kind="reference").w.shape == (3, 2)
     for less in (-jnp.ones((3, 2), int), [[-1, -1]] * 3):
         np.testing.assert_allclose(array.program(less).w, 0.0, atol=1e-5)
+
+
+def test_times_and_pulses_of_an_array_are_one_number(untyped):
+    made = crossbar(Device(linear(64), nu=0.1), OneSide(Train(64)), w_max=1.0)
+    b = made(jnp.full((1, 2), 0.5), Dense(2, 1), jax.random.key(0))
+    with pytest.raises(ValueError, match=r"seconds must be one number; got shape \(2,\)"):
+        b.waited(jnp.array([1.0, 1e6]))
+    with pytest.raises(ValueError, match=r"longest must be one number; got shape \(2,\)"):
+        crossbar(Device(linear(64)), OneSide(Train(64)), w_max=1.0, longest=jnp.array([1.0, 9.0]))

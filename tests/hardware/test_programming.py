@@ -472,3 +472,14 @@ def test_a_policy_that_cannot_be_is_refused(make, message):
 def test_what_is_meant_as_something_else_is_refused_with_the_cure(make, message):
     with pytest.raises(TypeError, match=message):
         make()
+
+
+@pytest.mark.parametrize("p", [1e-4, 1e-3, 0.3])
+def test_single_pulses_are_right_on_the_average_in_half_precision_too(p):
+    device = Device(linear(64))
+    step, n = float(device.G_max - device.G_min) / 64, 1 << 20
+    cells = device.init(jnp.full(n, 5e-6, jnp.bfloat16))
+    dG = jnp.full(n, p * step).astype(jnp.bfloat16)
+    pulses = hw.Single(64)(device, cells, dG, key=jax.random.key(0)).up
+    mean, asked = float(pulses.astype(jnp.float32).mean()), float(dG[0]) / step
+    assert abs(mean - asked) < 5 * (asked / n) ** 0.5 + 0.01 * asked  # of three digits

@@ -15,6 +15,7 @@ import neurojax as nj
 from neurojax._draw import permutation
 from neurojax.learning import NotFinite
 from neurojax.learning._progress import Progress
+from neurojax.learning.perceptron import Perceptron, elu, relu
 
 KEY = jax.random.key(0)
 N = 26
@@ -168,6 +169,42 @@ def test_another_fit_does_not_go_on(net, blobs, tmp_path, other, told):
         fit(net, (train[0] + 1, train[1]), **how)
     with pytest.raises(ValueError, match="its learner was"):
         fit(eqx.tree_at(lambda n: n.gain, net, jnp.float32(2.0)), train, **how)
+
+
+def test_other_functions_do_not_go_on_and_the_same_made_again_do(blobs, tmp_path):
+    """Which show nothing of what they hold: a rate of an optimiser, an augmentation."""
+    made = lambda lr, activation=elu: Perceptron(  # noqa: E731
+        (4, 5, 3), nj.learning.DFA(), optax.sgd(lr), activation=activation
+    )
+    how: Any = dict(epochs=1, batch_size=8, folder=tmp_path / "kept")
+    fit(made(0.1), blobs[0], **how)
+    fit(made(0.1), blobs[0], **how)
+    others: Any = [
+        (made(0.2), {}),
+        (made(0.1, relu), {}),
+        (made(0.1), {"augment": lambda key, x: 2 * x}),
+        (made(0.1), {"encode": lambda key, x: x}),
+        (made(0.1), {"make_weights": lambda w, wiring, key: nj.Ideal(w / 2, wiring)}),
+    ]
+    for learner, options in others:
+        with pytest.raises(ValueError, match="its learner, augment, encode or make_weights was"):
+            fit(learner, blobs[0], **how, **options)
+
+
+def test_a_longer_training_is_not_cut_short(net, blobs, tmp_path):
+    how: Any = dict(batch_size=8, folder=tmp_path)
+    fit(net, blobs[0], epochs=2, **how)
+    with pytest.raises(ValueError, match=r"epochs must be at least 2, which folder '.*' holds"):
+        fit(net, blobs[0], epochs=1, **how)
+
+
+def test_an_evaluation_refuses_a_whole_set_and_other_classes(untyped):
+    part = nj.data.Split(jnp.ones((8, 1, 3)), jnp.arange(8) % 2)
+    state = fit(Counting(), part, epochs=1, batch_size=4).state
+    with pytest.raises(TypeError, match="got Dataset: pass data.val or data.test"):
+        nj.evaluate(Counting(), state, nj.data.Dataset("mine", part, part, part, 2))
+    with pytest.raises(ValueError, match=r"y of data must be in \[0, 2\), .*; got 97"):
+        nj.evaluate(Counting(), state, (jnp.ones((2, 3)), jnp.array([0, 97])))
 
 
 @pytest.mark.slow

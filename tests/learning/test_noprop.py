@@ -299,3 +299,28 @@ def test_the_loss_of_a_block_is_that_of_its_chances():
 
 
 KEY_0 = jax.random.key(0)
+
+
+@pytest.mark.parametrize("n_blocks", [10, 1000])
+def test_coefficients_keep_their_digits_where_nearly_all_is_signal(n_blocks):
+    given = 1e-5 + (1 - 2e-5) * np.sin(np.linspace(0, np.pi / 2, n_blocks + 1)) ** 2
+    before, after = given[:-1], given[1:]
+    a = np.sqrt(after) * (1 - before / after) / (1 - before)
+    c = (1 - after) * (1 - before / after) / (1 - before)
+    found = cosine_noise(n_blocks).coefficients
+    np.testing.assert_allclose(found.a, a, rtol=1e-6)
+    np.testing.assert_allclose(found.c, c, rtol=1e-6)
+
+
+def test_a_schedule_must_rise_in_the_digits_that_are_kept():
+    with pytest.raises(ValueError, match=r"alpha_bar must rise within \(0, 1\) in float32 too"):
+        NoiseSchedule([1e-60, 1e-50])
+
+
+@pytest.mark.parametrize("dtype", [int, bool])
+def test_whole_numbered_pictures_are_floats_of_these(dtype, untyped):
+    net = NoProp(MLPBlock(6, 3, 8, 8, 8), optax.sgd(0.1), cosine_noise(3))
+    state, x = net.init(KEY), jax.random.bernoulli(KEY, 0.5, (4, 6))
+    np.testing.assert_array_equal(
+        net.predict(state, x.astype(dtype)), net.predict(state, x.astype(float))
+    )

@@ -93,3 +93,16 @@ def test_what_cannot_settle_is_refused(given, error, told, untyped):
     good = {"step": jnp.cos, "state": jnp.ones(3), "tol": 1e-6, "max_steps": 10}
     with pytest.raises(error, match=told):
         relax(**(good | given))
+
+
+def test_what_grows_without_bounds_ends_where_it_leaves_the_numbers():
+    found = relax(lambda s: s * 1e30, jnp.ones(()), 1e-6, 10)
+    assert int(found.steps) == 2
+    assert np.isinf(found.residual)
+
+
+@pytest.mark.parametrize("given", [dict(tol=jnp.ones(2)), dict(damping=jnp.array([0.0, 0.9]))])
+def test_tolerance_and_damping_are_one_number_each(given, untyped):
+    (name,) = given
+    with pytest.raises(ValueError, match=rf"{name} must be one number; got shape \(2,\)"):
+        relax(jnp.cos, jnp.ones(()), given.pop("tol", 1e-6), 10, **given)

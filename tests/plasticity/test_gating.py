@@ -178,3 +178,32 @@ def test_a_surrogate_gradient_takes_no_gate():
     system, tx, _ = parts(First())
     with pytest.raises(ValueError, match="system must have no gate .* got First: leave it out"):
         bptt.learner(system, tx)
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    "gate", [nj.SurpriseGate(), nj.BudgetGate(), nj.ChangeGate()], ids=lambda g: type(g).__name__
+)
+@pytest.mark.parametrize(
+    ("scores", "target", "message"),
+    [
+        (jnp.zeros((2, 3)), jnp.array([5, 0]), r"target must be in \[0, 3\), .*; got 5"),
+        (jnp.zeros((2, 3)), jnp.array([-1, 0]), r"target must be in \[0, 3\), .*; got -1"),
+        (jnp.zeros((2, 3)), jnp.array([1]), r"target must be \[batch\] = \[2\] labels; got \[1\]"),
+        (jnp.zeros(3), jnp.array([1]), r"scores must be \[batch, n_classes\]; got \[3\]"),
+    ],
+)
+def test_a_gate_refuses_what_is_no_label_of_its_scores(gate, scores, target, message):
+    with pytest.raises(ValueError, match=message):
+        gate.step(gate.init(), scores, target)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_shares_are_not_negative_and_scores_those_that_are_expected():
+    with pytest.raises(ValueError, match="a of layer 'h' must be finite and >= 0; got -0.5"):
+        nj.Modulators(k=jnp.ones((1, 3)), a={"h": jnp.full((2, 1), -0.5)})
+    with pytest.raises(ValueError, match="a of layer 'h' must be finite and >= 0; got -3"):
+        nj.GatePopulation((nj.SurpriseGate(),), {"h": jnp.full((2, 1), -3.0)})
+    m = nj.Modulators(k=jnp.ones((1, 3)), a={"h": jnp.ones((2, 1))})
+    with pytest.raises(ValueError, match=r"scores must be \[n_classes\] = \[3\], .*; got \[1\]"):
+        m.step(m.init(3), jnp.zeros(1), 0)

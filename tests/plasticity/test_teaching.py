@@ -136,3 +136,15 @@ def test_errors_keep_the_dtype_of_the_scores(teacher, dtype):
 def test_refuses_what_makes_no_sense(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("teacher", [SoftWTA(), HardWTA()])
+def test_what_is_no_number_is_no_score(teacher):
+    with pytest.raises(ValueError, match="scores must be finite; got NaN or infinity"):
+        teacher(jnp.array([jnp.nan, 0.0, 0.0]), 0)
+    with pytest.raises(ValueError, match="v must be finite"):
+        k_winners(jnp.array([0.2, jnp.nan]), 1)
+
+
+def test_a_traced_nan_shows_in_the_error():
+    assert np.isnan(jax.jit(lambda s: SoftWTA()(s, 0))(jnp.array([jnp.nan, 0.0, 0.0]))).all()
