@@ -103,7 +103,8 @@ def fit(
 
     It goes on from `state`, or begins with `learner.init(key, make_weights)`. With a `folder`, a
     checkpoint is written after each epoch, and the same call goes on from the last one, bit for
-    bit as if nothing had come between; `epochs` may then be more than before. `log` is a file of
+    bit as if nothing had come between; `epochs` may then be more than before, and a call whose
+    data, learner or functions are others is refused. `log` is a file of
     one JSON object an epoch, `hook(epoch, measures)` is told the same: such as
 
         hook=lambda epoch, seen: [writer.add_scalar(k, x, epoch) for k, x in seen.items()]
