@@ -70,7 +70,6 @@ ASKED = [
     ("adaptive", lambda x: hw.Train(8, adaptive=x)),
     ("adaptive", lambda x: hw.Single(8, adaptive=x)),
     ("discrete", lambda x: hw.Device(hw.linear(8), discrete=x)),
-    ("discrete", lambda x: hw.Table([1e-6, 2e-6], discrete=x)),
     ("discrete", lambda x: hw.PCM(discrete=x)),
     ("signed", lambda x: hw.Quantiser(4, signed=x)),
 ]  # fmt: skip

@@ -85,10 +85,11 @@ class NoiseSchedule(eqx.Module):
             raise ValueError(f"alpha_bar must rise from abar_0 to abar_T; got {brief(alpha_bar)}")
         if not 0 < given[0] < given[-1] < 1:
             raise ValueError(f"alpha_bar must lie within (0, 1); got {given[0]:g} to {given[-1]:g}")
-        kept = [jnp.asarray(x, float) for x in (given, 1 - given, np.diff(given))]
+        dtype = jax.dtypes.canonicalize_dtype(float)
+        kept = [x.astype(dtype) for x in (given, 1 - given, np.diff(given))]
         if not all((x > 0).all() for x in kept):
             raise ValueError(f"alpha_bar must rise within (0, 1) in {kept[0].dtype} too")
-        self.alpha_bar, self.noise, self.rise = kept
+        self.alpha_bar, self.noise, self.rise = map(jnp.asarray, kept)
 
     @property
     def n_blocks(self) -> int:
