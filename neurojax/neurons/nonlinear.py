@@ -383,11 +383,11 @@ def _swung(p, cell, current, g, moving, adapting, dtype):
     """v and w after all sub-steps, or as the spike found them, and the time that it left."""
 
     def part(_, carry):
-        cell, fired, late = carry
+        cell, done, late = carry
         new, fires, left = _swing(p, cell, current, g, moving, adapting, dtype)
-        late = late + jnp.where(fired, adapting, jnp.where(fires, left, 0))
-        cell = jax.tree.map(lambda x, y: jnp.where(fired, x, y), cell, new)
-        return cell, fired | fires, late
+        late = late + jnp.where(done, adapting, jnp.where(fires, left, 0))
+        cell = jax.tree.map(lambda x, y: jnp.where(done, x, y), cell, new)
+        return cell, done | fires, late
 
     start = cell, jnp.zeros(current.shape, bool), jnp.zeros_like(current)
     unroll = min(p.substeps, 8)  # a loop of its own costs more than few parts written out

@@ -19,7 +19,6 @@ from neurojax._check import (
     classes,
     count,
     instance,
-    nonnegative,
     one_number,
     ordered,
     positive,
@@ -29,7 +28,7 @@ from neurojax._check import (
 )
 from neurojax._draw import fold
 from neurojax._repr import described
-from neurojax.plasticity.modulation import _simplex
+from neurojax.plasticity.modulation import _by_layer, _simplex
 
 __all__ = [
     "BudgetGate", "ChangeGate", "Gate", "GatePopulation", "ShuffledGate", "SurpriseGate",
@@ -274,15 +273,6 @@ class ShuffledGate(eqx.Module):
     def a(self) -> dict[str, Array]:
         """Whom the modulators of `gate` reach."""
         return getattr(self.gate, "a", {})
-
-
-def _by_layer(a: Any) -> dict[str, Array]:
-    """Field converter: arrays of numbers by name."""
-    if not isinstance(a, dict):
-        raise TypeError(f"a must be a dict by layer; got {brief(a)}")
-    return {
-        n: nonnegative(f"a of layer {n!r}", "")(real(x, f"a of layer {n!r}")) for n, x in a.items()
-    }
 
 
 def _gates(x: Any) -> tuple:
