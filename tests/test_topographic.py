@@ -361,3 +361,14 @@ def test_a_rewired_grid_keeps_its_fan_in_and_has_no_pair_twice():
 def test_refusals(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+def test_a_bound_on_fan_in_counts_the_rivals_of_a_spiking_readout():
+    sheets = [nj.Sheet(4, window=3, stride=2), nj.Sheet(64, window=0, far=32)]
+    made = lambda most: nj.topographic(  # noqa: E731
+        jax.random.key(0), (1, 8, 8), sheets, 10, max_fan_in=most, readout=nj.LIF()
+    )
+    heard = [p.connectivity for p in made(128).projections.values() if p.post == "readout"]
+    assert 100 < sum(int(c.fan_in.max()) for c in heard) <= 128
+    with pytest.raises(ValueError, match="at most 64, max_fan_in; got 90 from neurons of other"):
+        made(64)
