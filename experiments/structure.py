@@ -50,6 +50,7 @@ from neurojax.structured import READOUT
 PER_CORE = 32  # neurons
 _FIELDS, _SMALL = nj.Sheet(8, window=7, stride=2), nj.Sheet(16, window=5, stride=2)
 _TOP = nj.Sheet(512, window=0, far=256)
+_MAPS, _WIDE = (nj.Sheet(n, window=7, stride=2, shared=True) for n in (8, 24))
 Make = Callable[[Key[Array, ""], int], Network]  # of a key and the number of inputs
 
 
@@ -90,6 +91,11 @@ DEPTH: dict[str, Make] = {
     "two layers, both local": _depth(_FIELDS, _SMALL),
     "two layers, any fan-in": _depth(_FIELDS, nj.Sheet(512, window=None), bound=None),
     "three layers": _depth(_FIELDS, _SMALL, _TOP),
+    "one layer, shared": _depth(_MAPS),
+    "one layer, shared, synapses of two": _depth(_WIDE),
+    "two layers, shared": _depth(_MAPS, _TOP),
+    "two layers, shared, any fan-in": _depth(_MAPS, nj.Sheet(512, window=None), bound=None),
+    "three layers, shared": _depth(_MAPS, nj.Sheet(16, window=5, stride=2, shared=True), _TOP),
 }
 RECURRENCE: dict[str, Make] = {
     "none": _loop(nj.Recurrence("none")),
@@ -165,8 +171,8 @@ class Run:
     """Seeds of each row, from 0 on."""
     epochs: int | None = None
     """Passes over the training pictures; without, as the row has it."""
-    augment: Literal["none", "mirror"] = "none"
-    """mirror: half of the training pictures are shown left for right."""
+    augment: Literal["none", "mirror", "weak", "affine"] = "none"
+    """mirror: half of the training pictures are shown left for right; or affine maps of them."""
     synapse: Literal["numbers", "devices"] = "numbers"
     """devices: of 64 levels, linear, pulsed one by one."""
     results: Path = Path("experiments/results/structure")

@@ -6,13 +6,13 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Key
 
-from neurojax._check import between, brief, count, instance, nonnegative, prng_key
+from neurojax._check import between, brief, count, flag, instance, nonnegative, prng_key
 from neurojax._repr import described
 from neurojax.network import Layer, Network, Projection, fold
 from neurojax.neurons.leaky import LIF, LeakyIntegrator
 from neurojax.plasticity.three_factor import Rule, ThreeFactor
 from neurojax.structured import READOUT, Readout
-from neurojax.wiring.convolution import Local2D
+from neurojax.wiring.convolution import Conv2D, Local2D
 from neurojax.wiring.generators import fan_in, long_range
 from neurojax.wiring.layouts import Dense, FanIn
 
@@ -46,12 +46,14 @@ class Sheet(eqx.Module):
     drawn from outside the window. Of its own layer, one step late: likewise `near` x `near` places
     and `near_far` others. `stride` places of the layer below lie between two of its own, so rows
     and columns are those below over stride, rounded up. `window` 0 leaves one place, that hears
-    `far` neurons from anywhere below, and None one place that hears them all.
-    Raises `ValueError` for even windows, numbers below 0 (`features`, `stride`: 1), and a sheet
-    that hears nothing.
+    `far` neurons from anywhere below, and None one place that hears them all. `shared`: neurons of
+    one feature have the same weights in their windows below, wherever they are (a convolution,
+    `Conv2D`); all others have weights of their own.
+    Raises `ValueError` for even windows, numbers below 0 (`features`, `stride`: 1), a sheet that
+    hears nothing, and weights to share without a window.
 
     >>> nj.Sheet(8, window=7, stride=2)  # 49 pixels a neuron, 8 neurons for each 2 x 2 of them
-    Sheet(features=8, window=7, stride=2, far=0, near=0, near_far=0)
+    Sheet(features=8, window=7, stride=2, far=0, near=0, near_far=0, shared=False)
     """
 
     features: int = eqx.field(static=True, converter=count("features"))
@@ -60,19 +62,22 @@ class Sheet(eqx.Module):
     far: int = eqx.field(static=True, default=0, converter=count("far", 0))
     near: int = eqx.field(static=True, default=0, converter=_odd("near"))
     near_far: int = eqx.field(static=True, default=0, converter=count("near_far", 0))
+    shared: bool = eqx.field(static=True, default=False, converter=flag("shared"))
 
     def __check_init__(self):
         if self.window == 0 and not self.far:
             raise ValueError("far must be >= 1 without a window; got 0: pass window= or far=")
         if self.window is None and self.far:
             raise ValueError(f"far must be 0 where all is heard, window None; got {self.far}")
+        if self.shared and not self.window:
+            raise ValueError(f"shared needs a window of 1 or more; got window={self.window}")
 
     def size(self, below: Size) -> Size:
         """Neurons a place, rows and columns, over those of the layer `below`."""
         ny, nx = (-(-n // self.stride) for n in below[1:]) if self.window else (1, 1)
         return (self.features, ny, nx)
 
-    def hears(self, key: Key[Array, ""], below: Size) -> list[Local2D | Dense | FanIn]:
+    def hears(self, key: Key[Array, ""], below: Size) -> list[Conv2D | Local2D | Dense | FanIn]:
         """Wiring from the layer below: what is near, then what is far."""
         n_pre, n_post = _number(below), _number(self.size(below))
         if self.window is None:
@@ -81,9 +86,10 @@ class Sheet(eqx.Module):
             if self.far > n_pre:
                 raise ValueError(f"far must be at most {n_pre}, all below; got {self.far}")
             return [fan_in(key, n_pre, n_post, self.far / n_pre)]
-        half = self.window // 2
-        near = Local2D(below, self.features, self.window, stride=self.stride, padding=half)
-        return [near, *_far(key, near, self.far)]
+        windows = dict(stride=self.stride, padding=self.window // 2)
+        near = Local2D(below, self.features, self.window, **windows)
+        alike = Conv2D(below, self.features, self.window, **windows) if self.shared else near
+        return [alike, *_far(key, near, self.far)]
 
     def loops(self, key: Key[Array, ""], own: Size) -> list[Local2D | FanIn]:
         """Wiring within the layer, whose size is `own`: what is near, then what is far."""
@@ -125,11 +131,11 @@ def topographic(
 
     `size` is (channels, rows, columns) of pictures, which come flat, [n_in], nA or spikes: neuron
     (c, y, x) of any layer has the number (c rows + y) columns + x. What is far is a projection of
-    its own, "h1->h2 far"; each synapse has its own weight, and all learn. No neuron of the network
-    hears more than `max_fan_in` others: what a core of the hardware can hold (of a leaky readout,
-    whose copies are merged, each copy). `density` is the part
-    of each sheet that one of the `population` readout neurons of a class hears; None is all, or as
-    much as `max_fan_in` allows. `neuron` (None: `LIF()`) and `rule` (None: `ThreeFactor()`; one, or
+    its own, "h1->h2 far"; each synapse has its own weight, but in `shared` windows, and all learn.
+    No neuron of the network hears more than `max_fan_in` others: what a core of the hardware can
+    hold (of a leaky readout, whose copies are merged, each copy). `density` is the part of each
+    sheet that one of the `population` readout neurons of a class hears; None is all, or as much as
+    `max_fan_in` allows. `neuron` (None: `LIF()`) and `rule` (None: `ThreeFactor()`; one, or
     one a sheet) serve the sheets, `gain_in`, `gain_forward` and `gain_recurrent` (nA) scale initial
     weights, near and far ones together; the readout is that of `structured`.
 
@@ -186,9 +192,9 @@ def _shared(pre: str, post: str, wirings: list, gain: float, delay: int) -> dict
     }
 
 
-def _width(wiring: Local2D | Dense | FanIn) -> int:
+def _width(wiring: Conv2D | Local2D | Dense | FanIn) -> int:
     """Synapses onto the neuron that has most, known without drawing."""
-    if isinstance(wiring, Local2D):
+    if isinstance(wiring, Conv2D | Local2D):
         return int((wiring.seen() < wiring.n_pre).sum(-1).max())
     return wiring.shape[1]
 

@@ -230,6 +230,61 @@ def test_it_computes_what_a_dense_network_with_a_mask_computes(by):
         np.testing.assert_allclose(dw[name], dw_2[name], atol=2e-5 * size, err_msg=name)
 
 
+def tied(c, w):
+    """Weights [n_post, window] of windows with their own, alike at all places."""
+    return jnp.repeat(w.reshape(c.features, -1), c.n_post // c.features, axis=0)
+
+
+def test_shared_windows_are_windows_whose_weights_are_alike_everywhere():
+    """Spikes are those of the sheet with weights of its own, set alike; a shared weight is asked
+    to change by the sum over its places; what is far is drawn and learnt as there."""
+    sheets = [nj.Sheet(2, window=3, stride=2, far=3), nj.Sheet(3, window=3, far=2, near=3)]
+    neuron, rule = nj.LIF(9.5, 12.0), nj.ThreeFactor(window=nj.triangle(0.5))
+    alike, own = (
+        nj.topographic(
+            KEY, (1, 8, 6), [replace(s, shared=shared) for s in sheets], 3, neuron=neuron,
+            rule=rule, population=2, max_fan_in=48,
+        )
+        for shared in (True, False)
+    )  # fmt: skip
+    assert [n for n, p in alike.projections.items() if isinstance(p.connectivity, nj.Conv2D)] == [
+        "input->h1", "h1->h2"
+    ]  # fmt: skip
+    weights = alike.init_weights(KEY)
+    wide = {
+        n: replace(w, w=weights[n].w.reshape(w.w.shape) if w.w.size == weights[n].w.size
+                   else tied(w.connectivity, weights[n].w))
+        for n, w in own.init_weights(KEY).items()
+    }  # fmt: skip
+    x, y = 2 * jax.random.uniform(KEY, (3, 48)), jnp.array([0, 1, 2])
+    out = []
+    for net, w in ((alike, weights), (own, wide)):
+        system = nj.wta_broadcast.system(KEY, net, n_steps=8, start=2)
+        out.append(nj.wta_broadcast.deltas(system, w, system.rest(), x, y))
+    (dw, seen), (each, seen_2) = out
+    for name, rate in seen.rates.items():
+        assert rate.mean() > 0.01
+        np.testing.assert_array_equal(rate, seen_2.rates[name])
+    for name, d in dw.items():
+        total = each[name]
+        if total.shape != d.shape:
+            total = total.reshape(len(d), -1, total.shape[-1]).sum(1).reshape(d.shape)
+        size = np.abs(total).max()
+        assert size > 0
+        np.testing.assert_allclose(d, total, atol=2e-5 * size, err_msg=name)
+
+
+def test_windows_to_share_count_to_the_bound_and_need_a_window():
+    sheet = nj.Sheet(3, 3, 2, near=3, shared=True)
+    with pytest.raises(ValueError, match="'h1'.* max_fan_in; got 36"):
+        nj.topographic(KEY, (1, 9, 9), [sheet], 2, max_fan_in=35)
+    for window in (0, None):
+        with pytest.raises(ValueError, match=f"shared needs a window.*got window={window}"):
+            nj.Sheet(3, window, far=0 if window is None else 2, shared=True)
+    with pytest.raises(TypeError, match="shared must be True or False"):
+        nj.Sheet(3, shared=1)
+
+
 @pytest.mark.slow
 def test_near_and_far_together_are_as_strong_as_asked():
     """Variance of the current for independent inputs: gain squared, away from the edge."""
