@@ -39,11 +39,11 @@ class Lane(NamedTuple):
 
 
 class _Shown(NamedTuple):
-    """What all lanes are shown, [set, N, ...] each."""
+    """What all lanes are shown, [set, N, ...] each: pictures or recordings, and labels."""
 
-    train: tuple[Array, Array]
-    val: tuple[Array, Array]
-    test: tuple[Array, Array]
+    train: tuple[Any, Array]
+    val: tuple[Any, Array]
+    test: tuple[Any, Array]
 
 
 def run(
@@ -117,9 +117,8 @@ def trained(
         yield measures | spent | {"lanes": len(lanes)} | sizes | whose | {"seed": seed}
 
 
-def _stacked(splits: Sequence[Split]) -> tuple[Array, Array]:
-    images, labels = zip(*splits, strict=True)
-    return jnp.stack(images), jnp.stack(labels)
+def _stacked(splits: Sequence[Split]) -> tuple[Any, Array]:
+    return jax.tree.map(lambda *some: jnp.stack(some), *map(tuple, splits))
 
 
 def _lane(
@@ -132,12 +131,14 @@ def _lane(
     learner, state = learn.fresh(given, devices, key, change)
     begun = learn.plastic(state)
     right = partial(fitting.evaluate, learner, encode=encode, key=key)
-    all_x, all_y = (a.reshape(-1, *a.shape[2:]) for a in shown.train)  # none is copied for a lane
-    val, test = ((x[of], y[of]) for x, y in (shown.val, shown.test))
+    flat = lambda a: a.reshape(-1, *a.shape[2:])  # noqa: E731
+    all_x, all_y = jax.tree.map(flat, shown.train)  # none is copied for a lane
+    val, test = jax.tree.map(lambda a: a[of], (shown.val, shown.test))
     size = shown.train[1].shape[1]
     n = size // how.batch_size
     few = min(size, fitting.SETTLING * how.batch_size)
-    first = jax.lax.dynamic_slice_in_dim(all_x, of * size, few)
+    begin = lambda a: jax.lax.dynamic_slice_in_dim(a, of * size, few)  # noqa: E731
+    first = jax.tree.map(begin, all_x)
     state = fitting.settled(learner, state, first, key, how.batch_size, encode)
 
     def epoch(state: Any, number: Array) -> tuple[Any, dict[str, Any]]:

@@ -44,6 +44,7 @@ from hardware import topology
 from hardware.energy import LOIHI
 from neurojax._check import MOST
 from neurojax._files import write_whole
+from neurojax.data.event_sets import MADE
 from neurojax.network import Network, fold
 from neurojax.structured import READOUT
 
@@ -51,16 +52,16 @@ PER_CORE = 32  # neurons
 _FIELDS, _SMALL = nj.Sheet(8, window=7, stride=2), nj.Sheet(16, window=5, stride=2)
 _TOP = nj.Sheet(512, window=0, far=256)
 _MAPS, _WIDE = (nj.Sheet(n, window=7, stride=2, shared=True) for n in (8, 24))
-Make = Callable[[Key[Array, ""], int], Network]  # of a key and the number of inputs
+Make = Callable[[Key[Array, ""], int, int], Network]  # of a key, inputs and classes
 
 
 def _depth(*sheets: nj.Sheet, bound: int | None = 256) -> Make:
     """Layers of maps, from a square picture on."""
 
-    def make(key: Key[Array, ""], n_in: int) -> Network:
+    def make(key: Key[Array, ""], n_in: int, n_classes: int) -> Network:
         size = 1, math.isqrt(n_in), math.isqrt(n_in)
         return nj.topographic(
-            key, size, sheets, 10, neuron=nj.LIF(9.5, 2.0), max_fan_in=bound,
+            key, size, sheets, n_classes, neuron=nj.LIF(9.5, 2.0), max_fan_in=bound,
             rule=nj.ThreeFactor(window=nj.triangle(0.5)), readout=nj.LeakyIntegrator(9.5),
         )  # fmt: skip
 
@@ -70,12 +71,12 @@ def _depth(*sheets: nj.Sheet, bound: int | None = 256) -> Make:
 def _loop(recurrence: nj.Recurrence, spread: float = 0.0, n: int = 512) -> Make:
     """One layer that is shown rows, whose time constants are spread by a factor e^spread."""
 
-    def make(key: Key[Array, ""], n_in: int) -> Network:
+    def make(key: Key[Array, ""], n_in: int, n_classes: int) -> Network:
         u = jax.random.uniform(fold(key, "tau"), (n,), minval=-1.0)
         neuron = nj.LIF(4.5 * jax.numpy.exp(spread * u), 3.0)
         layer = nj.Layer(n, neuron, rule=nj.ThreeFactor())
         return nj.structured(
-            key, n_in, [layer], 10, population=1, recurrence=recurrence, gain_in=3.0,
+            key, n_in, [layer], n_classes, population=1, recurrence=recurrence, gain_in=3.0,
             readout=nj.LeakyIntegrator(19.5),
         )  # fmt: skip
 
@@ -93,6 +94,7 @@ DEPTH: dict[str, Make] = {
     "three layers": _depth(_FIELDS, _SMALL, _TOP),
     "one layer, shared": _depth(_MAPS),
     "one layer, shared, synapses of two": _depth(_WIDE),
+    "one layer, shared, wide windows": _depth(nj.Sheet(8, window=13, stride=2, shared=True)),
     "two layers, shared": _depth(_MAPS, _TOP),
     "two layers, shared, any fan-in": _depth(_MAPS, nj.Sheet(512, window=None), bound=None),
     "three layers, shared": _depth(_MAPS, nj.Sheet(16, window=5, stride=2, shared=True), _TOP),
@@ -128,7 +130,7 @@ def _wired(make: Make, changes: Any, moves: tuple[int, int] | None) -> learn.Cha
 
     def change(learner: Any, key: Key[Array, ""]) -> Any:
         old = learner.system
-        net = make(fold(key, "wiring"), old.n_in)
+        net = make(fold(key, "wiring"), old.n_in, old.n_classes)
         sizes = {n: x.n for n, x in net.layers.items() if n != old.readout}
         told = _training.feedback(None, sizes, old.n_classes, fold(key, "feedback"))
         system = replace(old, network=net, feedback=told, population=None)
@@ -138,7 +140,8 @@ def _wired(make: Make, changes: Any, moves: tuple[int, int] | None) -> learn.Cha
     return change
 
 
-_SHAPES = {"mnist": (28, 28), "digits": (8, 8), "mnist1d": (40, 2)}
+Set = Literal["mnist", "fashion", "digits", "mnist1d", "moving-digits"]
+_SHAPES = {"mnist": (28, 28), "digits": (8, 8), "mnist1d": (40, 2), MADE: (28, 144)}
 _SHOWN = {"depth": ("--augment none", 6, 4e-3), "recurrence": ("--presentation rows", 10, 5e-3)}
 NETS = {f"depth: {n}": x for n, x in DEPTH.items()}
 NETS |= {f"recurrence: {n}": x for n, x in RECURRENCE.items()}
@@ -157,8 +160,8 @@ for _net, _make in NETS.items():
 class Data(yardstick.Data):
     """What to learn from."""
 
-    datasets: tuple[Literal["mnist", "fashion", "digits", "mnist1d"], ...] = ("mnist", "fashion")  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Data sets; depth needs square pictures, which mnist1d has not."""
+    datasets: tuple[Set, ...] = ("mnist", "fashion")  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Data sets; depth needs square pictures, which mnist1d and moving-digits have not."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +246,8 @@ def job(config: Config, name: str, dataset: str, seed: int) -> _runs.Job:
     options = row.options
     if config.augment != "none":
         options = f"{options.replace(' --augment none', '')} --augment {config.augment}"
+    if dataset == MADE:  # is a row of pixels a step as it is
+        options = options.replace(" --presentation rows", "")
     parts = [
         f"--dataset {yardstick.SETS[dataset]} {options} --lr {row.rates[0]:g}",
         f"--epochs {config.epochs}" if config.epochs else "",
@@ -317,7 +322,8 @@ def measured(config: Config, name: str, dataset: str, runs: list[dict[str, Any]]
     """
     rows, columns = _SHAPES[yardstick.SETS[dataset]]
     whole, rate = name.startswith("depth"), float(np.mean([x["rate"][-1] for x in runs]))
-    net = NETS[name.partition(";")[0]](jax.random.key(0), rows * columns if whole else columns)
+    n_in, n_classes = rows * columns if whole else columns, 40 if dataset == MADE else 10
+    net = NETS[name.partition(";")[0]](jax.random.key(0), n_in, n_classes)
     cost = priced(net, rate, 20 if whole else rows)
     pulsed = [list(x["devices"].values()) for x in runs if "devices" in x]
     changes = float(np.mean(

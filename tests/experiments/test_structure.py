@@ -50,7 +50,7 @@ def test_pictures_are_mirrored_where_it_is_asked_for(config):
 )
 def test_no_hidden_neuron_of_a_row_hears_more_than_256(name):
     """Where a row does not say so, the network itself refuses; the bound is one that bites."""
-    net = jax.eval_shape(lambda key: structure.NETS[name](key, 784).init(), jax.random.key(0))
+    net = jax.eval_shape(lambda key: structure.NETS[name](key, 784, 10).init(), jax.random.key(0))
     assert {n: x.v.shape for n, x in net.neurons.items() if n != "readout"} == {
         "depth: three layers": {"h1": (1568,), "h2": (784,), "h3": (512,)},
         "depth: one layer, synapses of two": {"h1": (4704,)},
@@ -70,10 +70,10 @@ def ran(devices=None):
     return fake
 
 
-def small(key, n_in):
+def small(key, n_in, n_classes):
     layer = nj.Layer(40, nj.LIF(), rule=nj.ThreeFactor())
     return nj.structured(
-        key, n_in, [layer], 10, recurrence=nj.Recurrence("grid", fan_in=8), population=1
+        key, n_in, [layer], n_classes, recurrence=nj.Recurrence("grid", fan_in=8), population=1
     )
 
 
@@ -130,10 +130,20 @@ def test_depth_is_not_asked_of_lines(config, monkeypatch):
     monkeypatch.setattr(_lanes, "run", run)
     structure.main(config(datasets=("mnist1d",), only=("two layers; sym", "none; sym"), seeds=1))
     assert seen == [["mnist1d, recurrence: none; symmetric, seed 0"]]
-    for name, n in (("mnist", 28), ("mnist1d", 2)):
-        rows, columns = structure._SHAPES[name]
-        assert columns == n
-        assert rows in (28, 40)
+    for name, shape in (("mnist", (28, 28)), ("mnist1d", (40, 2)), ("moving-digits", (28, 144))):
+        assert structure._SHAPES[name] == shape
+
+
+@pytest.mark.slow
+def test_moving_digits_are_recordings_of_40_classes(config):
+    """They come as they are, one frame a step, to a readout of so many, whose cost is shown."""
+    asked = config(datasets=("moving-digits",), only=("recurrence: none; symm",), seeds=1,
+                   epochs=1, train_size=128)  # fmt: skip
+    structure.main(asked)
+    found = json.loads((asked.results / "structure.json").read_text())[0]
+    assert found["synapses"] == 512 * (144 + 40)
+    assert found["changes"] == 2 * found["synapses"]  # of two batches of 64
+    assert found["fan_in"] == 144
 
 
 def test_refusals(tmp_path, capsys):
