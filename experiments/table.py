@@ -28,7 +28,7 @@ _SMALL = f"{_MNIST} --hidden 256 256 --epochs 5"
 _SINGLE = (  # so few weights to read with cannot fit augmented pictures
     f"{_MNIST} --readout-population 1 --augment none --gain 30 --weight-decay 0 --homeostasis 2"
 )
-_SPIKING = "--readout spiking --lr-readout 0.1 --gain 60 --inhibition 0.3 --weight-decay 0"
+_SPIKING = "--readout spiking --lr-readout {} --gain {} --inhibition 0.3 --weight-decay 0"
 _ROWS = f"{_MNIST} --presentation rows --readout-density 1 --readout-population 1"
 _SGD = f"{_SMALL} --optimiser momentum --lr 0.02 --lr-readout 0.02"
 
@@ -52,7 +52,15 @@ ROWS: dict[str, tuple[str, str]] = {
     "frozen, 100%": (_LOCAL, f"{_MNIST} --readout-density 1 --freeze-hidden"),
     "frozen, 5%": (_LOCAL, f"{_MNIST} --freeze-hidden"),
     "surrogate gradient, 100%": (_SURROGATE, f"{_MNIST} --readout-density 1"),
-    "spiking readout, 5%": (_LOCAL, f"{_MNIST} {_SPIKING}"),
+    "density 5%, symmetric, few spikes": (
+        _LOCAL,
+        f"{_MNIST} --feedback symmetric --target-rate 0.01 --rate-penalty 0.1",
+    ),
+    "spiking readout, 5%": (_LOCAL, f"{_MNIST} {_SPIKING.format(0.1, 60)}"),
+    "spiking readout, 5%, symmetric": (
+        _LOCAL,
+        f"{_MNIST} {_SPIKING.format(0.03, 30)} --feedback symmetric",
+    ),
     "rows: dense, 512": (_LOCAL, _ROWS),
     "rows: dense, 256": (_LOCAL, f"{_ROWS} --hidden 256 --lr 0.01"),
     "rows: fixed dense": (_LOCAL, f"{_ROWS} --no-learn-recurrence"),
