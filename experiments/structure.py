@@ -56,10 +56,12 @@ Make = Callable[[Key[Array, ""], int, int], Network]  # of a key, inputs and cla
 
 
 def _depth(*sheets: nj.Sheet, bound: int | None = 256) -> Make:
-    """Layers of maps, from a square picture on."""
+    """Layers of maps, from a square picture on, or from two."""
 
     def make(key: Key[Array, ""], n_in: int, n_classes: int) -> Network:
-        size = 1, math.isqrt(n_in), math.isqrt(n_in)
+        pair = math.isqrt(n_in) ** 2 != n_in  # of squares side by side
+        side = math.isqrt(n_in // (1 + pair))
+        size = 1, side, side * (1 + pair)
         return nj.topographic(
             key, size, sheets, n_classes, neuron=nj.LIF(9.5, 2.0), max_fan_in=bound,
             rule=nj.ThreeFactor(window=nj.triangle(0.5)), readout=nj.LeakyIntegrator(9.5),
@@ -88,6 +90,7 @@ DEPTH: dict[str, Make] = {
     "one layer": _depth(_FIELDS),
     "one layer, synapses of two": _depth(nj.Sheet(24, window=7, stride=2)),
     "one layer, wide windows": _depth(nj.Sheet(8, window=13, stride=2)),
+    "one layer, anywhere": _depth(nj.Sheet(800, window=0, far=256)),
     "two layers": _depth(_FIELDS, _TOP),
     "two layers, both local": _depth(_FIELDS, _SMALL),
     "two layers, any fan-in": _depth(_FIELDS, nj.Sheet(512, window=None), bound=None),
@@ -140,8 +143,14 @@ def _wired(make: Make, changes: Any, moves: tuple[int, int] | None) -> learn.Cha
     return change
 
 
-Set = Literal["mnist", "fashion", "digits", "mnist1d", "moving-digits"]
-_SHAPES = {"mnist": (28, 28), "digits": (8, 8), "mnist1d": (40, 2), MADE: (28, 144)}
+Set = Literal["mnist", "fashion", "digits", "mnist1d", "moving-digits", "sums"]
+SUMS = "sums"  # of two digits of MNIST at half the resolution
+_LIKE = yardstick.SETS | {SUMS: "mnist"}  # settings, and the command that has them
+_SHAPES = {
+    "mnist": (28, 28), "fashion": (28, 28), "digits": (8, 8), "mnist1d": (40, 2), MADE: (28, 144),
+    SUMS: (14, 28),
+}  # fmt: skip
+_CLASSES = {MADE: 40, SUMS: 19}  # of all others 10
 _SHOWN = {"depth": ("--augment none", 6, 4e-3), "recurrence": ("--presentation rows", 10, 5e-3)}
 NETS = {f"depth: {n}": x for n, x in DEPTH.items()}
 NETS |= {f"recurrence: {n}": x for n, x in RECURRENCE.items()}
@@ -161,7 +170,7 @@ class Data(yardstick.Data):
     """What to learn from."""
 
     datasets: tuple[Set, ...] = ("mnist", "fashion")  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Data sets; depth needs square pictures, which mnist1d and moving-digits have not."""
+    """Data sets; depth needs pictures, recurrence lines: of square pictures, mnist1d, or events."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +229,7 @@ def main(config: Config) -> None:
 
     with _lock.held(config.results, "--results"):
         for name in () if config.show else picked(config):
-            for names, sets in alike(config):
+            for names, sets in _sets(config):
                 if not _fits(name, names[0]):
                     continue
                 trainings = [
@@ -249,7 +258,7 @@ def job(config: Config, name: str, dataset: str, seed: int) -> _runs.Job:
     if dataset == MADE:  # is a row of pixels a step as it is
         options = options.replace(" --presentation rows", "")
     parts = [
-        f"--dataset {yardstick.SETS[dataset]} {options} --lr {row.rates[0]:g}",
+        f"--dataset {_LIKE[dataset]} {options} --lr {row.rates[0]:g}",
         f"--epochs {config.epochs}" if config.epochs else "",
         f"--train-size {config.train_size}" if config.train_size else "",
         "--synapse linear --n-states 64" if config.synapse == "devices" else "",
@@ -257,7 +266,8 @@ def job(config: Config, name: str, dataset: str, seed: int) -> _runs.Job:
     return _runs.Job(
         f"{dataset}, {name}, seed {seed}",
         config.results / dataset / _runs.slug(name) / f"{seed}.json", config.results,
-        "experiments.learn", " ".join(filter(None, parts)), seed, yardstick.folder(config, dataset),
+        "experiments.learn", " ".join(filter(None, parts)), seed,
+        config.data_dir if dataset == SUMS else yardstick.folder(config, dataset),
         {"dataset": dataset, "row": name}, may_be_lost=True,
     )  # fmt: skip
 
@@ -298,10 +308,25 @@ def priced(net: Network, rate: float, n_steps: int) -> Cost:
     )  # fmt: skip
 
 
+def _sets(config: Config) -> Iterator[tuple[list[str], list[nj.data.Dataset]]]:
+    """Names of data sets of one shape, and what is in them."""
+    yield from alike(replace(config, datasets=tuple(n for n in config.datasets if n != SUMS)))
+    if SUMS in config.datasets:
+        pairs = nj.data.sums(nj.data.load("mnist", config.data_dir))
+        half = [nj.data.Split(_halved(x), y) for x, y in (pairs.train, pairs.val, pairs.test)]
+        yield [SUMS], [nj.data.Dataset(pairs.name, *half, pairs.n_classes)]
+
+
+def _halved(images: np.ndarray) -> np.ndarray:
+    """Means of 2 x 2 pixels."""
+    n, rows, columns = images.shape
+    return images.reshape(n, rows // 2, 2, columns // 2, 2).mean((2, 4))
+
+
 def _fits(name: str, dataset: str) -> bool:
-    """Whether a row can be shown pictures of these."""
-    rows, columns = _SHAPES[yardstick.SETS[dataset]]
-    return rows == columns or not name.startswith("depth")
+    """Whether a row can be shown what is in a data set: still pictures, or what comes in steps."""
+    rows, columns = _SHAPES[dataset]
+    return rows == columns or name.startswith("depth") == (dataset == SUMS)
 
 
 def _there(config: Config) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
@@ -320,10 +345,10 @@ def measured(config: Config, name: str, dataset: str, runs: list[dict[str, Any]]
     Changes are of weights, one a batch and synapse, each a visit of 120 pJ on Loihi; on devices
     they are pulses, which cost what the devices take.
     """
-    rows, columns = _SHAPES[yardstick.SETS[dataset]]
+    rows, columns = _SHAPES[dataset]
     whole, rate = name.startswith("depth"), float(np.mean([x["rate"][-1] for x in runs]))
-    n_in, n_classes = rows * columns if whole else columns, 40 if dataset == MADE else 10
-    net = NETS[name.partition(";")[0]](jax.random.key(0), n_in, n_classes)
+    n_in = rows * columns if whole else columns
+    net = NETS[name.partition(";")[0]](jax.random.key(0), n_in, _CLASSES.get(dataset, 10))
     cost = priced(net, rate, 20 if whole else rows)
     pulsed = [list(x["devices"].values()) for x in runs if "devices" in x]
     changes = float(np.mean(

@@ -18,11 +18,12 @@ from neurojax.data.recordings import (
 from neurojax.data.sets import Dataset, Split, check, load
 from neurojax.data.sound import cochlea, log_mel, mel_bands, mel_spikes, resonances
 from neurojax.data.spoken import Spoken, read_spoken
+from neurojax.data.sums import sums
 
 __all__ = [
     "Dataset", "Events", "Rasters", "Split", "Spoken", "bin_events", "camera", "check", "cochlea",
     "events", "load", "log_mel", "mel_bands", "mel_spikes", "moving_digits", "opened", "rasters",
-    "read_events", "read_spoken", "resonances", "streams", "time_surface",
+    "read_events", "read_spoken", "resonances", "streams", "sums", "time_surface",
 ]  # fmt: skip
 
 
