@@ -172,6 +172,8 @@ class Data(yardstick.Data):
     datasets: tuple[Set, ...] = ("mnist", "fashion")  # pyright: ignore[reportIncompatibleVariableOverride]
     """Data sets; depth needs pictures, recurrence lines: of square pictures, mnist1d, or events."""
 
+    needs: ClassVar = (_options.one_of("data_dir", "datasets", "mnist", SUMS),)
+
 
 @dataclass(frozen=True)
 class Run:
