@@ -62,13 +62,11 @@ def none_of(names: str, option: str, *values: Any, text: str, filled: bool = Fal
 
 def needs(config: type) -> list[Need]:
     """Of a configuration class and its parts; one's own go before those of its bases."""
-    found: dict[str, list[Need]] = {}
-    for part in config.__mro__:
-        own: dict[str, list[Need]] = {}
-        for need in vars(part).get("needs", ()):
-            own.setdefault(need.names, []).append(need)
-        found = own | found
-    return [need for some in found.values() for need in some]
+    each = [need for part in config.__mro__ for need in vars(part).get("needs", ())]
+    own = {}
+    for need in each:
+        own.setdefault((need.names, need.option), need)
+    return [*own.values()]
 
 
 def refuse_idle(config: Any, found: list[Need], usual: Callable[[str], Any]) -> None:

@@ -312,7 +312,8 @@ def priced(net: Network, rate: float, n_steps: int) -> Cost:
 
 def _sets(config: Config) -> Iterator[tuple[list[str], list[nj.data.Dataset]]]:
     """Names of data sets of one shape, and what is in them."""
-    yield from alike(replace(config, datasets=tuple(n for n in config.datasets if n != SUMS)))
+    others = tuple(name for name in config.datasets if name != SUMS)
+    yield from alike(yardstick.Data(others, config.data_dir, config.fashion_dir))  # pyright: ignore[reportArgumentType]
     if SUMS in config.datasets:
         pairs = nj.data.sums(nj.data.load("mnist", config.data_dir))
         half = [nj.data.Split(_halved(x), y) for x, y in (pairs.train, pairs.val, pairs.test)]
