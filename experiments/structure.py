@@ -90,7 +90,7 @@ DEPTH: dict[str, Make] = {
     "one layer": _depth(_FIELDS),
     "one layer, synapses of two": _depth(nj.Sheet(24, window=7, stride=2)),
     "one layer, wide windows": _depth(nj.Sheet(8, window=13, stride=2)),
-    "one layer, anywhere": _depth(nj.Sheet(800, window=0, far=256)),
+    "one layer, anywhere": _depth(nj.Sheet(640, window=0, far=256)),
     "two layers": _depth(_FIELDS, _TOP),
     "two layers, both local": _depth(_FIELDS, _SMALL),
     "two layers, any fan-in": _depth(_FIELDS, nj.Sheet(512, window=None), bound=None),

@@ -62,6 +62,11 @@ ROWS: dict[str, tuple[str, str]] = {
         f"{_MNIST} {_SPIKING.format(0.03, 30)} --feedback symmetric",
     ),
     "rows: dense, 512": (_LOCAL, _ROWS),
+    "rows: dense, 512, symmetric": (_LOCAL, f"{_ROWS} --feedback symmetric"),
+    "rows: dense, 512, mixed time constants, symmetric": (
+        _LOCAL,
+        f"{_ROWS} --feedback symmetric --tau-spread 1",
+    ),
     "rows: dense, 256": (_LOCAL, f"{_ROWS} --hidden 256 --lr 0.01"),
     "rows: fixed dense": (_LOCAL, f"{_ROWS} --no-learn-recurrence"),
     "rows: none": (_LOCAL, f"{_ROWS} --recurrence none"),
