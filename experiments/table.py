@@ -62,7 +62,6 @@ ROWS: dict[str, tuple[str, str]] = {
         f"{_MNIST} {_SPIKING.format(0.03, 30)} --feedback symmetric",
     ),
     "rows: dense, 512": (_LOCAL, _ROWS),
-    "rows: dense, 512, symmetric": (_LOCAL, f"{_ROWS} --feedback symmetric"),
     "rows: dense, 512, mixed time constants, symmetric": (
         _LOCAL,
         f"{_ROWS} --feedback symmetric --tau-spread 1",
