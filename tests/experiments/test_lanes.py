@@ -47,6 +47,21 @@ def test_each_lane_is_the_training_that_runs_alone(options, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_lane_of_recordings_is_the_training_that_runs_alone(tmp_path):
+    words = (
+        "--dataset moving-digits --learner wta_broadcast --hidden 24 --recurrence none --epochs 2"
+        " --readout-population 1 --train-size 256 --lr 0.01 --lr-readout 0.01 --seed 3"
+    ).split()
+    c = _command.parsed(learn.Config, [*words, "--out", str(tmp_path)], learn)
+    told = next(_lanes.trained(c, [load("moving-digits", None)], [Lane(0.01, 3)]))
+    alone = learn.run(c)
+    for name in TOLD:
+        np.testing.assert_allclose(told[name], alone[name], atol=1.1 / 256)
+    np.testing.assert_allclose(told["rate"], alone["rate"], rtol=1e-2)
+    assert told["train_accuracy"][-1] > 1 / 40
+
+
+@pytest.mark.slow
 def test_a_lane_learns_from_its_own_set_and_a_lost_one_costs_no_other():
     first = load("digits", None)
     negative = lambda x: Split(1 - x.images, 9 - x.labels)  # noqa: E731

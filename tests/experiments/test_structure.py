@@ -134,6 +134,29 @@ def test_depth_is_not_asked_of_lines(config, monkeypatch):
         assert structure._SHAPES[name] == shape
 
 
+def test_sums_are_pairs_at_half_the_resolution_for_depth_alone(config, monkeypatch):
+    """Windows lie over both; means of 2 x 2 pixels; 19 classes; the digits stand in for MNIST."""
+    asked = config(datasets=("sums", "digits"))
+    digits = nj.data.load("digits")
+    monkeypatch.setattr(nj.data, "load", lambda name, folder: digits)
+    (pairs,) = next(sets for names, sets in structure._sets(asked) if names == ["sums"])
+    whole = nj.data.sums(digits)
+    assert pairs.train.images.shape == (575, 4, 8)
+    np.testing.assert_allclose(
+        pairs.train.images[:, 1, 5], whole.train.images[:, 2:4, 10:12].mean((1, 2)), rtol=1e-6
+    )
+    np.testing.assert_array_equal(pairs.test.labels, whole.test.labels)
+    assert structure._fits("depth: two layers; symmetric", "sums")
+    assert not structure._fits("recurrence: none; symmetric", "sums")
+    net = structure.DEPTH["two layers"](jax.random.key(0), 14 * 28, 19)
+    assert {n: x.n for n, x in net.layers.items()} == {"h1": 8 * 7 * 14, "h2": 512, "readout": 19}
+    assert net.projections["input->h1"].connectivity.size == (1, 14, 28)
+    words = structure.job(asked, "depth: two layers; symmetric", "sums", 0).command
+    assert words[words.index("--dataset") + 1] == "mnist"
+    with pytest.raises(ValueError, match="data-dir .* needs --datasets mnist or sums"):
+        config(datasets=("fashion",), data_dir=config().results)
+
+
 @pytest.mark.slow
 def test_moving_digits_are_recordings_of_40_classes(config):
     """They come as they are, one frame a step, to a readout of so many, whose cost is shown."""

@@ -421,6 +421,8 @@ def calls():
             n_bands=4, dt=10.0, low=50.0, high=900.0, floor=60.0), None),
         "data.moving_digits": (nj.data.moving_digits, dict(images=np.ones((2, 4, 4)),
             labels=labels, seed=0), None),
+        "data.sums": (nj.data.sums, dict(sets=nj.data.Dataset("mine", *[nj.data.Split(
+            np.ones((2, 4, 4), np.float32), np.zeros(2, np.int32))] * 3, 2), seed=0), None),
         "hw.Affine": (hw.Affine, dict(step=0.1, slope=0.5), moved),
         "hw.Bidirectional": (hw.Bidirectional, dict(coder=p.train), programmed),
         "hw.OneSide": (hw.OneSide, dict(coder=p.train), programmed),
