@@ -49,7 +49,7 @@ def test_each_lane_is_the_training_that_runs_alone(options, tmp_path):
 @pytest.mark.slow
 def test_a_lane_of_recordings_is_the_training_that_runs_alone(tmp_path):
     words = (
-        "--dataset moving-digits --learner wta_broadcast --hidden 24 --recurrence none --epochs 2"
+        "--dataset moving-digits --learner wta_broadcast --hidden 24 --recurrence none --epochs 8"
         " --readout-population 1 --train-size 256 --lr 0.01 --lr-readout 0.01 --seed 3"
     ).split()
     c = _command.parsed(learn.Config, [*words, "--out", str(tmp_path)], learn)
@@ -57,8 +57,7 @@ def test_a_lane_of_recordings_is_the_training_that_runs_alone(tmp_path):
     alone = learn.run(c)
     for name in TOLD:
         np.testing.assert_allclose(told[name], alone[name], atol=1.1 / 256)
-    np.testing.assert_allclose(told["rate"], alone["rate"], rtol=1e-2)
-    assert told["train_accuracy"][-1] > 1 / 40
+    assert told["train_accuracy"][-1] > 1.5 * told["train_accuracy"][0]  # it learns
 
 
 @pytest.mark.slow
