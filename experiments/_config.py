@@ -132,7 +132,7 @@ class Learning:
     """Slope of the softmax over scores."""
     margin: Preset[float] = UNSET
     """No error below this (soft), no error once the target leads by this (hard)."""
-    feedback: Literal["broadcast", "symmetric"] = "broadcast"
+    feedback: Preset[Literal["broadcast", "symmetric"]] = UNSET
     """Errors come back through fixed random weights, or through those of the readout."""
     bandwidth: int | None = None
     """Channels of the broadcast error; without, classes - 1, all there is."""
@@ -303,14 +303,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         epochs=10, batch_size=64, inputs="raw", augment="affine", input_dropout=0.0,
         hidden=(512, 512), tau_mem=9.5, r_mem=2.0, recurrence="local", gain_in=2.0,
         gain_recurrent=0.3, tau_out=9.5, start=5, gain=6.0, margin=0.02, window_width=0.5,
-        target_rate=0.05, lr=4e-3, lr_readout=5e-3, weight_decay=0.1,
+        target_rate=0.05, lr=4e-3, lr_readout=5e-3, weight_decay=0.1, feedback="broadcast",
         average=0.998, w_max=0.6,
     ),
     "rows": dict(
         epochs=10, batch_size=64, inputs="raw", augment="none", input_dropout=0.0, hidden=(512,),
         tau_mem=4.5, r_mem=3.0, recurrence="dense", gain_in=3.0, gain_recurrent=0.5, tau_out=19.5,
         start=-10, gain=30.0, margin=0.0, window_width=1.0, target_rate=0.08,
-        lr=5e-3, lr_readout=1e-2, weight_decay=0.0, average=0.998, w_max=1.0,
+        lr=5e-3, lr_readout=1e-2, weight_decay=0.0, feedback="broadcast", average=0.998, w_max=1.0,
     ),
     "digits": dict(
         epochs=40, batch_size=32, augment="weak", hidden=(256, 256), gain=12.0, weight_decay=0.0,
@@ -318,6 +318,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
     _OTHER: dict(
         inputs="centred", augment="none", hidden=(1024,), recurrence="none", average=0.99,
+        feedback="symmetric",
     ),
     MADE: dict(
         epochs=12, batch_size=64, hidden=(512,), tau_mem=5.0, recurrence="dense",
@@ -335,8 +336,9 @@ def resolved(config: Config, n_train: int | None = None) -> Config:
     MNIST and the digits, by these names, have settings found on their own validation pictures.
     Any other data, MNIST in a folder of IDX files included, get what does no harm to data of
     which nothing is known but their number, `n_train` pictures to learn from: no augmentation,
-    inputs centred where they are currents, one layer without recurrence, and batches and
-    epochs as `schedule` has them. Raises `ValueError` where that needs `n_train`.
+    inputs centred where they are currents, one layer without recurrence, errors back along the
+    readout's own synapses, and batches and epochs as `schedule` has them. Raises `ValueError`
+    where that needs `n_train`.
     """
     events = PRESETS["events"] if config.dataset in EVENTS else {}
     preset = PRESETS[config.presentation] | events | PRESETS.get(config.dataset, {})

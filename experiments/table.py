@@ -88,7 +88,9 @@ ROWS: dict[str, tuple[str, str]] = {
     "control: M = 1, momentum": (_LOCAL, f"{_SGD} --modulators 1"),
     "control: M = 4, momentum": (_LOCAL, f"{_SGD} --modulators 4"),
     "control: shuffled labels": (_LOCAL, f"{_SMALL} --shuffle-labels"),
-    "other data: Fashion-MNIST": (_LOCAL, _FASHION),  # settings that nobody tuned on it
+    # settings that nobody tuned on it
+    "other data: Fashion-MNIST": (_LOCAL, f"{_FASHION} --feedback symmetric"),
+    "other data: Fashion-MNIST, broadcast": (_LOCAL, f"{_FASHION} --feedback broadcast"),
 }
 
 # The main network on devices: digits over levels, nonlinearity and update, then MNIST.

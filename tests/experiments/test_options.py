@@ -246,10 +246,12 @@ def test_an_option_without_effect_is_refused(options, message, tmp_path):
         ({}, wb.deltas),
         ({"feedback": "broadcast"}, wb.deltas),
         ({"feedback": "symmetric"}, wb.symmetric),
+        ({"dataset": "idx"}, wb.symmetric),
+        ({"dataset": "idx", "feedback": "broadcast"}, wb.deltas),
     ],
 )
 def test_errors_come_back_as_the_option_says(options, asked):
-    c = _config.resolved(wta.Config(**options))
+    c = _config.resolved(wta.Config(**options), n_train=1000)
     parts = part(c, _config.Network), part(c, _config.Learning), _training.task(c, (1, 8, 8), 3)
     made = eqx.filter_eval_shape(partial(wta.fresh, *parts, 10), jax.random.key(0))[0]
     assert made.changes is asked
