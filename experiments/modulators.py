@@ -480,6 +480,7 @@ _DRAWN = (
     "evenly",
     "threshold",
     "budget",
+    "mistakes",
     "relative",
     "change",
     "change 4",

@@ -208,7 +208,7 @@ def test_loops_move_every_so_many_batches_and_forget():
     assert learner.predict(twice, x).shape == (4, 3)
 
 
-@pytest.mark.parametrize("name", ["depth", "recurrence", "mnist1d", "rewiring"])
+@pytest.mark.parametrize("name", ["depth", "recurrence", "mnist1d", "rewiring", "sums"])
 def test_the_page_has_the_numbers_that_its_figures_show(name):
     """Each accuracy of the kept screens stands in the tables, to two digits."""
     rows = json.loads(
