@@ -316,14 +316,16 @@ def _sets(config: Config) -> Iterator[tuple[list[str], list[nj.data.Dataset]]]:
     yield from alike(yardstick.Data(others, config.data_dir, config.fashion_dir))  # pyright: ignore[reportArgumentType]
     if SUMS in config.datasets:
         pairs = nj.data.sums(nj.data.load("mnist", config.data_dir))
-        half = [nj.data.Split(_halved(x), y) for x, y in (pairs.train, pairs.val, pairs.test)]
-        yield [SUMS], [nj.data.Dataset(pairs.name, *half, pairs.n_classes)]
+        train, val, test = (_halved(x) for x in (pairs.train, pairs.val, pairs.test))
+        yield [SUMS], [pairs._replace(train=train, val=val, test=test)]
 
 
-def _halved(images: np.ndarray) -> np.ndarray:
+def _halved(split: nj.data.Split) -> nj.data.Split:
     """Means of 2 x 2 pixels."""
+    images: Any = split.images
     n, rows, columns = images.shape
-    return images.reshape(n, rows // 2, 2, columns // 2, 2).mean((2, 4))
+    few = images.reshape(n, rows // 2, 2, columns // 2, 2).mean((2, 4))
+    return nj.data.Split(few, split.labels)
 
 
 def _fits(name: str, dataset: str) -> bool:
