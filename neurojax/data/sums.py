@@ -40,3 +40,7 @@ def _paired(rng: np.random.Generator, split: Split) -> Split:
     left, right = rng.permutation(len(split.labels))[: 2 * n].reshape(2, n)
     images = np.concatenate([split.images[left], split.images[right]], axis=2)
     return Split(images, split.labels[left] + split.labels[right])
+
+
+def __dir__() -> list[str]:
+    return __all__
