@@ -439,8 +439,8 @@ SWITCHES = {
     " --modulators 2 --optimiser sgd --report-hardware",
     "poisson": "--encoding poisson --max-rate 900 --readout spiking --hidden 33 20 --winners 5"
     " --window boxcar --trace-decay 0.5 --recurrence none --n-steps 8",
-    "latency": "--encoding latency --recurrence none --feedback broadcast --redraw-feedback --t-ref 2"
-    " --gain-in 20 --reset subtract --window spike --bandwidth 1 --n-steps 8",
+    "latency": "--encoding latency --recurrence none --feedback broadcast --redraw-feedback"
+    " --t-ref 2 --gain-in 20 --reset subtract --window spike --bandwidth 1 --n-steps 8",
     "fixed": "--freeze-hidden --augment none --input-dropout 0.1 --tau-spread 1"
     " --recurrence local --radius 4 --optimiser momentum --lr-readout 0.05"
     " --weight-decay 0.01 --average 0 --n-steps 8",
